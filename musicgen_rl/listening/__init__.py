@@ -1,0 +1,1 @@
+"""Listening studies with people."""

@@ -1,0 +1,1 @@
+"""Decoding: guidance, filters, the loop."""
