@@ -100,7 +100,8 @@ class LMConfig:
         )
         require(
             self.num_codebooks % self.audio_channels == 0,
-            f"num_codebooks {self.num_codebooks} is not a multiple of {self.audio_channels} channels",
+            f"num_codebooks {self.num_codebooks} must be a multiple of audio_channels "
+            f"{self.audio_channels}",
         )
         require(
             self.activation in ("gelu", "relu"), f"unknown activation {self.activation!r}: use gelu"

@@ -1,24 +1,8 @@
 """The seam to text encoders: what the rest of the package needs of one."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Text states that the LM attends to."""
-
-    hidden: Tensor
-    """[B, L, D] float; zero where `mask` is False."""
-    mask: Tensor
-    """[B, L] bool; True marks a real state."""
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Condition":
-        """Move to a device and dtype."""
-        return Condition(self.hidden.to(device, dtype), self.mask.to(device))
+from musicgen_rl.lm.condition import Condition
 
 
 class TextEncoder(Protocol):
