@@ -1,0 +1,217 @@
+"""Make the corpus: compose, render, produce, caption, write; resumable and the same every time."""
+
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from musicgen_rl.config import require, require_number
+from musicgen_rl.data.manifest import Entry, parse_entry, write_atomic, write_manifest
+from musicgen_rl.data.pocket.attributes import describe
+from musicgen_rl.data.pocket.captions import write_captions
+from musicgen_rl.data.pocket.compose import Piece, compose
+from musicgen_rl.data.pocket.instruments import DRUM_KEYS
+from musicgen_rl.data.pocket.production import draw_mix, produce
+from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
+from musicgen_rl.data.pocket.styles import STYLES
+
+LICENSE = "CC0-1.0"
+PIECES_A_FOLDER = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """What corpus to make and where."""
+
+    output: Path
+    """Folder for audio and manifest.jsonl."""
+    hours: float = 10.0
+    """Hours of audio, met on average."""
+    seed: int = 0
+    """Another seed is another corpus; piece i of a seed is always the same."""
+    workers: int = 1
+    """Processes; the result does not depend on it."""
+    min_duration_s: float = 30.0
+    """Shortest piece aimed at, in seconds."""
+    max_duration_s: float = 60.0
+    """Longest piece aimed at, in seconds."""
+    captions: int = 8
+    """Captions of each piece."""
+    tunes: float = 0.2
+    """Share of the pieces that re-orchestrate public-domain tunes."""
+    valid: float = 0.04
+    """Share of the pieces in the valid split."""
+    test: float = 0.04
+    """Share of the pieces in the test split."""
+    musescore: float = 0.35
+    """Share of the pieces rendered with the second soundfont."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_number("hours", self.hours, 0.001, 10_000)
+        require_number("min_duration_s", self.min_duration_s, 5, 600, unit="s")
+        require_number("max_duration_s", self.max_duration_s, self.min_duration_s, 600, unit="s")
+        for name in ("tunes", "valid", "test", "musescore"):
+            require_number(name, getattr(self, name), 0, 1)
+        require(self.valid + self.test < 1, "valid and test together must leave room for train")
+        require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")
+        require(1 <= self.captions <= 30, f"captions must be 1 to 30, got {self.captions}")
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces to make."""
+        middle = (self.min_duration_s + self.max_duration_s) / 2
+        return max(1, round(self.hours * 3600 / middle))
+
+
+def split_of(identity: str, valid: float, test: float) -> str:
+    """Choose a split from a name alone, so that whatever shares the name shares the split."""
+    digest = hashlib.sha256(identity.encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return "valid" if place < valid else ("test" if place < valid + test else "train")
+
+
+def compose_piece(config: CorpusConfig, index: int) -> Piece:
+    """Compose piece `index` of the corpus; styles take turns in a shuffled order."""
+    names = list(STYLES)
+    round_number, place = divmod(index, len(names))
+    random.Random(f"order/{config.seed}/{round_number}").shuffle(names)
+    rng = random.Random(f"piece/{config.seed}/{index}")
+    duration = rng.uniform(config.min_duration_s, config.max_duration_s)
+    return compose(STYLES[names[place]], rng, duration_s=duration)
+
+
+def piece_paths(config: CorpusConfig, index: int) -> tuple[Path, Path]:
+    """Return where a piece's audio and its line of the manifest lie."""
+    folder = Path(config.output) / f"{index // PIECES_A_FOLDER:03d}"
+    stem = f"{config.seed}-{index:06d}"
+    return folder / f"{stem}.flac", folder / f"{stem}.json"
+
+
+def make_piece(config: CorpusConfig, index: int) -> Entry:
+    """Make one piece and write its two files; the json last, so that its presence means done."""
+    audio_path, json_path = piece_paths(config, index)
+    piece = compose_piece(config, index)
+    rng = random.Random(f"sound/{config.seed}/{index}")
+    second = rng.random() < config.musescore
+    soundfont = SOUNDFONTS["musescore" if second else "fluid"]
+    if not can_render(piece.score, soundfont):
+        soundfont = SOUNDFONTS["fluid"]
+    mix = draw_mix(piece.style.sound, rng, piece.energy)
+    samples = produce(
+        render(piece.score, soundfont),
+        mix,
+        sample_rate=SAMPLE_RATE,
+        seed=rng.randrange(2**32),
+        kicks_s=kick_times(piece),
+        beat_s=piece.score.seconds_per_beat,
+        fade_s=6.0 if piece.fades else 0.0,
+    )
+    facts = describe(piece)
+    facts["soundfont"] = soundfont.name
+    captions = write_captions(
+        facts, random.Random(f"captions/{config.seed}/{index}"), count=config.captions
+    )
+    identity = piece.tune or f"{config.seed}-{index:06d}"
+    entry = Entry(
+        audio=str(audio_path.relative_to(config.output)),
+        duration_s=round(len(samples) / SAMPLE_RATE, 3),
+        captions=tuple(captions),
+        attributes=facts,
+        piece=identity,
+        split=split_of(identity, config.valid, config.test),
+        license=LICENSE,
+    )
+    write_atomic(audio_path, encode_flac(samples))
+    write_atomic(json_path, json.dumps(entry.to_json(), ensure_ascii=False).encode())
+    return entry
+
+
+def encode_flac(samples: np.ndarray) -> bytes:
+    """Encode mono samples as 16-bit flac."""
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def kick_times(piece: Piece) -> list[float]:
+    """Seconds at which the kick drum sounds, for ducking."""
+    kick = DRUM_KEYS["kick"]
+    score = piece.score
+    drums = [p for p in score.parts if p.is_drums]
+    return sorted(0.05 + score.time_of(n.start) for p in drums for n in p.notes if n.pitch == kick)
+
+
+def finished_entry(config: CorpusConfig, index: int) -> Entry | None:
+    """Return a piece's entry if both of its files are whole, else None."""
+    audio_path, json_path = piece_paths(config, index)
+    if not (audio_path.is_file() and json_path.is_file()):
+        return None
+    return parse_entry(json_path.read_text(encoding="utf-8"))
+
+
+def make_corpus(
+    config: CorpusConfig, *, on_progress: Callable[[int, int, float], None] | None = None
+) -> Path:
+    """Make what is missing of a corpus, and its manifest.
+
+    Args:
+        config: what to make.
+        on_progress: called with (pieces done, pieces in all, hours done) as work proceeds.
+
+    Returns:
+        Path of manifest.jsonl. It is rewritten as pieces finish, so it may be read early; in the
+        end its lines are in the order of the pieces.
+
+    Raises:
+        InputError: if a soundfont is missing.
+        StorageError: if the disk is full or the folder not writable; what is finished stays.
+    """
+    manifest = Path(config.output) / "manifest.jsonl"
+    entries: dict[int, Entry] = {}
+    missing = []
+    for index in range(config.num_pieces):
+        entry = finished_entry(config, index)
+        if entry is None:
+            missing.append(index)
+        else:
+            entries[index] = entry
+    for count, (index, entry) in enumerate(_finish(config, missing), start=1):
+        entries[index] = entry
+        if count % 20 == 0 or count == len(missing):
+            write_manifest(manifest, (entries[i] for i in sorted(entries)))
+        if on_progress:
+            hours = sum(e.duration_s or 0 for e in entries.values()) / 3600
+            on_progress(len(entries), config.num_pieces, hours)
+    write_manifest(manifest, (entries[i] for i in sorted(entries)))
+    return manifest
+
+
+def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Entry]]:
+    """Make the missing pieces, yielding each as it is done."""
+    if config.workers == 1:
+        for index in missing:
+            yield index, make_piece(config, index)
+        return
+    todo = iter(missing)
+    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+        running = {}
+        while True:
+            while len(running) < 2 * config.workers:
+                index = next(todo, None)
+                if index is None:
+                    break
+                running[pool.submit(make_piece, config, index)] = index
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future.result()
