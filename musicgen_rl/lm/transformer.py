@@ -97,9 +97,8 @@ class MusicLM(nn.Module):
         self.config = config
         D, K, V = config.hidden_size, config.num_codebooks, config.codebook_size
         self.embed = nn.Embedding(K * (V + 1), D)  # codebook k owns rows k (V + 1) onwards
-        offsets = torch.arange(K).view(1, K, 1) * (V + 1)
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("positions", sinusoids(config.max_frames + K, D), persistent=False)
+        for name, table in self.tables(config).items():
+            self.register_buffer(name, table, persistent=False)
         projected = config.text_hidden_size != D
         self.text_projection = nn.Linear(config.text_hidden_size, D) if projected else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
@@ -107,6 +106,15 @@ class MusicLM(nn.Module):
         self.heads = nn.Linear(D, K * V, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.apply(_init_weights)
+
+    @staticmethod
+    def tables(config: LMConfig) -> dict[str, Tensor]:
+        """Make the constant tables: where each codebook's embeddings start, and the positions."""
+        K = config.num_codebooks
+        return {
+            "offsets": torch.arange(K).view(1, K, 1) * (config.codebook_size + 1),
+            "positions": sinusoids(config.max_frames + K, config.hidden_size),
+        }
 
     def forward(self, tokens: Tensor, condition: Condition) -> Tensor:
         """Predict every step from the ones before it (teacher forcing).
