@@ -68,15 +68,15 @@ class T5Text:
                 f"the checkpoint's text encoder is {kind!r}, and only 't5' runs here"
             )
         own = {name[len(PREFIX) :]: t for name, t in state.items() if name.startswith(PREFIX)}
-        own = own or dict(state)
-        if "shared.weight" not in own and _TIED in own:
-            own["shared.weight"] = own[_TIED]
-        own.setdefault(_TIED, own.get("shared.weight", torch.empty(0)))
+        own = {name: t.to(device, dtype) for name, t in (own or state).items()}
+        for name, twin in (("shared.weight", _TIED), (_TIED, "shared.weight")):
+            if name not in own and twin in own:
+                own[name] = own[twin]
         with torch.device("meta"):  # no memory and no time for weights that are replaced at once
             model = T5EncoderModel(T5Config(**config))
-        own = {name: tensor.to(device, dtype) for name, tensor in own.items()}
         try:
             model.load_state_dict(own, assign=True)
+            model.tie_weights()  # one parameter again, so that a move to a GPU moves it once
         except RuntimeError as error:  # it lists what is missing, left over or misshapen
             detail = " ".join(str(error).split())
             raise CheckpointError(f"the text encoder's weights do not fit: {detail}") from error
