@@ -1,0 +1,210 @@
+"""`musicgen-rl train`: the codec, the language model, and all stages of pocket."""
+
+import dataclasses
+import inspect
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from musicgen_rl.config import LMConfig, field_help
+from musicgen_rl.errors import ConfigError
+from musicgen_rl.training.pretrain_config import PretrainConfig
+
+app = typer.Typer(help="Train models.", no_args_is_help=True)
+
+SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
+"""Fields of LMConfig that are the user's to choose; the others follow from the data."""
+
+
+def with_options(
+    config_class: type[Any], names: tuple[str, ...] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each field of a dataclass: its default and its docstring.
+
+    Args:
+        config_class: a frozen config.
+        names: only these fields; all of them where None.
+
+    Returns:
+        A decorator for commands that take `**options`.
+    """
+    help_of = field_help(config_class)
+    fields = [f for f in dataclasses.fields(config_class) if names is None or f.name in names]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        kept = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
+        rest = [p for p in signature.parameters.values() if p.kind == p.VAR_KEYWORD]
+        for field in fields:
+            kept.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=typer.Option(field.default, help=help_of[field.name]),
+                    annotation=field.type,
+                )
+            )
+            command.__annotations__[field.name] = field.type
+        # Typer reads __signature__; **options stays until the last decorator is through.
+        command.__signature__ = signature.replace(parameters=kept + rest)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def closed(command: Callable[..., None]) -> Callable[..., None]:
+    """Hide `**options` from Typer once every option has its own parameter."""
+    signature = inspect.signature(command)
+    kept = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    command.__annotations__.pop("options", None)
+    return command
+
+
+@app.command()
+@closed
+@with_options(PretrainConfig)
+@with_options(LMConfig, SIZES)
+def lm(
+    codec: Annotated[Path, typer.Option(help="Folder of the codec that makes the tokens.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run in it is continued.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Audio to learn from: encoded to tokens first.")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
+    ] = None,
+    text_encoder: Annotated[
+        Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
+    ] = None,
+    license: Annotated[str, typer.Option(help="Licence of the weights (SPDX).")] = "unknown",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+    **options: Any,
+) -> None:
+    """Train the language model; run under `accelerate launch` for several GPUs or processes."""
+    model = LMConfig(**{name: options.pop(name) for name in SIZES})
+    config = PretrainConfig(**options)
+    if manifest is None and tokens is None:
+        raise ConfigError("nothing to learn from: give --manifest FILE, or --tokens FOLDER")
+
+    import torch
+
+    from musicgen_rl.checkpoint import checkpoints_folder
+    from musicgen_rl.training.lm_run import encode_manifest, train_lm
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    tokens = tokens or out / "tokens"
+    if manifest is not None:
+        encode_manifest(manifest, codec, tokens, report=_report_encoding)
+    stopped = _stop_on_signal()
+    figures = train_lm(
+        tokens,
+        codec,
+        text_encoder or checkpoints_folder() / "minilm",
+        out,
+        model,
+        config,
+        license=license,
+        stop=lambda: bool(stopped),
+    )
+    if stopped:
+        typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
+        raise typer.Exit(130)
+    typer.echo(str(out / "export"))
+
+
+@app.command()
+def codec(
+    manifest: Annotated[Path, typer.Option(help="Audio to learn from (jsonl).")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run in it is continued.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of CodecTrainConfig or FrameCodecConfig; repeat."),
+    ] = None,
+    show_options: Annotated[bool, typer.Option(help="List what --set takes, and stop.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+) -> None:
+    """Train the frame codec."""
+    import torch
+
+    from musicgen_rl.config import FrameCodecConfig
+    from musicgen_rl.training.codec import CodecTrainConfig, train_codec
+
+    own = ("manifest", "folder", "codec")
+    if show_options:
+        for config_class in (CodecTrainConfig, FrameCodecConfig):
+            help_of = field_help(config_class)
+            for field in dataclasses.fields(config_class):
+                if field.name not in own:
+                    typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
+        return
+    given = parse_assignments(options or [])
+    shape = FrameCodecConfig(**_take(given, FrameCodecConfig, ()))
+    config = CodecTrainConfig(
+        manifest=str(manifest), folder=str(out), codec=shape, **_take(given, CodecTrainConfig, own)
+    )
+    if given:
+        raise ConfigError(f"unknown --set {min(given)!r}: --show-options lists the names")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    typer.echo(str(train_codec(config)))
+
+
+def parse_assignments(texts: list[str]) -> dict[str, str]:
+    """Split NAME=VALUE texts.
+
+    Raises:
+        ConfigError: one has no `=`, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--set takes NAME=VALUE, got {text!r}")
+        if name in found:
+            raise ConfigError(f"--set {name} is given twice")
+        found[name] = value
+    return found
+
+
+def _take(given: dict[str, str], config_class: type[Any], skip: tuple[str, ...]) -> dict[str, Any]:
+    """Take the fields of a config out of `given`, turned into their types."""
+    taken: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        if field.name in given and field.name not in skip:
+            text = given.pop(field.name)
+            kind = type(field.default).__name__
+            try:
+                taken[field.name] = {"int": int, "float": float, "str": str}[kind](text)
+            except ValueError as error:
+                raise ConfigError(f"--set {field.name} needs a {kind}, got {text!r}") from error
+    return taken
+
+
+def _report_encoding(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\rencoding {done}/{total}", err=True, nl=done == total)
+    else:
+        typer.echo(f"encoding {done}/{total}", err=True)
+
+
+def _stop_on_signal() -> list[int]:
+    """Collect SIGINT and SIGTERM instead of dying; a second one ends the process at once."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        typer.echo("\nstopping after this step, then saving", err=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return caught

@@ -1,0 +1,133 @@
+"""From a folder of tokens to a model folder: what `train lm` and the pocket stages call."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from musicgen_rl.checkpoint import ModelInfo, save_model
+from musicgen_rl.codec.load import load_codec
+from musicgen_rl.config import LMConfig, SamplingConfig
+from musicgen_rl.errors import InputError, StorageError
+from musicgen_rl.sampling.decode import Window
+from musicgen_rl.text.minilm import MiniLM
+from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, unique_captions
+from musicgen_rl.training.pretrain import pretrain
+from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.tokens import (
+    TokenInfo,
+    encode_sources,
+    hash_folder,
+    load_tokens,
+    sources_of,
+)
+
+DEFAULT_GUIDANCE = 3.0
+"""Guidance of a freshly trained model until it is tuned: MusicGen's own."""
+
+
+def encode_manifest(
+    manifest: str | Path,
+    codec_folder: str | Path,
+    tokens_folder: str | Path,
+    *,
+    report: Callable[[int, int], None] | None = None,
+) -> TokenInfo:
+    """Encode a manifest's audio; see `encode_sources` for what is raised and what is resumed."""
+    codec = load_codec(codec_folder)
+    sources = sources_of(manifest)
+    return encode_sources(sources, codec, hash_folder(codec_folder), tokens_folder, report=report)
+
+
+def train_lm(
+    tokens_folder: str | Path,
+    codec_folder: str | Path,
+    text_encoder_folder: str | Path,
+    folder: str | Path,
+    model: LMConfig,
+    config: PretrainConfig,
+    *,
+    license: str = "unknown",
+    stop: Callable[[], bool] = lambda: False,
+    live: bool = True,
+) -> dict[str, Any]:
+    """Train a language model on tokens, or go on with the run in `folder`.
+
+    Args:
+        tokens_folder: what `encode_manifest` wrote.
+        codec_folder: the codec that made them; it goes into the exported model.
+        text_encoder_folder: MiniLM's files.
+        folder: of the run; `export/` in it becomes a model folder.
+        model: width, depth and heads; codebooks and text width are taken from the data.
+        config: how to train.
+        license: of the weights, an SPDX name; goes into the model's card.
+        stop: asked after every step; True saves and returns.
+        live: show the live line on stderr.
+
+    Returns:
+        Figures of the run, as `pretrain` gives them.
+
+    Raises:
+        InputError: the tokens lack a split or were made by another codec.
+    """
+    folder, codec_folder = Path(folder), Path(codec_folder)
+    info, pieces = load_tokens(tokens_folder)
+    if info.codec_hash != hash_folder(codec_folder):
+        raise InputError(
+            f"the tokens in {tokens_folder} were not made by the codec in {codec_folder}: "
+            "encode the manifest again, or name the codec that made them"
+        )
+    by_split = {name: [p for p in pieces if p.split == name] for name in ("train", "valid")}
+    for name, members in by_split.items():
+        if not members:
+            raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
+    encoder = MiniLM.load(text_encoder_folder)
+    captions = unique_captions(by_split["train"] + by_split["valid"])
+    text = precompute_text_states(captions, encoder, folder / "text_states")
+    shape = replace(
+        model,
+        num_codebooks=info.num_codebooks,
+        codebook_size=info.codebook_size,
+        audio_channels=info.audio_channels,
+        text_hidden_size=text.hidden_size,
+        max_frames=max(model.max_frames, config.crop_frames),
+    )
+    train, valid = (
+        TokenDataset(by_split[name], captions, shape.pad_token) for name in ("train", "valid")
+    )
+
+    def export(
+        target: Path, lm: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
+    ) -> None:
+        notes = {
+            "training": figures,
+            "train_hours": round(train.num_frames / info.frame_rate / 3600, 2),
+            "data_licenses": list(info.licenses),
+            "codec_hash": info.codec_hash,
+        }
+        card = ModelInfo(
+            name=folder.resolve().name,
+            folder=target,
+            lm=lm,
+            window=Window(frames=config.crop_frames, keep_frames=max(1, config.crop_frames // 2)),
+            frame_rate=info.frame_rate,
+            sampling=SamplingConfig(guidance_scale=DEFAULT_GUIDANCE),
+            text_encoder={
+                "type": "minilm",
+                "path": os.path.relpath(text_encoder_folder, target),
+            },
+            codec={"type": "frame", "path": "codec"},
+            license=license,
+            notes=notes,
+        )
+        save_model(target, card, weights)
+        try:
+            shutil.copytree(codec_folder, target / "codec", dirs_exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot write {target / 'codec'}: {error}") from error
+
+    return pretrain(shape, config, train, valid, text, folder, export=export, stop=stop, live=live)

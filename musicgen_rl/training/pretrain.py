@@ -1,0 +1,453 @@
+"""Train the language model on tokens and captions.
+
+The loss is the cross-entropy of every real code of all K codebooks, in float32; places outside the
+delay pattern (arXiv:2306.05284) and frames a short piece lacks are left out. A run is a folder:
+
+    state/           everything needed to go on after a kill, bit for bit
+    metrics.jsonl    one row a step, one an evaluation
+    export/          the averaged weights, in the format that `generate --model` loads
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from musicgen_rl.config import LMConfig, require
+from musicgen_rl.errors import CheckpointError, ConfigError
+from musicgen_rl.lm.condition import Condition
+from musicgen_rl.lm.delay import apply_delay, shift_right
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.training.checkpointing import (
+    load_training_state,
+    pack_optimizer,
+    pack_rng,
+    restore_optimizer,
+    restore_rng,
+    save_training_state,
+)
+from musicgen_rl.training.dataset import TextStates, TokenDataset
+from musicgen_rl.training.metrics import MetricsLog, format_seconds
+from musicgen_rl.training.optim import (
+    Plan,
+    WeightAverage,
+    build_optimizers,
+    rate_factor,
+    set_rate,
+)
+from musicgen_rl.training.pretrain_config import PretrainConfig
+
+Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
+"""Called with (folder, config, averaged weights, figures of the run)."""
+
+EVAL_SEED = 20_240
+"""Held-out crops are drawn with this seed in every run, so that runs can be compared."""
+WARM_STEPS, TIMED_STEPS = 3, 6
+"""A run by minutes measures its speed over these steps, after those, and then knows its length."""
+
+
+def token_losses(logits: Tensor, targets: Tensor, pad: int) -> Tensor:
+    """Compute the cross-entropy of each code.
+
+    Args:
+        logits: [B, K, S, V], any float dtype.
+        targets: delayed tokens [B, K, S]; `pad` marks places that do not count.
+        pad: the padding token, V.
+
+    Returns:
+        Nats, float32 [B, K, S], zero where the target is `pad`.
+    """
+    flat = F.cross_entropy(
+        logits.float().flatten(0, 2), targets.flatten(), ignore_index=pad, reduction="none"
+    )
+    return flat.view(targets.shape)
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Say whether a device multiplies bfloat16 in hardware (elsewhere it is 200 times slower)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    config: LMConfig,
+    data: TokenDataset,
+    text: TextStates,
+    *,
+    rows: int,
+    crop_frames: int,
+    micro_batch_size: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Measure the loss on fixed held-out crops, with their prompts and without.
+
+    Args:
+        model: gives logits; left in the mode it was in.
+        config: its shape.
+        data: held-out pieces.
+        text: states of their captions.
+        rows: crops.
+        crop_frames: T.
+        micro_batch_size: crops at once.
+        device: of the model.
+
+    Returns:
+        loss and loss_null in nats a code, and both per codebook.
+    """
+    was_training = model.training
+    model.eval()
+    totals = torch.zeros(2, config.num_codebooks, dtype=torch.float64)
+    count = torch.zeros(config.num_codebooks, dtype=torch.float64)
+    for chunk in _chunks(range(rows), micro_batch_size):
+        batch = data.draw(EVAL_SEED, chunk, crop_frames)
+        targets = apply_delay(batch.codes, config.pad_token, config.audio_channels).to(device)
+        count += (targets != config.pad_token).sum((0, 2)).cpu()
+        for which, captions in enumerate((batch.captions, (-1,) * len(chunk))):
+            condition = text.condition(captions).to(device)
+            logits = model(shift_right(targets, config.pad_token), condition)
+            totals[which] += token_losses(logits, targets, config.pad_token).sum((0, 2)).cpu()
+    model.train(was_training)
+    given, null = totals / count
+    overall = totals.sum(1) / count.sum()
+    return {
+        "loss": overall[0].item(),
+        "loss_null": overall[1].item(),
+        "loss_per_codebook": given.tolist(),
+        "loss_null_per_codebook": null.tolist(),
+    }
+
+
+def pretrain(
+    model_config: LMConfig,
+    config: PretrainConfig,
+    train_data: TokenDataset,
+    valid_data: TokenDataset,
+    text: TextStates,
+    folder: str | Path,
+    *,
+    export: Export | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    live: bool = True,
+) -> dict[str, Any]:
+    """Train, or go on with what the folder holds.
+
+    Args:
+        model_config: shape of the model.
+        config: how to train.
+        train_data: pieces to learn from.
+        valid_data: held-out pieces.
+        text: states of all captions of both.
+        folder: of the run; a state in it is continued.
+        export: writes the averaged weights; called at every save.
+        stop: asked after each step; True saves and returns.
+        live: show the live line on stderr.
+
+    Returns:
+        Last evaluation, steps done, seconds spent, and whether the run is finished.
+
+    Raises:
+        ConfigError: sizes do not fit each other.
+        CheckpointError: the folder's state is of another model.
+        StorageError: the disk is full; what was saved before is intact.
+    """
+    trainer = _Trainer(model_config, config, train_data, valid_data, text, Path(folder))
+    trainer.restore()
+    return trainer.run(export, stop, live)
+
+
+class _Trainer:
+    """The state of one run: what `save` writes and `restore` reads."""
+
+    def __init__(
+        self,
+        model_config: LMConfig,
+        config: PretrainConfig,
+        train_data: TokenDataset,
+        valid_data: TokenDataset,
+        text: TextStates,
+        folder: Path,
+    ) -> None:
+        self.accelerator = Accelerator()
+        device = self.accelerator.device
+        processes = self.accelerator.num_processes
+        require(
+            config.batch_size % processes == 0,
+            f"batch_size {config.batch_size} is not a multiple of the {processes} processes",
+        )
+        if text.hidden_size != model_config.text_hidden_size:
+            raise ConfigError(
+                f"the text states are {text.hidden_size} wide, the model expects "
+                f"{model_config.text_hidden_size}: set text_hidden_size"
+            )
+        K = train_data.pieces[0].codes.shape[0]
+        require(
+            model_config.num_codebooks == K,
+            f"the tokens have {K} codebooks, the model {model_config.num_codebooks}",
+        )
+        bf16 = config.precision == "bf16"
+        bf16 = bf16 or (config.precision == "auto" and has_native_bf16(device))
+        self.bf16, self.config, self.model_config, self.folder = bf16, config, model_config, folder
+        self.train_data, self.valid_data, self.text = train_data, valid_data, text
+        torch.manual_seed(config.seed)
+        self.model = MusicLM(model_config).to(device)
+        self.average = WeightAverage(self.model, config.ema_decay)
+        self.optimizers = build_optimizers(
+            self.model,
+            muon_lr=config.muon_lr,
+            adamw_lr=config.adamw_lr,
+            muon_decay=config.muon_decay,
+            adamw_decay=config.adamw_decay,
+            muon_steps=config.muon_steps,
+            dtype=torch.bfloat16 if has_native_bf16(device) else torch.float32,
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.plan = Plan(config.steps)
+        self.planned = config.minutes == 0  # by minutes: not before the speed is known
+        self.timing: tuple[float, int] | None = None
+        self.last_eval: dict[str, Any] = {}
+
+    def restore(self) -> None:
+        """Read the folder's state, if there is one."""
+        found = load_training_state(self.folder / "state")
+        if found is None:
+            return
+        tensors, state = found
+        if state["model"] != asdict(self.model_config):
+            raise CheckpointError(
+                f"{self.folder} holds a run of another model ({state['model']}): "
+                "train with the same sizes, or into a new folder"
+            )
+        changed = [name for name in ("seed", "batch_size", "crop_frames")
+                   if state["config"][name] != getattr(self.config, name)]  # fmt: skip
+        if changed:
+            raise CheckpointError(
+                f"{self.folder} was begun with another {' and '.join(changed)}: "
+                "use the same, or a new folder"
+            )
+        self.model.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        for name, average in self.average.tensors.items():
+            average.copy_(tensors[f"average.{name}"])
+        for index, optimizer in enumerate(self.optimizers):
+            packed = state["optimizers"][index]
+            restore_optimizer(optimizer, tensors, packed, prefix=f"optimizer{index}")
+        restore_rng(tensors)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.plan, self.planned = Plan(**state["plan"]), state["planned"]
+        if self.config.minutes == 0:
+            self.plan = replace(self.plan, total_steps=self.config.steps)
+        self.last_eval = state["last_eval"]
+
+    def save(self, export: Export | None) -> None:
+        """Write the state, then the export, from the first process."""
+        if self.accelerator.is_main_process:
+            tensors: dict[str, Tensor] = dict(pack_rng())
+            packed: list[Any] = []
+            for index, optimizer in enumerate(self.optimizers):
+                more, rest = pack_optimizer(optimizer, prefix=f"optimizer{index}")
+                tensors.update(more)
+                packed.append(rest)
+            tensors |= {f"model.{n}": t for n, t in self.model.state_dict().items()}
+            tensors |= {f"average.{n}": t for n, t in self.average.tensors.items()}
+            state = {
+                "step": self.step, "seconds": self.seconds, "plan": asdict(self.plan),
+                "planned": self.planned, "optimizers": packed, "last_eval": self.last_eval,
+                "model": asdict(self.model_config), "config": asdict(self.config),
+            }  # fmt: skip
+            save_training_state(self.folder / "state", tensors, state)
+            if export is not None:
+                export(self.folder / "export", self.model_config, self.average.tensors,
+                       self.figures())  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    def figures(self) -> dict[str, Any]:
+        """What the run came to so far."""
+        frames = self.step * self.config.batch_size * self.config.crop_frames
+        return {
+            "steps": self.step, "frames": frames, "seconds": round(self.seconds, 1),
+            "finished": self.finished, **self.last_eval,
+        }  # fmt: skip
+
+    @property
+    def finished(self) -> bool:
+        """Whether every planned step is done."""
+        return self.planned and self.step >= self.plan.total_steps
+
+    def run(self, export: Export | None, stop: Callable[[], bool], live: bool) -> dict[str, Any]:
+        """Step until the plan is done or `stop` says so."""
+        main = self.accelerator.is_main_process
+        path = self.folder / "metrics.jsonl"
+        path = path if main else path.with_name(f"process{self.accelerator.process_index}.jsonl")
+        model = self.accelerator.prepare(self.model)
+        if self.config.compile:
+            model = torch.compile(model)
+        with MetricsLog(
+            path, resume_step=self.step, live=sys.stderr if live and main else None
+        ) as log:
+            begun, before = time.monotonic(), self.seconds
+            evaluated = saved = self.seconds
+            speed_from = (begun, self.step)
+            stopped = False
+            while not self.finished and not stopped:
+                started = time.monotonic()
+                row = self._train_step(model)
+                now = time.monotonic()
+                self.seconds = before + now - begun
+                frames_per_s = self.config.batch_size * self.config.crop_frames / (now - started)
+                log.write(
+                    "train", self.step, **row, frames_per_s=frames_per_s, seconds=self.seconds
+                )
+                stopped = self._agree(stop())
+                replanned = self.config.minutes > 0 and self._replan(speed_from)
+                if replanned:
+                    speed_from = (time.monotonic(), self.step)
+                    log.write("plan", self.step, total_steps=self.plan.total_steps)
+                last = self.finished or stopped
+                if self._due(evaluated, self.config.eval_minutes) or self.finished:
+                    evaluated = self.seconds
+                    self._evaluate(log)
+                if self._due(saved, self.config.save_minutes) or last or replanned:
+                    saved = self.seconds
+                    self.save(export)
+                log.show(self._live_line(row, frames_per_s), force=last)
+        return self.figures()
+
+    def _train_step(self, model: nn.Module) -> dict[str, Any]:
+        config, model_config = self.config, self.model_config
+        pad, device = model_config.pad_token, self.accelerator.device
+        own = config.batch_size // self.accelerator.num_processes
+        first = self.step * config.batch_size + self.accelerator.process_index * own
+        batch = self.train_data.draw(
+            config.seed, range(first, first + own), config.crop_frames, config.caption_dropout
+        )
+        targets = apply_delay(batch.codes, pad, model_config.audio_channels).to(device)
+        counts = self.accelerator.reduce((targets != pad).sum((0, 2)), "sum")  # [K]
+        condition = self.text.condition(batch.captions).to(device)
+        # Gradients are averaged over processes, and each holds a share of the sum.
+        scale = self.accelerator.num_processes / counts.sum()
+        sums = torch.zeros(model_config.num_codebooks, device=device)
+        chunks = list(_chunks(range(own), config.micro_batch_size))
+        model.train()
+        for index, chunk in enumerate(chunks):
+            part = slice(chunk.start, chunk.stop)
+            waits = index + 1 < len(chunks) and self.accelerator.num_processes > 1
+            with self.accelerator.no_sync(model) if waits else nullcontext():
+                given = Condition(condition.hidden[part], condition.mask[part])
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    logits = model(shift_right(targets[part], pad), given)
+                losses = token_losses(logits, targets[part], pad)  # [b, K, S]
+                self.accelerator.backward(losses.sum() * scale)
+            sums += losses.detach().sum((0, 2))
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
+        if not math.isfinite(norm):
+            raise ConfigError(
+                f"the gradient is {norm} at step {self.step}: lower muon_lr "
+                f"({config.muon_lr}) or adamw_lr ({config.adamw_lr}); the last save is intact"
+            )
+        factor = rate_factor(self.step, self.plan.progress(self.step) if self.planned else 0.0,
+                             config.warmup_steps, config.final_rate)  # fmt: skip
+        set_rate(self.optimizers, factor)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.average.update(self.model, self.step)
+        sums = self.accelerator.reduce(sums, "sum")
+        return {
+            "loss": (sums.sum() / counts.sum()).item(),
+            "loss_per_codebook": (sums / counts).tolist(),
+            "grad_norm": norm,
+            "rate": factor,
+        }
+
+    def _replan(self, speed_from: tuple[float, int]) -> bool:
+        """Fit the steps to the minutes: after a few steps, then whenever an eighth is done.
+
+        Args:
+            speed_from: (time, step) since which speed is measured.
+
+        Returns:
+            Whether the plan changed.
+        """
+        begun_at, begun_step = speed_from
+        since = self.step - begun_step
+        if not self.planned:
+            # The first steps warm up caches and the compiler, so the clock starts after them.
+            if since == WARM_STEPS:
+                self.timing = (time.monotonic(), self.step)
+            if self.timing is None or since < WARM_STEPS + TIMED_STEPS:
+                return False
+            begun_at, begun_step = self.timing
+        elif self.finished or since < max(10, (self.plan.total_steps - self.plan.from_step) // 8):
+            return False
+        per_step = (time.monotonic() - begun_at) / (self.step - begun_step)
+        plan = self.plan if self.planned else Plan(total_steps=self.step, from_step=self.step)
+        plan = plan.replan(self.step, self.config.minutes * 60 - self.seconds, per_step)
+        self.plan = replace(plan, total_steps=round(self._from_main(plan.total_steps)))
+        self.planned = True
+        return True
+
+    def _evaluate(self, log: MetricsLog) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.average.swap(self.model)
+        self.last_eval = evaluate(
+            self.model,
+            self.model_config,
+            self.valid_data,
+            self.text,
+            rows=self.config.eval_rows,
+            crop_frames=self.config.crop_frames,
+            micro_batch_size=self.config.micro_batch_size,
+            device=self.accelerator.device,
+        )
+        self.average.swap(self.model)
+        log.write("valid", self.step, **self.last_eval, seconds=self.seconds)
+        both = (
+            f"{self.last_eval['loss']:.3f} with prompt, {self.last_eval['loss_null']:.3f} without"
+        )
+        log.show(f"step {self.step}: held out {both}", force=True)
+
+    def _due(self, last: float, minutes: float) -> bool:
+        return self._agree(self.seconds - last >= minutes * 60)
+
+    def _agree(self, mine: bool) -> bool:
+        """The first process decides for all, or they would wait for each other forever."""
+        return bool(self._from_main(float(mine)))
+
+    def _from_main(self, value: float) -> float:
+        if self.accelerator.num_processes == 1:
+            return value
+        own = value if self.accelerator.is_main_process else 0.0
+        total = self.accelerator.reduce(torch.tensor(own, dtype=torch.float64), "sum")
+        return float(total)
+
+    def _live_line(self, row: dict[str, Any], frames_per_s: float) -> str:
+        left = "?"
+        if self.planned and self.step:
+            left = format_seconds((self.plan.total_steps - self.step) * self.seconds / self.step)
+        total = self.plan.total_steps if self.planned else "?"
+        return (
+            f"step {self.step}/{total}  loss {row['loss']:.3f}  "
+            f"{frames_per_s:.0f} frames/s  {left} left"
+        )
+
+
+def _chunks(rows: range, size: int) -> Iterator[range]:
+    for first in range(rows.start, rows.stop, size):
+        yield range(first, min(rows.stop, first + size))

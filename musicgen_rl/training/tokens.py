@@ -1,0 +1,294 @@
+"""Encode a manifest's audio to tokens, once, in shards.
+
+A shard is one safetensors file: codes uint16 [K, T] by piece, and in its header the captions,
+attributes, piece and split of each, so that the two cannot part. A shard is written whole or not
+at all; a second run skips the shards that are there and fit the manifest and the codec.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.manifest import read_manifest
+from musicgen_rl.errors import InputError, StorageError
+from musicgen_rl.training.checkpointing import sync
+from musicgen_rl.training.dataset import TokenPiece, read_token_shard
+
+SHARD = "tokens-{:05d}.safetensors"
+INFO = "tokens.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One audio file to encode."""
+
+    audio: str
+    """Path."""
+    captions: tuple[str, ...]
+    """At least one, none empty."""
+    piece: str
+    """Pieces of one name stay in one split."""
+    split: str
+    """train, valid or test."""
+    attributes: dict[str, Any]
+    """Kept as they are."""
+    license: str
+    """Of the recording."""
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """What a folder of tokens was made with."""
+
+    codec_hash: str
+    """Tells one trained codec from another."""
+    num_codebooks: int
+    """K."""
+    codebook_size: int
+    """V."""
+    audio_channels: int
+    """1 or 2."""
+    frame_rate: float
+    """Frames a second."""
+    num_shards: int
+    """Files."""
+    licenses: tuple[str, ...]
+    """Of the recordings, each once."""
+
+
+def hash_folder(folder: str | Path) -> str:
+    """Hash the files of a folder, names and contents: 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def sources_of(manifest: str | Path) -> list[Source]:
+    """Read a manifest as sources, audio paths made absolute.
+
+    Raises:
+        InputError: a line is wrong, by number.
+    """
+    path = Path(manifest)
+    return [
+        Source(
+            audio=str((path.parent / entry.audio).resolve()),
+            captions=entry.captions,
+            piece=entry.piece,
+            split=entry.split,
+            attributes=entry.attributes,
+            license=entry.license,
+        )
+        for entry in read_manifest(path)
+    ]
+
+
+def check_sources(sources: Sequence[Source], min_duration_s: float) -> None:
+    """Look at every file's header before anything is encoded.
+
+    Args:
+        sources: from a manifest.
+        min_duration_s: shorter files are refused.
+
+    Raises:
+        InputError: one line for each thing wrong, all of them.
+    """
+    import soundfile
+
+    problems: list[str] = []
+    for line, source in enumerate(sources, 1):
+        where = f"line {line}: {source.audio}"
+        if not source.captions or not all(caption.strip() for caption in source.captions):
+            problems.append(f"{where}: a caption is empty")
+        try:
+            info = soundfile.info(source.audio)
+        except (RuntimeError, OSError) as error:
+            missing = "" if Path(source.audio).exists() else " (no such file)"
+            problems.append(f"{where}: cannot be read{missing}: {error}")
+            continue
+        if info.duration < min_duration_s:
+            problems.append(f"{where}: {info.duration:.2f} s, shorter than {min_duration_s:g} s")
+    if not sources:
+        problems.append("the manifest has no entries")
+    if problems:
+        raise InputError("this manifest cannot be encoded:\n  " + "\n  ".join(problems))
+
+
+def encode_sources(
+    sources: Sequence[Source],
+    codec: Codec,
+    codec_hash: str,
+    folder: str | Path,
+    *,
+    pieces_per_shard: int = 32,
+    min_duration_s: float = 1.0,
+    report: Callable[[int, int], None] | None = None,
+) -> TokenInfo:
+    """Encode every source; what is already there is left alone.
+
+    Args:
+        sources: from a manifest; all are checked before the first is encoded.
+        codec: encodes; audio of another rate is resampled, channels are folded or doubled.
+        codec_hash: identity of the codec, for example `hash_folder` of its files.
+        folder: gets the shards.
+        pieces_per_shard: sources in one file.
+        min_duration_s: shorter files are refused.
+        report: called with (sources done, sources in all) after each shard.
+
+    Returns:
+        What `tokens.json` in the folder says.
+
+    Raises:
+        InputError: the manifest has a bad entry; nothing was written. Or a file is silent or has
+            nan samples, which only shows when it is read: shards before it are kept.
+        StorageError: the disk is full; shards before are kept.
+    """
+    check_sources(sources, min_duration_s)
+    folder = Path(folder)
+    count = -(-len(sources) // pieces_per_shard)
+    for shard in range(count):
+        members = sources[shard * pieces_per_shard : (shard + 1) * pieces_per_shard]
+        path = folder / SHARD.format(shard)
+        stamp = _stamp(members, codec_hash)
+        if not (path.exists() and read_token_shard(path)[1].get("stamp") == stamp):
+            codes = {
+                f"{i:05d}": encode_file(source.audio, codec) for i, source in enumerate(members)
+            }
+            entries = json.dumps([asdict(source) for source in members])
+            _write_atomically(path, codes, {"stamp": stamp, "entries": entries})
+        if report is not None:
+            report(min(len(sources), (shard + 1) * pieces_per_shard), len(sources))
+    info = TokenInfo(
+        codec_hash=codec_hash,
+        num_codebooks=codec.num_codebooks,
+        codebook_size=codec.codebook_size,
+        audio_channels=codec.audio_channels,
+        frame_rate=codec.sample_rate / codec.hop_length,
+        num_shards=count,
+        licenses=tuple(sorted({source.license for source in sources})),
+    )
+    try:
+        temporary = folder / (INFO + ".tmp")
+        temporary.write_text(json.dumps(asdict(info), indent=1))
+        os.replace(temporary, folder / INFO)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder / INFO}: {error}") from error
+    return info
+
+
+def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
+    """Read a folder of tokens.
+
+    Raises:
+        InputError: the folder holds no finished tokens.
+        CheckpointError: a shard is damaged.
+    """
+    folder = Path(folder)
+    try:
+        raw = json.loads((folder / INFO).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} holds no finished tokens: encode the manifest first ({error})"
+        ) from error
+    info = TokenInfo(**{**raw, "licenses": tuple(raw["licenses"])})
+    pieces: list[TokenPiece] = []
+    for shard in range(info.num_shards):
+        codes, header = read_token_shard(folder / SHARD.format(shard))
+        for index, entry in enumerate(json.loads(header["entries"])):
+            pieces.append(
+                TokenPiece(
+                    codes=codes[f"{index:05d}"],
+                    captions=tuple(entry["captions"]),
+                    piece=entry["piece"],
+                    split=entry["split"],
+                    attributes=entry["attributes"],
+                )
+            )
+    return info, pieces
+
+
+def encode_file(path: str, codec: Codec, chunk_frames: int = 3000, margin: int = 100) -> Tensor:
+    """Encode one file, in chunks so that an hour of audio needs no more memory than a minute.
+
+    Args:
+        path: audio file.
+        codec: its encoder may look `margin` frames to either side.
+        chunk_frames: frames kept of one call.
+        margin: frames encoded on either side of a chunk and thrown away.
+
+    Returns:
+        Codes uint16 [K, T].
+
+    Raises:
+        InputError: samples are nan or infinite, or all of them are silent.
+    """
+    samples = read_samples(path, codec.sample_rate, codec.audio_channels)  # [C, M]
+    hop = codec.hop_length
+    total = -(-samples.shape[1] // hop)
+    kept: list[Tensor] = []
+    for start in range(0, total, chunk_frames):
+        first, stop = max(0, start - margin), min(total, start + chunk_frames)
+        last = min(total, stop + margin)
+        with torch.inference_mode():
+            codes = codec.encode(samples[None, :, first * hop : last * hop])[0]
+        kept.append(codes[:, start - first : stop - first])
+    return torch.cat(kept, dim=1).to(torch.uint16)
+
+
+def read_samples(path: str, sample_rate: int, channels: int) -> Tensor:
+    """Read audio as [C, M] float32 at a given rate.
+
+    Raises:
+        InputError: the file is damaged, silent, or has nan or infinite samples.
+    """
+    import soundfile
+    import torchaudio.functional
+
+    try:
+        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    samples = torch.from_numpy(data).T.contiguous()  # [channels of the file, M]
+    if not torch.isfinite(samples).all():
+        raise InputError(f"{path}: has nan or infinite samples: leave it out of the manifest")
+    if samples.numel() == 0 or samples.abs().max() < 1e-4:
+        raise InputError(f"{path}: is silent: leave it out of the manifest")
+    if samples.shape[0] != channels:
+        samples = samples.mean(0, keepdim=True).expand(channels, -1)
+    if rate != sample_rate:
+        samples = torchaudio.functional.resample(samples, rate, sample_rate)
+    return samples
+
+
+def _stamp(members: Sequence[Source], codec_hash: str) -> str:
+    """Identify a shard: its sources, the sizes of their files, and the codec."""
+    parts = [(asdict(source), Path(source.audio).stat().st_size) for source in members]
+    text = json.dumps([codec_hash, parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_atomically(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata=header)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write {path}: {error}; earlier shards are kept, free space and run it again"
+        ) from error
