@@ -1,0 +1,296 @@
+"""The frame-level codec: everything learnt runs once a frame, so it is cheap on a CPU.
+
+log-mel and log-pitch bands -> ConvNeXt -> residual VQ -> ConvNeXt -> two sounding heads, summed:
+
+- tones: amplitudes of fixed oscillators, a fifth of a semitone apart;
+- noise: amplitudes of bands of fixed noise, four times a frame.
+
+Why not the magnitude and phase of an inverse STFT, as in Vocos (arXiv:2306.00814), whose trunk this
+is: a network that sees only codes answers a steady sound with the same frame over and over, and
+equal frames 1/50 s apart sound multiples of 50 Hz and nothing else; measured, all pitches came out
+as that comb. Here oscillators and noise run on by themselves, in the clip's own time, and equal
+frames sound a steady tone of its own pitch, or steady noise. They repeat after 512 frames;
+`decode_from` tells a part of a clip where in it the part begins.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from musicgen_rl.codec.quantizer import ResidualQuantizer
+from musicgen_rl.codec.spectral import (
+    PERIOD,
+    SEMITONE,
+    TONE_PERIOD,
+    hann,
+    log_bands,
+    mel_filters,
+    overlap_add,
+    pitch_filters,
+    tone_steps,
+)
+from musicgen_rl.config import FrameCodecConfig
+from musicgen_rl.errors import ConfigError, InputError
+
+PITCHES = 168
+"""Half-semitone bands the encoder also hears, from 32.7 Hz (C1) up seven octaves."""
+PITCH_N_FFT = 8192
+PITCH_LOW_HZ = 440.0 * SEMITONE**-45
+FEATURE_MEAN = -6.0
+FEATURE_SPREAD = 2.5
+TONE_HIGH_HZ = 10000.0
+START_LEVEL = -6.5
+MAX_LEVEL = 1.0
+"""Natural logarithms of an amplitude: before training, and at most."""
+NOISE_BANDS = 48
+NOISE_STEPS = 4
+"""Noise levels a frame: attacks are placed to 5 ms at 50 frames a second."""
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over frames, then a pointwise expansion, residual.
+
+    Source: arXiv:2201.03545; one-dimensional as in arXiv:2306.00814.
+    """
+
+    def __init__(self, width: int, kernel_size: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(
+            width, width, kernel_size, padding=kernel_size // 2, groups=width
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform frames [B, T, width]."""
+        y = self.depthwise(x.mT).mT
+        y = self.contract(nn.functional.gelu(self.expand(self.norm(y))))
+        out: Tensor = x + self.scale * y
+        return out
+
+
+class FrameStack(nn.Module):
+    """A convolution to the stack's width, ConvNeXt blocks, a norm."""
+
+    def __init__(self, inputs: int, width: int, layers: int, kernel_size: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(inputs, width, kernel_size, padding=kernel_size // 2)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        blocks = [ConvNeXtBlock(width, kernel_size, 1.0 / layers) for _ in range(layers)]
+        self.layers = nn.ModuleList(blocks)
+        self.final_norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform frames [B, T, inputs] to [B, T, width]."""
+        x = self.norm(self.embed(x.mT).mT)
+        for layer in self.layers:
+            x = layer(x)
+        out: Tensor = self.final_norm(x)
+        return out
+
+
+class FrameCodec(nn.Module):
+    """The frame-level codec; implements the `Codec` protocol for mono audio."""
+
+    tone_waves: Tensor
+    tone_turns: Tensor
+    noise: Tensor
+    noise_bands: Tensor
+
+    def __init__(self, config: FrameCodecConfig) -> None:
+        super().__init__()
+        if config.n_fft % 2 or config.hop_length % (2 * NOISE_STEPS):
+            raise ConfigError(
+                f"n_fft {config.n_fft} must be even and hop_length {config.hop_length} a multiple "
+                f"of {2 * NOISE_STEPS}"
+            )
+        self.config = config
+        width = config.decoder_width
+        self.encoder = FrameStack(
+            config.n_mels + PITCHES, config.encoder_width, config.encoder_layers, config.kernel_size
+        )
+        heard = config.n_mels + PITCHES
+        self.to_latent = nn.Linear(config.encoder_width, config.codebook_dim)
+        self.hear = nn.Linear(heard, config.codebook_dim)
+        self.quantizer = ResidualQuantizer(
+            config.num_codebooks, config.codebook_size, config.codebook_dim
+        )
+        self.decoder = FrameStack(
+            config.codebook_dim, width, config.decoder_layers, config.kernel_size
+        )
+        high_hz = min(TONE_HIGH_HZ, 0.45 * config.sample_rate)
+        steps = tone_steps(config.sample_rate, config.hop_length, high_hz)
+        self.tone_head = nn.Linear(width, len(steps))
+        self.noise_head = nn.Linear(width, NOISE_STEPS * NOISE_BANDS)
+        self.sound = nn.Linear(
+            config.codebook_dim, self.tone_head.out_features + self.noise_head.out_features
+        )
+        for linear in (self.tone_head, self.noise_head, self.to_latent):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        nn.init.constant_(self.sound.bias, START_LEVEL)
+        # The straight paths are set before training (training/codec_start.py) and stay.
+        self.hear.requires_grad_(False)
+        self.sound.requires_grad_(False)
+        self._set_tones(steps)
+        self._set_noise()
+
+    def _set_tones(self, steps: Tensor) -> None:
+        """Lay out the oscillators' windowed waves and their phase at each frame."""
+        hop = self.config.hop_length
+        fixed = torch.Generator().manual_seed(1)
+        phase = torch.rand(len(steps), generator=fixed, dtype=torch.float64) * 2.0 * math.pi
+        time = torch.arange(2 * hop, dtype=torch.float64) - hop
+        angle = steps[:, None] * (2.0 * math.pi / (hop * TONE_PERIOD)) * time + phase[:, None]
+        waves = torch.cat([angle.cos(), -angle.sin()]) * hann(2 * hop).double()
+        self.register_buffer("tone_waves", waves.float(), persistent=False)  # [2N, 2 * hop]
+        frames = torch.arange(TONE_PERIOD)[:, None]
+        turn = (frames * steps % TONE_PERIOD).double() * (2.0 * math.pi / TONE_PERIOD)
+        turns = torch.cat([turn.cos(), turn.sin()], -1).float()
+        self.register_buffer("tone_turns", turns, persistent=False)  # [period, 2N]
+        unit = self.config.sample_rate / (hop * TONE_PERIOD)
+        self.tone_hz = steps.float() * unit
+        """Pitch of each oscillator, [N]."""
+
+    def _set_noise(self) -> None:
+        """Draw the noise once and for all: random phases of a short STFT."""
+        window = 2 * self.config.hop_length // NOISE_STEPS
+        shape = (PERIOD, NOISE_STEPS, window // 2 + 1)
+        phase = torch.rand(shape, generator=torch.Generator().manual_seed(2)) * 2.0 * math.pi
+        scale = window / 4.0  # a band at level 1 is about as loud as a sine of amplitude 1
+        self.register_buffer("noise", torch.polar(torch.tensor(scale), phase), persistent=False)
+        bands = mel_filters(NOISE_BANDS, window, self.config.sample_rate)
+        bands = bands / bands.sum(1, keepdim=True).clamp(min=1e-3)
+        self.register_buffer("noise_bands", bands.T.contiguous(), persistent=False)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of one frame."""
+        return self.config.hop_length
+
+    @property
+    def num_codebooks(self) -> int:
+        """K."""
+        return self.config.num_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """V."""
+        return self.config.codebook_size
+
+    @property
+    def audio_channels(self) -> int:
+        """Mono."""
+        return 1
+
+    @property
+    def context_frames(self) -> tuple[int, int]:
+        """Frames (before, after) that reach a frame of audio: convolutions and overlap."""
+        convolutions = (self.config.decoder_layers + 1) * (self.config.kernel_size // 2)
+        return convolutions + 1, convolutions + 1
+
+    def features(self, samples: Tensor) -> Tensor:
+        """Hear samples [B, M] as log bands [B, T, n_mels + 168], about zero mean, unit spread."""
+        c = self.config
+        mel = mel_filters(c.n_mels, c.n_fft, c.sample_rate)
+        pitch = pitch_filters(PITCHES, PITCH_LOW_HZ, 2, PITCH_N_FFT, c.sample_rate)
+        bands = torch.cat(
+            [
+                log_bands(samples, mel, c.n_fft, c.hop_length),
+                log_bands(samples, pitch, PITCH_N_FFT, c.hop_length),
+            ],
+            -1,
+        )
+        return (bands - FEATURE_MEAN) / FEATURE_SPREAD
+
+    def latents(self, samples: Tensor) -> Tensor:
+        """Encode samples [B, M] to latents before quantization, [B, T, D]."""
+        heard = self.features(samples)
+        out: Tensor = self.hear(heard) + self.to_latent(self.encoder(heard))
+        return out
+
+    def synthesize(self, latents: Tensor, start_frames: Tensor) -> Tensor:
+        """Sound latents.
+
+        Args:
+            latents: [B, T, D].
+            start_frames: place of each row's first frame in its clip, [B].
+
+        Returns:
+            Samples, [B, T * hop_length].
+        """
+        hidden = self.decoder(latents)
+        frame = torch.arange(latents.shape[1], device=latents.device)
+        place = (start_frames[:, None].to(latents.device) + frame) % PERIOD  # [B, T]
+        levels = torch.cat([self.tone_head(hidden), self.noise_head(hidden)], -1)
+        levels = (levels + self.sound(latents)).clamp(max=MAX_LEVEL).exp()
+        tones, noises = levels.split(
+            [self.tone_head.out_features, self.noise_head.out_features], -1
+        )
+        return self._tones(tones, place) + self._noises(noises, place)
+
+    def _tones(self, amplitudes: Tensor, place: Tensor) -> Tensor:
+        """Sound oscillators of amplitudes [B, T, N] in frames numbered [B, T]."""
+        turned = torch.cat([amplitudes, amplitudes], -1) * self.tone_turns[place % TONE_PERIOD]
+        return overlap_add(turned @ self.tone_waves, self.hop_length)
+
+    def _noises(self, levels: Tensor, place: Tensor) -> Tensor:
+        """Sound noise of levels [B, T, steps * bands] in frames numbered [B, T]."""
+        B, T, _ = levels.shape
+        bins = levels.view(B, T, NOISE_STEPS, NOISE_BANDS) @ self.noise_bands
+        spectrum = (bins * self.noise[place]).flatten(1, 2)  # [B, T * steps, bins]
+        hop = self.hop_length // NOISE_STEPS
+        frames = torch.fft.irfft(spectrum, n=2 * hop, dim=-1) * hann(2 * hop).to(levels)
+        return overlap_add(frames, hop)
+
+    @torch.inference_mode()
+    def encode(self, samples: Tensor) -> Tensor:
+        """Encode samples [B, 1, M] in [-1, 1] to codes [B, K, T], T = ceil(M / hop_length).
+
+        Raises:
+            InputError: not mono, empty, or not finite.
+        """
+        if samples.dim() != 3 or samples.shape[1] != 1 or samples.shape[2] == 0:
+            raise InputError(f"this codec encodes samples [B, 1, M], got {tuple(samples.shape)}")
+        if not bool(torch.isfinite(samples).all()):
+            raise InputError("samples hold nan or infinite values: check the file they came from")
+        return self.quantizer.encode(self.latents(samples[:, 0].float()))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode the codes of a whole clip, [B, K, T], to samples [B, 1, T * hop_length]."""
+        return self.decode_from(codes, 0)
+
+    @torch.inference_mode()
+    def decode_from(self, codes: Tensor, start_frame: int) -> Tensor:
+        """Decode a part of a clip.
+
+        Args:
+            codes: [B, K, T], values in [0, V).
+            start_frame: how many frames of the clip come before the first of these.
+
+        Returns:
+            Samples [B, 1, T * hop_length], equal to the whole clip's further than
+            `context_frames` from either cut.
+
+        Raises:
+            InputError: another number of codebooks, or values outside of them.
+        """
+        if codes.dim() != 3 or codes.shape[1] != self.num_codebooks:
+            raise InputError(
+                f"this codec decodes codes [B, {self.num_codebooks}, T], got {tuple(codes.shape)}"
+            )
+        if codes.shape[2] == 0:
+            return torch.zeros(codes.shape[0], 1, 0, device=codes.device)
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= self.codebook_size:
+            raise InputError(f"codes must lie in [0, {self.codebook_size}), got {low} to {high}")
+        start = torch.full((codes.shape[0],), start_frame, device=codes.device)
+        return self.synthesize(self.quantizer.decode(codes), start)[:, None]

@@ -1,0 +1,92 @@
+"""A good place to begin: set the codec's straight paths so that it sounds before it is trained.
+
+Beside its two ConvNeXt stacks the codec has a linear path from what it hears to the latents, and
+one from the latents to the levels of its oscillators and noise bands. Principal components make
+the first, least squares the second; training starts from a coarse vocoder instead of from noise.
+"""
+
+import torch
+from torch import Tensor
+
+from musicgen_rl.codec.frame import (
+    FEATURE_MEAN,
+    FEATURE_SPREAD,
+    NOISE_BANDS,
+    NOISE_STEPS,
+    PITCH_LOW_HZ,
+    PITCHES,
+    FrameCodec,
+)
+
+TONE_OFFSET = -1.4
+"""Several oscillators share a band of what is heard, so each takes less than its level."""
+NOISE_OFFSET = -1.0
+"""The tones sound too, so the noise takes a little less than all of the level."""
+
+
+@torch.no_grad()
+def start_codec(model: FrameCodec, samples: Tensor) -> float:
+    """Set `model.hear` and `model.sound` from examples.
+
+    Args:
+        model: a fresh codec; changed in place.
+        samples: typical audio, [B, M], thousands of frames in all.
+
+    Returns:
+        Share of the variance of what is heard that the latents keep, 0..1.
+    """
+    heard = torch.cat([model.features(part).flatten(0, 1) for part in torch.split(samples, 8)])
+    mean = heard.mean(0)
+    centred = heard - mean
+    covariance = centred.T @ centred / len(heard)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    D = model.config.codebook_dim
+    kept = vectors[:, -D:].flip(1).float()  # [heard, D], the largest first
+    model.hear.weight.copy_(kept.T)
+    model.hear.bias.copy_(-mean @ kept)
+    latents = centred @ kept
+    targets = torch.cat([_tone_levels(model, heard), _noise_levels(model, heard)], -1)
+    inputs = torch.cat([latents, torch.ones(len(latents), 1)], -1)
+    solution = torch.linalg.lstsq(inputs, targets).solution
+    model.sound.weight.copy_(solution[:-1].T)
+    model.sound.bias.copy_(solution[-1])
+    return float(values[-D:].sum() / values.sum())
+
+
+def _levels(heard: Tensor) -> Tensor:
+    return heard * FEATURE_SPREAD + FEATURE_MEAN
+
+
+def _tone_levels(model: FrameCodec, heard: Tensor) -> Tensor:
+    """Log amplitudes of the oscillators, [N, tones], read off features [N, heard]."""
+    n_mels = model.config.n_mels
+    place = 24.0 * (model.tone_hz / PITCH_LOW_HZ).log2()
+    pitched = _interpolate(_levels(heard[:, n_mels:]), place)
+    mel_place = _mel_place(model, model.tone_hz, n_mels)
+    melodic = _interpolate(_levels(heard[:, :n_mels]), mel_place) + TONE_OFFSET
+    return torch.where(place <= PITCHES - 1, pitched, melodic) + TONE_OFFSET
+
+
+def _noise_levels(model: FrameCodec, heard: Tensor) -> Tensor:
+    """Log levels of the noise bands, [N, steps * bands], read off features [N, heard]."""
+    c = model.config
+    centres = torch.arange(1, NOISE_BANDS + 1) / (NOISE_BANDS + 1)  # of the mel range
+    place = centres * (c.n_mels + 1) - 1
+    flat = torch.zeros(1, 64, NOISE_STEPS * NOISE_BANDS).exp()
+    sounded = model.features(model._noises(flat, torch.arange(64)[None]))[0, 16:-16]
+    own = _interpolate(_levels(sounded[:, : c.n_mels]).mean(0, keepdim=True), place)
+    wanted = _interpolate(_levels(heard[:, : c.n_mels]), place) - own + NOISE_OFFSET
+    return wanted.repeat(1, NOISE_STEPS)
+
+
+def _mel_place(model: FrameCodec, hz: Tensor, n_mels: int) -> Tensor:
+    top = torch.tensor(1.0 + model.sample_rate / 2 / 700.0).log()
+    return (1.0 + hz / 700.0).log() / top * (n_mels + 1) - 1
+
+
+def _interpolate(levels: Tensor, place: Tensor) -> Tensor:
+    """Read levels [N, bands] at fractional places [P], held at the ends: [N, P]."""
+    place = place.clamp(0, levels.shape[1] - 1)
+    low = place.floor().long().clamp(max=levels.shape[1] - 2)
+    share = place - low
+    return levels[:, low] * (1 - share) + levels[:, low + 1] * share
