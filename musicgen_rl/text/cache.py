@@ -58,8 +58,13 @@ class StateCache:
 
 
 def as_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """Take one string for one prompt, never for its characters."""
-    return [prompts] if isinstance(prompts, str) else list(prompts)
+    """Take one string for one prompt, never for its characters.
+
+    Lone surrogates, which a terminal's or a file's broken bytes become, turn into "?": no
+    tokenizer takes them.
+    """
+    listed = [prompts] if isinstance(prompts, str) else prompts
+    return [prompt.encode("utf-8", "replace").decode("utf-8") for prompt in listed]
 
 
 def stack_states(states: Sequence[Tensor]) -> Condition:
