@@ -67,7 +67,7 @@ class Int8Linear(nn.Module):
 def quantize_linears(module: nn.Module) -> None:
     """Replace every bias-free `nn.Linear` below `module` by an `Int8Linear`, in place."""
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.Linear) and child.bias is None:
+        if isinstance(child, nn.Linear) and "bias" not in dict(child.named_parameters()):
             setattr(module, name, Int8Linear(child.weight))
         else:
             quantize_linears(child)

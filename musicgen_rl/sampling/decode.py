@@ -108,6 +108,11 @@ class DecodeStream:
         """Rows of the batch: two a clip under guidance."""
         return self.num_clips * (2 if self.sampling.guidance_scale != 1.0 else 1)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all frames asked for were handed out."""
+        return self._end is not None and self._handed_out >= self._end
+
     @torch.no_grad()
     def advance(self, num_frames: int, stop: Callable[[], bool] | None = None) -> Tensor:
         """Make the next frames.

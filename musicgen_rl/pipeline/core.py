@@ -1,0 +1,419 @@
+"""The pipeline: a model folder in, clips out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.loudness import LoudnessConfig, level
+from musicgen_rl.audio.stream_level import StreamLeveller
+from musicgen_rl.checkpoint import ModelInfo, find_model, load_lm, model_hash, read_info
+from musicgen_rl.codec.base import Codec
+from musicgen_rl.codec.streaming import StreamingDecoder
+from musicgen_rl.config import SamplingConfig
+from musicgen_rl.errors import MemoryLimitError
+from musicgen_rl.lm.condition import Condition
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline import devices
+from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
+from musicgen_rl.pipeline.provenance import describe_codes, describe_model
+from musicgen_rl.pipeline.request import (
+    GenerationConfig,
+    check_clips,
+    check_prompts,
+    draw_seed,
+    override_sampling,
+)
+from musicgen_rl.pipeline.runners import RunnerPool, prepare_model
+from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.work import Batch, Chunk, Taker
+from musicgen_rl.sampling.decode import DecodeStream
+from musicgen_rl.sampling.randomness import clip_seed
+from musicgen_rl.sampling.runner import pad_condition
+from musicgen_rl.text.base import TextEncoder
+
+Stop = Callable[[], bool]
+Progress = Callable[[int, int], None]
+
+TEXT_BUCKET = 32  # text states are padded to a multiple, so that company rarely changes shapes
+_CHUNK_FRAMES = 1000  # decoded to sound at once: 20 s, whose context costs 5 %
+_STREAM_FRAMES = 10  # decoded at a time while streaming: 0.2 s
+_CPU_BATCH, _GPU_BATCH = 16, 64
+
+
+class Pipeline:
+    """A loaded model: text in, clips out.
+
+    Make one with `Pipeline.load`. One pipeline may serve one caller at a time.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        model: MusicLM,
+        codec: Codec,
+        text: TextEncoder,
+        *,
+        device: torch.device,
+        dtype: str,
+    ) -> None:
+        self.info, self.codec, self.text = info, codec, text
+        self.device, self.dtype = device, dtype
+        self.model_sha256 = model_hash(info)
+        self._runners = RunnerPool(prepare_model(model, device, dtype), device, dtype)
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "pocket", *, device: str = "auto", dtype: str = "auto"
+    ) -> "Pipeline":
+        """Load a model.
+
+        Args:
+            model: "pocket", a folder, or a hub id such as "facebook/musicgen-small".
+            device: auto, cpu or cuda.
+            dtype: auto, fp32, bf16 or (on a CPU) int8.
+
+        Raises:
+            ConfigError: no such device or dtype here.
+            ModelError: the model is not there, broken, or of a kind that does not run.
+            MemoryLimitError: it does not fit.
+        """
+        where = devices.choose_device(device)
+        precision = devices.choose_dtype(dtype, where)
+        info = read_info(find_model(model))
+        way_out = "close other programs, or use a smaller model"
+        devices.require_memory(
+            devices.load_bytes(info.lm, precision), torch.device("cpu"), f"loading {info.name}",
+            way_out,
+        )  # fmt: skip
+        with devices.memory_errors_named(f"loading {info.name}", way_out):
+            lm = load_lm(info)
+            codec, text = load_codec_of(info, where), load_text_encoder(info, where)
+            return cls(info, lm, codec, text, device=where, dtype=precision)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.codec.sample_rate
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        duration_s: float = 10.0,
+        seed: int | None = None,
+        clips_per_prompt: int = 1,
+        continue_from: Clip | str | Path | None = None,
+        loudness: LoudnessConfig | None = None,
+        stop: Stop | None = None,
+        progress: Progress | None = None,
+        **sampling: Any,
+    ) -> list[Clip]:
+        """Generate clips.
+
+        Args:
+            prompts: one text, or several.
+            duration_s: seconds of new music, exact to the sample.
+            seed: same seed, same music; a random one is drawn (and kept in the settings) if None.
+            clips_per_prompt: variations of each prompt.
+            continue_from: a clip or audio file to go on from; the result starts with it.
+            loudness: how loud; EBU R 128 levelling by default.
+            stop: asked at every step; when it says True, what is there so far is returned, the
+                clips cut short with `complete` False in their settings.
+            progress: called with frames made and frames to make.
+            sampling: guidance_scale, temperature, top_k, top_p, negative_prompt; the model's own
+                defaults where not given.
+
+        Returns:
+            Clips in the order of the prompts, variations of one prompt together.
+
+        Raises:
+            InputError: an empty or absurd prompt, a file that is not audio.
+            ConfigError: an option out of range.
+            MemoryLimitError: it does not fit.
+        """
+        request = GenerationConfig(
+            duration_s=duration_s,
+            seed=seed,
+            clips_per_prompt=clips_per_prompt,
+            loudness=loudness or LoudnessConfig(),
+        )
+        return self.run(
+            check_prompts(prompts),
+            request,
+            override_sampling(self.info.sampling, **sampling),
+            source=self.read_source(continue_from),
+            stop=stop,
+            progress=progress,
+        )
+
+    def run(
+        self,
+        prompts: list[str],
+        request: GenerationConfig,
+        sampling: SamplingConfig,
+        *,
+        source: Source | None = None,
+        stop: Stop | None = None,
+        progress: Progress | None = None,
+    ) -> list[Clip]:
+        """Generate clips from checked parts; arguments as for `generate`."""
+        request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
+        check_clips(len(prompts), request.clips_per_prompt)
+        queue = self.plan(prompts, request, sampling)
+        total = sum(len(b.prompts) for b in queue) * self.frames_of(request)
+        clips: list[Clip] = []
+        made = 0
+        while queue and not (stop is not None and stop()):
+            batch = queue.pop(0)
+            parts: list[Chunk] = []
+            try:
+                for part in self.chunks(batch, request, sampling, source=source, stop=stop):
+                    parts.append(part)
+                    if progress is not None:
+                        done = sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
+                        progress(made + done, total)
+            except (MemoryError, RuntimeError) as error:
+                queue = self._halve(batch, error) + queue
+                continue
+            made += sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
+            clips += self._clips(batch, parts, request, sampling, source)
+        return clips
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        duration_s: float = 10.0,
+        seed: int | None = None,
+        continue_from: Clip | str | Path | None = None,
+        loudness: LoudnessConfig | None = None,
+        stop: Stop | None = None,
+        **sampling: Any,
+    ) -> Iterator[Clip]:
+        """Generate one clip and hand it out while it is made.
+
+        Args:
+            prompt: one text; the others as for `generate`. With `continue_from` only the new
+                music is handed out.
+
+        Returns:
+            Parts in order, together exactly as long as asked for. Their loudness settles within
+            the first second, since the whole is not known yet. The last one's settings are
+            complete.
+
+        Raises:
+            As `generate`, before the first part.
+        """
+        request = GenerationConfig(
+            duration_s=duration_s,
+            seed=draw_seed() if seed is None else seed,
+            loudness=loudness or LoudnessConfig(),
+        )
+        batch = self.plan(check_prompts(prompt), request, self.info.sampling)[0]
+        chosen = override_sampling(self.info.sampling, **sampling)
+        source = self.read_source(continue_from)
+        return self._stream(batch, request, chosen, source, stop)
+
+    def plan(
+        self, prompts: list[str], request: GenerationConfig, sampling: SamplingConfig
+    ) -> list[Batch]:
+        """Group clips into batches that fit.
+
+        Raises:
+            MemoryLimitError: not even one clip fits.
+        """
+        first, count = request.first_index, request.clips_per_prompt
+        jobs = [(p, i) for p in prompts for i in range(first, first + count)]
+        size = request.max_batch or (_GPU_BATCH if self.device.type == "cuda" else _CPU_BATCH)
+        free = devices.available_bytes(self.device)
+        one = self._clip_bytes(request, sampling)
+        if free is not None:
+            devices.require_memory(one, self.device, "one clip", "make it shorter")
+            size = max(1, min(size, int(free * 0.8) // one))
+        return [
+            Batch([p for p, _ in jobs[i : i + size]], [k for _, k in jobs[i : i + size]])
+            for i in range(0, len(jobs), size)
+        ]
+
+    def frames_of(self, request: GenerationConfig) -> int:
+        """Count the frames that cover the length asked for."""
+        return -(-round(request.duration_s * self.sample_rate) // self.codec.hop_length)
+
+    def read_source(self, source: Clip | str | Path | None) -> Source | None:
+        """Read and encode what a clip is to go on from.
+
+        Raises:
+            AudioFileError: it is not audio, or too short to go on from.
+        """
+        if source is None:
+            return None
+        return Source.read(source, self.codec, self.device, self.info.window.keep_frames)
+
+    def chunks(
+        self,
+        batch: Batch,
+        request: GenerationConfig,
+        sampling: SamplingConfig,
+        *,
+        source: Source | None = None,
+        stop: Stop | None = None,
+        frames: int = _CHUNK_FRAMES,
+    ) -> Iterator[Chunk]:
+        """Decode a batch part by part: codes and the samples that are final by then.
+
+        Args:
+            batch: from `plan`.
+            request: its seed must be set.
+            sampling: how tokens are drawn.
+            source: what all clips go on from.
+            stop: asked at every step.
+            frames: codes of one part.
+
+        Returns:
+            Parts, in order; fewer than asked for after a stop.
+        """
+        assert request.seed is not None
+        B = len(batch.prompts)
+        with self._runners.lease() as make_runner:
+            stream = DecodeStream(
+                self.info.lm,
+                make_runner,
+                self._condition(batch.prompts, batch.text_length),
+                sampling,
+                seeds=[clip_seed(request.seed, i) for i in batch.indices],
+                window=self.info.window,
+                num_frames=self.frames_of(request),
+                prompt=None if source is None else source.codes.expand(B, -1, -1),
+                null=self._negative(sampling, B),
+            )
+            decoder = StreamingDecoder(self.codec)
+            take = Taker(round(request.duration_s * self.sample_rate))
+            if source is not None:
+                before = self.codec.context_frames[0]
+                take = Taker(take.missing + source.fade, source.skipped_samples(before))
+                context = source.context(before).expand(B, -1, -1)
+                take.push(decoder.push(context.to(self.device)))
+            last = False
+            while not last:
+                codes = stream.advance(frames, stop)
+                last = codes.shape[-1] < frames or stream.finished
+                take.push(decoder.push(codes.to(self.device)))
+                if last:
+                    take.push(decoder.finish())
+                yield Chunk(codes.numpy().astype(np.int64), take.ready(), last)
+
+    def settings(
+        self,
+        batch: Batch,
+        position: int,
+        request: GenerationConfig,
+        sampling: SamplingConfig,
+        source: Source | None,
+    ) -> dict[str, Any]:
+        """Collect all that decides the sound of one clip of a batch, JSON-able."""
+        return describe_model(self.info, self.model_sha256) | {
+            "prompt": batch.prompts[position],
+            "seed": request.seed,
+            "index": batch.indices[position],
+            "duration_s": request.duration_s,
+            "sampling": asdict(sampling),
+            "loudness": asdict(request.loudness),
+            "continued_from": None if source is None else source.described(),
+            "device": str(self.device),
+            "dtype": self.dtype,
+            "batch": {
+                "clips": len(batch.prompts),
+                "position": position,
+                "text_length": self._condition(batch.prompts, batch.text_length).mask.shape[1],
+            },
+        }
+
+    def _stream(
+        self,
+        batch: Batch,
+        request: GenerationConfig,
+        sampling: SamplingConfig,
+        source: Source | None,
+        stop: Stop | None,
+    ) -> Iterator[Clip]:
+        leveller = StreamLeveller(self.sample_rate, self.codec.audio_channels, request.loudness)
+        settings = self.settings(batch, 0, request, sampling, source)
+        codes: list[NDArray[np.int64]] = []
+        faded = 0 if source is None else source.fade  # stands in the source already
+        parts = self.chunks(
+            batch, request, sampling, source=source, stop=stop, frames=_STREAM_FRAMES
+        )
+        for part in parts:
+            codes.append(part.codes[0])
+            samples = part.samples[0, :, faded:]
+            faded -= part.samples.shape[-1] - samples.shape[-1]
+            if part.last:
+                settings = settings | describe_codes(
+                    np.concatenate(codes, axis=-1), self.frames_of(request)
+                )
+            if samples.shape[-1]:
+                yield Clip(leveller.push(samples), self.sample_rate, settings)
+
+    def _clips(
+        self,
+        batch: Batch,
+        parts: list[Chunk],
+        request: GenerationConfig,
+        sampling: SamplingConfig,
+        source: Source | None,
+    ) -> list[Clip]:
+        """Join the parts of a batch into levelled clips; none where a stop left no sound."""
+        codes = np.concatenate([p.codes for p in parts], axis=-1)  # [B, K, T]
+        samples = np.concatenate([p.samples for p in parts], axis=-1)  # [B, C, M]
+        parts.clear()
+        if not samples.shape[-1]:
+            return []
+        clips = []
+        for b in range(len(samples)):
+            whole = samples[b] if source is None else source.join(samples[b])
+            settings = self.settings(batch, b, request, sampling, source)
+            settings |= describe_codes(codes[b], self.frames_of(request))
+            sound = level(whole, self.sample_rate, request.loudness)
+            clips.append(Clip(sound, self.sample_rate, settings, codes[b]))
+        return clips
+
+    def _condition(self, prompts: list[str], text_length: int = 0) -> Condition:
+        """Encode prompts and pad their states to a multiple of TEXT_BUCKET."""
+        condition = self.text.encode(prompts)
+        length = max(condition.mask.shape[1], text_length)
+        return pad_condition(condition, -(-length // TEXT_BUCKET) * TEXT_BUCKET)
+
+    def _negative(self, sampling: SamplingConfig, count: int) -> Condition | None:
+        """Encode the negative prompt for every clip, if there is one."""
+        if not sampling.negative_prompt:
+            return None
+        return self._condition([sampling.negative_prompt] * count)
+
+    def _clip_bytes(self, request: GenerationConfig, sampling: SamplingConfig) -> int:
+        """Estimate what one clip needs: its rows of the cache, its sound and working space."""
+        rows = 2 if sampling.guidance_scale != 1.0 else 1
+        lm = self.info.lm
+        steps = min(self.frames_of(request), self.info.window.frames) + lm.num_codebooks
+        cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
+        sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
+        return cache + 4 * sound + 20_000_000
+
+    def _halve(self, batch: Batch, error: BaseException) -> list[Batch]:
+        """Split a batch that ran out of memory; a single clip that does not fit is the end."""
+        if not devices.is_out_of_memory(error):
+            raise error
+        self._runners.clear()
+        count = len(batch.prompts)
+        if count == 1:
+            raise MemoryLimitError("one clip does not fit in memory: make it shorter") from error
+        middle = count // 2
+        return [
+            Batch(batch.prompts[:middle], batch.indices[:middle], batch.text_length),
+            Batch(batch.prompts[middle:], batch.indices[middle:], batch.text_length),
+        ]

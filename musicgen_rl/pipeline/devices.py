@@ -1,0 +1,125 @@
+"""Where and in which precision to run, and whether there is room."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from musicgen_rl.config import LMConfig
+from musicgen_rl.errors import ConfigError, MemoryLimitError
+from musicgen_rl.lm.quantize import int8_available
+
+DTYPES = ("auto", "fp32", "bf16", "int8")
+_BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}
+
+
+def choose_device(device: str) -> torch.device:
+    """Choose where to run: "auto" is a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {device!r}: use auto, cpu or cuda") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r} is not supported: use auto, cpu or cuda")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} asked for, but torch sees no CUDA GPU: use cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {device!r} asked for, of {torch.cuda.device_count()} GPUs")
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> str:
+    """Choose the precision: "auto" is the fastest that is right on this device.
+
+    That is bf16 on a GPU; on a CPU int8 (half to a fifth of fp32's time, see
+    benchmarks/results/decode.md), or fp32 where torch has no int8 kernels.
+
+    Raises:
+        ConfigError: unknown, or not to be had on this device.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
+    if device.type == "cuda":
+        if dtype == "int8":
+            raise ConfigError("dtype int8 is for CPUs: use bf16 or fp32 on a GPU")
+        return "bf16" if dtype == "auto" else dtype
+    if dtype == "auto":
+        return "int8" if int8_available() else "fp32"
+    if dtype == "int8" and not int8_available():
+        raise ConfigError("dtype int8 needs an x86 CPU with AVX2: use fp32 here")
+    return dtype
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Tell how much memory can still be had on a device; None where nobody says."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def load_bytes(lm: LMConfig, dtype: str) -> int:
+    """Estimate the memory of a loaded LM, its peak while loading included."""
+    D = lm.hidden_size
+    per_layer = 8 * D * D + 2 * D * lm.ffn_size
+    tables = 2 * lm.num_codebooks * lm.codebook_size * D
+    count = lm.num_layers * per_layer + tables
+    return int(count * (_BYTES[dtype] + 4.0))
+
+
+def cache_bytes(lm: LMConfig, rows: int, steps: int, dtype: str, device: torch.device) -> int:
+    """Estimate the memory of the decoding cache of `rows` sequences of `steps` steps."""
+    width = 2 if device.type == "cuda" and dtype == "bf16" else 4
+    return 2 * lm.num_layers * rows * steps * lm.hidden_size * width
+
+
+def require_memory(needed: int, device: torch.device, what: str, way_out: str) -> None:
+    """Refuse before the work what would not fit.
+
+    Raises:
+        MemoryLimitError: says how much is needed, how much there is, and the way out.
+    """
+    free = available_bytes(device)
+    if free is not None and needed > free:
+        raise MemoryLimitError(
+            f"{what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: {way_out}"
+        )
+
+
+@contextmanager
+def memory_errors_named(what: str, way_out: str) -> Iterator[None]:
+    """Turn the several errors of no memory into ours."""
+    try:
+        yield
+    except MemoryLimitError:
+        raise
+    except MemoryError as error:
+        raise MemoryLimitError(f"not enough memory for {what}: {way_out}") from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(f"not enough memory for {what}: {way_out}") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Recognise torch's errors of no memory, on a GPU and on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    )

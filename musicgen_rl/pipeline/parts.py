@@ -1,0 +1,99 @@
+"""The parts around an LM, built from what its folder says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder, weight_files
+from musicgen_rl.codec.base import Codec
+from musicgen_rl.errors import CheckpointError, UnsupportedModelError
+from musicgen_rl.storage import read_json, read_tensors
+from musicgen_rl.text.base import TextEncoder
+
+
+def load_text_encoder(info: ModelInfo, device: torch.device) -> TextEncoder:
+    """Load what encodes this model's prompts.
+
+    Raises:
+        UnsupportedModelError: a kind that does not run here.
+        CheckpointError: a file or tensor is missing.
+    """
+    kind = info.text_encoder.get("type")
+    encoder: TextEncoder
+    if kind == "minilm":
+        from musicgen_rl.text.minilm import MiniLM
+
+        encoder = MiniLM.load(_part_folder(info, info.text_encoder), device)
+    elif kind == "t5":
+        from musicgen_rl.text.t5 import T5Text
+
+        config = read_json(info.folder / "config.json")["text_encoder"]
+        state = _composite(info, "text_encoder.")
+        encoder = T5Text.from_config_and_state(config, state, info.folder, device)
+    else:
+        raise UnsupportedModelError(f"{info.name}: unknown text encoder {kind!r}")
+    if encoder.hidden_size != info.lm.text_hidden_size:
+        raise CheckpointError(
+            f"{info.name}: the text encoder gives states of {encoder.hidden_size}, the LM reads "
+            f"{info.lm.text_hidden_size}"
+        )
+    return encoder
+
+
+def load_codec_of(info: ModelInfo, device: torch.device) -> Codec:
+    """Load the codec whose codes this model writes.
+
+    Raises:
+        UnsupportedModelError: a kind that does not run here.
+        CheckpointError: a file or tensor is missing, or the codec is not this LM's.
+    """
+    kind = info.codec.get("type")
+    codec: Codec
+    if kind == "frame":
+        from musicgen_rl.codec.load import load_codec
+
+        codec = load_codec(_part_folder(info, info.codec))
+    elif kind == "encodec":
+        from musicgen_rl.codec.encodec import encodec_from_tensors
+
+        config = read_json(info.folder / "config.json")["audio_encoder"]
+        codec = encodec_from_tensors(
+            config, _composite(info, "audio_encoder."), audio_channels=info.lm.audio_channels
+        )
+    else:
+        raise UnsupportedModelError(f"{info.name}: unknown codec {kind!r}")
+    for name in ("num_codebooks", "codebook_size"):
+        of_codec, of_lm = getattr(codec, name), getattr(info.lm, name)
+        if of_codec != of_lm:
+            raise CheckpointError(
+                f"{info.name}: the codec has {name} {of_codec}, the LM {of_lm}: they are not of "
+                "one model"
+            )
+    move = getattr(codec, "to", None)
+    if move is not None and device.type != "cpu":
+        move(device)
+    return codec
+
+
+def _part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
+    """Find a part's folder: inside the model's, beside it, or under the checkpoints folder."""
+    path = str(part.get("path", ""))
+    inside = (info.folder / path).resolve()
+    if path and inside.is_dir():
+        return inside
+    named = checkpoints_folder() / Path(path).name
+    if path and named.is_dir():
+        return named
+    raise CheckpointError(
+        f"{info.name}: its {part.get('type')} part is not at {inside} nor at {named}: copy the "
+        "whole `checkpoints` folder"
+    )
+
+
+def _composite(info: ModelInfo, prefix: str) -> dict[str, Tensor]:
+    """Read one part's tensors of a model in MusicGen's own format, prefix taken off."""
+    state = read_tensors(weight_files(info.folder), (prefix,))
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}

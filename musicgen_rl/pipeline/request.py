@@ -1,0 +1,114 @@
+"""What may be asked for: limits and checks before any work starts."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.config import SamplingConfig, require, require_number
+from musicgen_rl.errors import ConfigError, InputError
+
+MAX_DURATION_S = 600.0
+MAX_CLIPS = 1000
+MAX_PROMPT_CHARACTERS = 2000
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """One request: everything but the prompts and the way tokens are drawn."""
+
+    duration_s: float = 10.0
+    """Length of the music to make, in seconds, to the sample."""
+    seed: int | None = None
+    """Same seed, same music; a random one is drawn and shown where none is given."""
+    clips_per_prompt: int = 1
+    """Variations of each prompt."""
+    first_index: int = 0
+    """Index of the first variation: 2 makes the third clip of the seed without the first two."""
+    max_batch: int = 0
+    """Most clips decoded side by side; 0 lets the machine decide."""
+    loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
+    """How loud clips come out."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_number("duration", self.duration_s, 0.05, MAX_DURATION_S, unit="s")
+        for name, low, high in (
+            ("clips_per_prompt", 1, MAX_CLIPS),
+            ("first_index", 0, 2**31),
+            ("max_batch", 0, 4096),
+        ):
+            _require_whole(name, getattr(self, name), low, high)
+        if self.seed is not None:
+            _require_whole("seed", self.seed, 0, MAX_SEED)
+
+
+def draw_seed() -> int:
+    """Draw a seed short enough to type again."""
+    return secrets.randbelow(2**31)
+
+
+def check_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """Take one prompt or several; a string is one prompt, never its characters.
+
+    Raises:
+        InputError: nothing is there, a prompt is empty, not text, or absurdly long.
+    """
+    listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not listed:
+        raise InputError("no prompt: say what to play, for example 'slow sad piano'")
+    for number, prompt in enumerate(listed, 1):
+        which = f"prompt {number} of {len(listed)}" if len(listed) > 1 else "the prompt"
+        if not isinstance(prompt, str):
+            raise InputError(f"{which} is not text but {type(prompt).__name__}: {prompt!r:.60}")
+        if not prompt.strip():
+            raise InputError(f"{which} is empty: say what to play, for example 'slow sad piano'")
+        if len(prompt) > MAX_PROMPT_CHARACTERS:
+            raise InputError(
+                f"{which} has {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} are read: "
+                "shorten it"
+            )
+        if any(0xD800 <= ord(c) <= 0xDFFF for c in prompt) or "\0" in prompt:
+            raise InputError(f"{which} holds characters that are not text: {prompt!r:.60}")
+    return listed
+
+
+def check_clips(num_prompts: int, clips_per_prompt: int) -> None:
+    """Refuse more clips than one request should hold.
+
+    Raises:
+        ConfigError: too many.
+    """
+    total = num_prompts * clips_per_prompt
+    if total > MAX_CLIPS:
+        raise ConfigError(
+            f"{num_prompts} prompts x {clips_per_prompt} are {total} clips, at most {MAX_CLIPS} in "
+            "one request: ask for fewer at a time"
+        )
+
+
+def override_sampling(defaults: SamplingConfig, **overrides: Any) -> SamplingConfig:
+    """Take a model's sampling defaults and what the user set; None means not set.
+
+    Raises:
+        ConfigError: an unknown name or an impossible value.
+    """
+    known = {f.name for f in fields(SamplingConfig)}
+    for name in overrides:
+        if name not in known:
+            raise ConfigError(f"unknown option {name!r}: there are {', '.join(sorted(known))}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    merged = {name: getattr(defaults, name) for name in known} | given
+    if given.get("guidance_scale") == 1.0 and "negative_prompt" not in given:
+        merged["negative_prompt"] = ""
+    return SamplingConfig(**merged)
+
+
+def _require_whole(name: str, value: object, low: int, high: int) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(
+        whole and low <= value <= high,  # type: ignore[operator]
+        f"{name} must be a whole number from {low} to {high}, got {value!r}",
+    )

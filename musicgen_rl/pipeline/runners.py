@@ -1,0 +1,66 @@
+"""Which runner decodes on which machine, and one place that keeps those worth keeping."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from musicgen_rl.lm.quantize import quantize_linears
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.sampling.decode import MakeRunner
+from musicgen_rl.sampling.runner import EagerRunner, GraphRunner, Runner
+
+
+def prepare_model(model: MusicLM, device: torch.device, dtype: str) -> MusicLM:
+    """Bring a float32 model to where and how it runs; changes it in place."""
+    if dtype == "int8":
+        quantize_linears(model)
+        return model
+    precision = torch.bfloat16 if dtype == "bf16" else torch.float32
+    positions = model.positions
+    model = model.to(device, precision)
+    model.positions = positions.to(device)  # positions in bf16 would blur late frames
+    return model
+
+
+class RunnerPool:
+    """Makes runners, and on a GPU keeps the last one, whose capture took time.
+
+    Args:
+        model: prepared by `prepare_model`.
+        device: where it is.
+        dtype: how it runs.
+    """
+
+    def __init__(self, model: MusicLM, device: torch.device, dtype: str) -> None:
+        self.model, self.device, self.dtype = model, device, dtype
+        self._kept: dict[tuple[int, int, int], Runner] = {}
+
+    @contextmanager
+    def lease(self) -> Iterator[MakeRunner]:
+        """Lend the making of runners to one stream; what it made comes back at the end."""
+        lent: dict[tuple[int, int, int], Runner] = {}
+
+        def make(rows: int, max_steps: int, text_length: int) -> Runner:
+            key = (rows, max_steps, text_length)
+            if key not in lent:
+                lent[key] = self._kept.pop(key) if key in self._kept else self._new(*key)
+            return lent[key]
+
+        try:
+            yield make
+        finally:
+            if self.device.type == "cuda" and lent:
+                key, runner = lent.popitem()
+                self._kept = {key: runner}
+
+    def clear(self) -> None:
+        """Give the memory of kept runners back."""
+        self._kept.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _new(self, rows: int, max_steps: int, text_length: int) -> Runner:
+        if self.device.type == "cuda":
+            return GraphRunner(self.model, rows, max_steps, text_length)
+        return EagerRunner(self.model, rows, max_steps)

@@ -1,0 +1,109 @@
+"""Going on from audio that is there already."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import read_audio
+from musicgen_rl.codec.base import Codec
+from musicgen_rl.errors import AudioFileError
+
+_FADE_S = 0.03  # from the source to its own reconstruction, just before the new music starts
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip to go on from, in the codec's terms.
+
+    Made by `Source.read`. The end of the source is decoded again together with the new codes, so
+    that the codec sees no seam; the last `_FADE_S` of the source are faded into that.
+    """
+
+    samples: NDArray[np.float32]
+    """[C, M] at the codec's rate, all of it."""
+    codes: Tensor
+    """[1, K, P], its last frames."""
+    name: str
+    """File name, for the tags; empty for a clip from memory."""
+    fade: int
+    """Samples over which the source is faded into its reconstruction."""
+    hop_length: int
+
+    @classmethod
+    def read(
+        cls, source: Clip | str | Path, codec: Codec, device: torch.device, most_frames: int
+    ) -> "Source":
+        """Read, resample and encode a source.
+
+        Args:
+            source: a clip or an audio file.
+            codec: the model's.
+            device: where the codec runs.
+            most_frames: frames from its end that the LM will be shown.
+
+        Raises:
+            AudioFileError: it is not audio, or shorter than a tenth of a second.
+        """
+        clip = source if isinstance(source, Clip) else read_audio(source)
+        name = "" if isinstance(source, Clip) else Path(source).name
+        samples = _with_channels(clip.samples, codec.audio_channels)
+        if clip.sample_rate != codec.sample_rate:
+            samples = librosa.resample(
+                samples, orig_sr=clip.sample_rate, target_sr=codec.sample_rate
+            )
+        if samples.shape[1] < codec.sample_rate // 10:
+            raise AudioFileError(
+                f"{name or 'the clip'} lasts {clip.duration_s:.2f} s: to go on from it there must "
+                "be at least 0.1 s"
+            )
+        hop = codec.hop_length
+        frames = min(samples.shape[1] // hop, most_frames)
+        # Ends on the source's last sample: what does not fill a frame is missing at the front.
+        tail = np.ascontiguousarray(samples[:, samples.shape[1] - frames * hop :])
+        with torch.inference_mode():
+            codes = codec.encode(torch.from_numpy(tail).unsqueeze(0).to(device)).cpu()
+        return cls(
+            samples=np.ascontiguousarray(samples, dtype=np.float32),
+            codes=codes[..., :frames].clone(),
+            name=name,
+            fade=min(round(_FADE_S * codec.sample_rate), frames * hop),
+            hop_length=hop,
+        )
+
+    def context(self, frames_before: int) -> Tensor:
+        """Return the last codes the codec must see to decode the fade and what follows."""
+        frames = min(self.codes.shape[-1], frames_before + -(-self.fade // self.hop_length))
+        return self.codes[..., self.codes.shape[-1] - frames :]
+
+    def skipped_samples(self, frames_before: int) -> int:
+        """Count the decoded samples of `context` that come before the fade."""
+        return self.context(frames_before).shape[-1] * self.hop_length - self.fade
+
+    def join(self, decoded: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put the source before what was decoded, [C, fade + new], fading over the overlap."""
+        ramp = np.linspace(0.0, 1.0, self.fade, dtype=np.float32)
+        seam = self.samples[:, -self.fade :] * (1 - ramp) + decoded[:, : self.fade] * ramp
+        parts = [self.samples[:, : -self.fade], seam, decoded[:, self.fade :]]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def described(self) -> dict[str, Any]:
+        """Say for the tags what this was."""
+        digest = hashlib.sha256(self.codes.numpy().astype("<u2").tobytes()).hexdigest()
+        return {"file": self.name, "codes_sha256": digest}
+
+
+def _with_channels(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """Fold or double channels: [C, M] to [channels, M]."""
+    if samples.shape[0] == channels:
+        return samples
+    if channels == 1:
+        return np.asarray(samples.mean(axis=0, keepdims=True), dtype=np.float32)
+    return np.repeat(samples, channels, axis=0)
