@@ -1,0 +1,277 @@
+"""Decoding on a CPU with one native call a step.
+
+At one clip a step is bound by the bytes of the weights, and in eager torch by the fixed cost of
+its hundred-odd operations. Here weights, keys and values are int8 and the whole model is a program
+of a few dozen lines that one compiled function (`compiled_kernels.run`) walks through. Prefill runs
+the same program over more tokens, so cached and uncached agree to the bit, and a row gives the same
+numbers whatever the other rows are and however many threads there are.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from musicgen_rl.config import LMConfig
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.lm.compiled_threads import run_threads
+from musicgen_rl.lm.compiled_weights import CompiledWeights, aligned
+from musicgen_rl.lm.condition import Condition
+from musicgen_rl.lm.transformer import MusicLM, sinusoids
+
+_BLOCK = 128
+"""Tokens that prefill runs at once: enough for speed, little memory, no change of results."""
+
+
+class CompiledRunner:
+    """Decode `rows` sequences side by side.
+
+    Not for use by several threads at once; several runners may share one CompiledWeights.
+
+    Args:
+        model: a model (its weights are quantized) or weights quantized before.
+        rows: sequences; guidance has two a clip.
+        max_steps: longest sequence between two `begin` or `reset`.
+    """
+
+    def __init__(self, model: MusicLM | CompiledWeights, rows: int, max_steps: int) -> None:
+        from musicgen_rl.lm import compiled_kernels as kernels
+
+        if rows < 1 or max_steps < 1:
+            raise ConfigError(f"rows and max_steps must be >= 1, got {rows} and {max_steps}")
+        self._kernels = kernels
+        is_model = isinstance(model, MusicLM)
+        self.weights = CompiledWeights.from_model(model) if is_model else model
+        self.config = self.weights.config
+        self.rows, self.max_steps, self.length = rows, max_steps, 0
+        config = self.config
+        D, K, V = config.hidden_size, config.num_codebooks, config.codebook_size
+        N = max(rows, _BLOCK)
+        self._positions = sinusoids(max(config.max_frames, max_steps) + K, D).numpy()
+        self._counts = np.zeros(rows, np.int64)
+        self._picks = np.zeros(rows, np.int64)
+        self._row, self._place = np.zeros(N, np.int64), np.zeros(N, np.int64)
+        self._tokens = np.zeros((N, K), np.int64)
+        widest_out = max(3 * D, config.ffn_size)
+        widest_in = max(at.width for at in self.weights.places.values())
+        self._x, self._z = aligned((N, D), np.float32), aligned((N, D), np.float32)
+        self._y = aligned((N, widest_out), np.float32)
+        self._out, self._out_scale = aligned((N, widest_in), np.int16), aligned((N,), np.float32)
+        self._logits = aligned((rows, K * V), np.float32)
+        self._self = _Memory(config, rows, max_steps)
+        self._cross = _Memory(config, rows, 1)
+        self._step_program = step_program(self.weights)
+        self._text_program = text_program(self.weights)
+        self._ready = False
+
+    @torch.no_grad()
+    def begin(self, condition: Condition) -> None:
+        """Take the prompts and forget what was decoded.
+
+        Args:
+            condition: text states of `rows` prompts; a row whose mask is all False is the null
+                prompt, whose cross-attention is exactly zero.
+
+        Raises:
+            InputError: another number of prompts, or another width.
+        """
+        hidden, mask = condition.hidden.detach().float().cpu(), condition.mask.cpu()
+        expected = self.config.text_hidden_size
+        if hidden.shape[0] != self.rows or hidden.shape[2] != expected:
+            raise InputError(
+                f"the text states have shape {tuple(hidden.shape)}, this runner takes "
+                f"{self.rows} prompts of width {expected}"
+            )
+        if self.weights.text_weight is not None:
+            hidden = torch.nn.functional.linear(
+                hidden, self.weights.text_weight, self.weights.text_bias
+            )
+        if mask.shape[1] > self._cross.steps:
+            self._cross = _Memory(self.config, self.rows, mask.shape[1])
+        # Only real states are kept, side by side, so padding has no influence at all.
+        self._counts[:] = mask.sum(1).numpy()
+        row, place = mask.nonzero(as_tuple=True)
+        place = (mask.cumsum(1) - 1)[row, place]
+        text = hidden[mask].numpy()  # [M, D]
+        block = len(self._row)
+        self._bind()
+        for start in range(0, len(text), block):
+            count = min(block, len(text) - start)
+            self._z[:count] = text[start : start + count]
+            self._row[:count] = row[start : start + count].numpy()
+            self._place[:count] = place[start : start + count].numpy()
+            self._run(self._text_program, count, 0)
+        self.reset()
+        self._ready = True
+
+    def reset(self) -> None:
+        """Forget the decoded steps, keep the text."""
+        self.length = 0
+
+    def prefill(self, tokens: Tensor) -> Tensor:
+        """Run S steps at once on top of what is held.
+
+        Args:
+            tokens: long [rows, K, S], in [0, V].
+
+        Returns:
+            Logits of the last step, float32 [rows, K, V]; the next call overwrites them.
+
+        Raises:
+            InputError: a token out of range, a wrong shape, or more steps than `max_steps`.
+            ConfigError: `begin` was not called.
+        """
+        S = tokens.shape[-1]
+        self._check(tuple(tokens.shape), S)
+        block = max(1, len(self._row) // self.rows)
+        for start in range(0, S, block):
+            part = tokens[:, :, start : start + block]
+            steps = part.shape[2]
+            N = self.rows * steps
+            flat = part.transpose(1, 2).reshape(N, -1)
+            self._tokens[:N] = flat.numpy()
+            self._row[:N] = np.repeat(np.arange(self.rows), steps)
+            self._place[:N] = np.tile(np.arange(self.length, self.length + steps), self.rows)
+            self._picks[:] = np.arange(self.rows) * steps + steps - 1
+            self._run(self._step_program, N, self.rows if start + steps == S else 0)
+            self.length += steps
+        return self._result()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Run one step.
+
+        Args:
+            tokens: long [rows, K], in [0, V].
+
+        Returns:
+            Logits, float32 [rows, K, V]; the next call overwrites them.
+
+        Raises:
+            InputError, ConfigError: as `prefill`.
+        """
+        return self.prefill(tokens.unsqueeze(2))
+
+    def _result(self) -> Tensor:
+        shape = self.rows, self.config.num_codebooks, self.config.codebook_size
+        return torch.from_numpy(self._logits).view(shape)
+
+    def _check(self, shape: tuple[int, ...], steps: int) -> None:
+        if not self._ready:
+            raise ConfigError("this runner has no prompts yet: call begin first")
+        if len(shape) != 3 or shape[:2] != (self.rows, self.config.num_codebooks) or steps < 1:
+            raise InputError(
+                f"tokens have shape {shape}, this runner takes {self.rows} rows of "
+                f"{self.config.num_codebooks} codebooks"
+            )
+        if self.length + steps > self.max_steps:
+            raise InputError(
+                f"{self.length} + {steps} steps are more than this runner's {self.max_steps}: "
+                "make it with a larger max_steps"
+            )
+
+    def _bind(self) -> None:
+        """Collect the arguments that stay the same from step to step."""
+        k, w, own, cross = self._kernels, self.weights, self._self, self._cross
+        threads = torch.get_num_threads()
+        self._threads = threads
+        lines = max(len(self._step_program), len(self._text_program))
+        self._control = aligned((k.PHASES + 2 * lines,), np.int64)
+        self._control[k.CLOSED] = 1
+        self._job = aligned((8,), np.int64)
+        scores = aligned((threads, max(own.steps, cross.steps)), np.float32)
+        query = aligned((threads, own.width), np.int16)
+        self._arguments = (
+            self._job, self._tokens, self._row, self._place, self._picks, self._counts, w.numbers,
+            w.scales, w.norms, w.embed, self._positions, (own.keys, cross.keys),
+            (own.key_scales, cross.key_scales), (own.values, cross.values),
+            (own.value_scales, cross.value_scales), self._x, self._y, self._z, self._out,
+            self._out_scale, query, scores, self._logits,
+        )  # fmt: skip
+
+    def _run(self, program: NDArray[np.int64], tokens: int, picked: int) -> None:
+        if torch.get_num_threads() != self._threads:
+            self._bind()
+        k, job = self._kernels, self._job
+        job[k.TOKENS], job[k.PICKED], job[k.BAD_TOKEN] = tokens, picked, 0
+        run_threads(k.run, self._threads, self._control, program, *self._arguments)
+        if job[k.BAD_TOKEN]:
+            raise InputError(f"a token lies outside 0..{self.config.codebook_size}")
+
+
+class _Memory:
+    """Keys and values of all layers, [layers, rows, heads, steps, head], and their scales."""
+
+    def __init__(self, config: LMConfig, rows: int, steps: int) -> None:
+        from musicgen_rl.lm import compiled_kernels as kernels
+
+        self.steps = -(-steps // kernels.KEYS) * kernels.KEYS
+        self.width = -(-config.head_size // 16) * 16
+        shape = config.num_layers, rows, config.num_heads, self.steps
+        self.keys = aligned((*shape, self.width), kernels.CACHE_DTYPE)
+        self.values = aligned((*shape, self.width), kernels.CACHE_DTYPE)
+        self.key_scales = aligned(shape, np.float32)
+        self.value_scales = aligned(shape, np.float32)
+
+
+def _line(kind: int, **fields: int) -> list[int]:
+    from musicgen_rl.lm import compiled_kernels as kernels
+
+    line = [0] * kernels.NUM_FIELDS
+    line[kernels.KIND] = kind
+    for name, value in fields.items():
+        line[getattr(kernels, name.upper())] = value
+    return line
+
+
+def _linear(weights: CompiledWeights, name: str, activation: int = 0, pick: int = 0) -> list[int]:
+    from musicgen_rl.lm import compiled_kernels as kernels
+
+    at = weights.places[f"{name}.weight"]
+    return _line(
+        kernels.LINEAR, outputs=at.outputs, width_in=at.width, weight_at=at.weight_at,
+        scale_at=at.scale_at, activation=activation, pick=pick,
+    )  # fmt: skip
+
+
+def step_program(weights: CompiledWeights) -> NDArray[np.int64]:
+    """List what a step does: `Block.forward` of every layer, then the heads."""
+    from musicgen_rl.lm import compiled_kernels as k
+
+    config = weights.config
+    D, activation = config.hidden_size, {"gelu": 1, "relu": 2}[config.activation]
+    lines = [_line(k.EMBED)]
+    for i in range(config.num_layers):
+        block = f"blocks.{i}"
+        lines += [
+            _line(k.NORM_ADD, norm=3 * i, add=int(i > 0)),
+            _linear(weights, f"{block}.self_qkv"),
+            _line(k.REMEMBER, which=0, layer=i, column=D),
+            _line(k.ATTEND, which=0, layer=i),
+            _line(k.QUANTIZE, width_in=D),
+            _linear(weights, f"{block}.self_out"),
+            _line(k.NORM_ADD, norm=3 * i + 1, add=1),
+            _linear(weights, f"{block}.cross_query"),
+            _line(k.ATTEND, which=1, layer=i),
+            _line(k.QUANTIZE, width_in=D),
+            _linear(weights, f"{block}.cross_out"),
+            _line(k.NORM_ADD, norm=3 * i + 2, add=1),
+            _linear(weights, f"{block}.ffn_in", activation=activation),
+            _line(k.QUANTIZE, which=1, width_in=config.ffn_size),
+            _linear(weights, f"{block}.ffn_out"),
+        ]
+    lines += [
+        _line(k.NORM_ADD, norm=3 * config.num_layers, add=1, pick=1),
+        _linear(weights, "heads", pick=1),
+    ]
+    return np.array(lines, np.int64)
+
+
+def text_program(weights: CompiledWeights) -> NDArray[np.int64]:
+    """List how the keys and values of text in z are made, for every layer."""
+    from musicgen_rl.lm import compiled_kernels as k
+
+    lines = [_line(k.QUANTIZE, width_in=weights.config.hidden_size)]
+    for i in range(weights.config.num_layers):
+        lines.append(_linear(weights, f"blocks.{i}.cross_key_value"))
+        lines.append(_line(k.REMEMBER, which=1, layer=i, column=0))
+    return np.array(lines, np.int64)
