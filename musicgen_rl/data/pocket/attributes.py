@@ -84,7 +84,7 @@ def moods(facts: dict[str, Any]) -> list[str]:
         (sparse and not loud, "calm"),
         (sparse and band == "slow" and not loud, "dreamy"),
         (loud and facts["register"] != "high" and len(facts["instruments"]) >= 4, "powerful"),
-        (facts["drums"] and band != "slow" and busy, "danceable"),
+        (facts["drums"] and busy and 92 <= facts["tempo_bpm"] <= 138, "danceable"),
         (soft and facts["register"] == "high", "delicate"),
     ]
     return [word for holds, word in table if holds]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
-from musicgen_rl.data.pocket.styles import STYLES
+from musicgen_rl.data.pocket.styles import BROADER, STYLES
 
 MOOD_WORDS: dict[str, tuple[str, ...]] = {
     "happy": ("happy", "joyful", "cheery", "feel-good", "sunny"),
@@ -35,7 +35,7 @@ MOOD_WORDS: dict[str, tuple[str, ...]] = {
 
 TEMPO_WORDS: dict[str, tuple[str, ...]] = {
     "slow": ("slow", "slow-paced", "unhurried", "downtempo"),
-    "medium": ("mid-tempo", "medium tempo", "moderately paced", "steady"),
+    "medium": ("mid-tempo", "medium-paced", "moderately paced", "steady"),
     "fast": ("fast", "fast-paced", "quick", "up-tempo"),
 }
 """Tempo band -> words for it."""
@@ -103,6 +103,9 @@ def write_captions(facts: dict[str, Any], rng: random.Random, *, count: int) -> 
 
 def _style(facts: dict[str, Any], rng: random.Random) -> str:
     words = STYLES[facts["style"]].words
+    broader = [word for word, styles in BROADER.items() if facts["style"] in styles]
+    if broader and rng.random() < 0.15:
+        return rng.choice(broader)
     return words[0] if rng.random() < 0.45 else rng.choice(words)
 
 
@@ -155,7 +158,7 @@ def _subject(facts: dict[str, Any], rng: random.Random, *, style: bool) -> str:
     if style:
         words.append(_style(facts, rng))
     noun = rng.choice(PIECE_WORDS)
-    if words and words[-1].endswith(("march", "waltz", "hymn", "beat", "parade")):
+    if words and words[-1].endswith(("march", "waltz", "hymn", "beat", "parade", "soundtrack", "ballad", "tango")):
         return " ".join(words)
     return " ".join([*words, noun])
 
@@ -186,18 +189,18 @@ def _sentence(facts: dict[str, Any], rng: random.Random) -> str:
         f" led by the {lead}",
         f" in which the {lead} plays the main tune",
     ]
-    text += rng.choice(ways) if rng.random() < 0.75 else ""
+    text += rng.choice(ways) if rng.random() < 0.75 else f" with {lead}"
     if backing and rng.random() < 0.6:
         text += rng.choice((" over {}", " accompanied by {}", " backed by {}")).format(join(backing))
     if facts["drums"] and rng.random() < 0.35:
-        text += rng.choice((" and {}", " with {} keeping the beat")).format(facts["kit"])
+        text += rng.choice((" and {}", " with {} keeping the beat", " plus {}")).format(facts["kit"])
     return text[0].upper() + text[1:] + rng.choice((".", ".", ""))
 
 
 def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
     first = _sentence(facts, rng).rstrip(".")
     feel = join(_mood(facts, rng, 2)) if facts["moods"] else TEMPO_WORDS[facts["tempo_band"]][0]
-    mood = rng.choice(("The mood is {}.", "It feels {}.", "The atmosphere is {}.", "It sounds {}."))
+    mood = rng.choice(("The vibe is {}.", "The mood is {}.", "It feels {}.", "The atmosphere is {}.", "It sounds {}."))
     bpm = facts["tempo_bpm"]
     options = [mood.format(feel)] * 3 + [
         f"The tempo is {rng.choice(TEMPO_WORDS[facts['tempo_band']])}.",
@@ -205,6 +208,7 @@ def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
         f"It is in {facts['key']} {facts['mode']}.",
         "There are no drums." if not facts["drums"] else "The drums keep a steady beat.",
     ]
+    options += [f"The {instrument_word(rng, facts['lead'])} carries the melody."]
     options += ["The rhythm swings."] if facts["swing"] else []
     options += ["It is in three-four time."] if facts["meter"] == "3/4" else []
     options += ["The texture is sparse."] if facts["density_band"] == "sparse" else []
@@ -214,6 +218,9 @@ def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
 
 def _short(facts: dict[str, Any], rng: random.Random) -> str:
     choice = rng.random()
+    if choice < 0.12 and facts["moods"]:
+        feel = rng.choice(("vibe", "feel", "mood", "atmosphere"))
+        return f"{_style(facts, rng)} with {article(_mood(facts, rng, 1)[0])} {feel}"
     if choice < 0.35:
         return f"{_mood(facts, rng, 1)[0] if facts['moods'] else ''} {_style(facts, rng)}"
     if choice < 0.6:

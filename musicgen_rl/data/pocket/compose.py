@@ -1,5 +1,6 @@
 """Compose one piece of a style: form, harmony, players, ending."""
 
+import math
 import random
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,8 @@ class Piece:
     """Whether the end fades out."""
     tune: str = ""
     """Title of the borrowed tune, empty where the melody is ours."""
+    identity: str = ""
+    """Shared by all pieces on the same tune; empty where the melody is ours."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,19 @@ def _take(progression: list[list[Chord]], bars: int) -> list[list[Chord]]:
     return [progression[i % len(progression)] for i in range(bars)]
 
 
+ROLE_GAIN_DB = {"lead": 3.5, "counter": 2.5, "arp": 4.5, "chords": 1.5, "pad": 0.0, "bass": -0.5}
+"""What every role gets on top of its layer's gain, so that melodies stand in front."""
+
+EVEN_VELOCITY = 84
+"""Velocity at which a layer's gain holds; softer layers are raised by most of what they lose."""
+
+
+def layer_gain(layer: Layer) -> float:
+    """Return the mix gain of a layer in dB."""
+    lost = 40 * math.log10(EVEN_VELOCITY / layer.velocity)
+    return layer.gain_db + ROLE_GAIN_DB[layer.role] + 0.6 * lost
+
+
 def choose_players(style: Style, rng: random.Random) -> list[tuple[Part, Layer | None]]:
     """Draw the instruments; drums come last, with no layer."""
     parts: list[tuple[Part, Layer | None]] = []
@@ -154,7 +170,7 @@ def choose_players(style: Style, rng: random.Random) -> list[tuple[Part, Layer |
             role=layer.role,
             instrument=name,
             program=INSTRUMENTS[name].program,
-            gain_db=layer.gain_db + rng.uniform(-1.5, 1.5),
+            gain_db=layer_gain(layer) + rng.uniform(-1.5, 1.5),
             pan=rng.randint(44, 84),
         )
         parts.append((part, layer))
@@ -175,8 +191,12 @@ def write_parts(
     mode: str,
     beats: int,
     energy: float,
+    borrowed: dict[str, list[Note]] | None = None,
 ) -> None:
-    """Fill every part, section by section; themes and patterns are kept for their return."""
+    """Fill every part, section by section; themes and patterns are kept for their return.
+
+    A `borrowed` theme (name of the section's theme -> notes from beat 0) replaces an invented one.
+    """
     themes: dict[str, list[Note]] = {}
     patterns = {
         id(part): by_energy(rng, layer.patterns, energy)
@@ -210,6 +230,8 @@ def write_parts(
                 if not section.theme:
                     continue
                 name = f"{section.theme}{layer.role}{len(section.harmony)}"
+                if borrowed is not None and layer.role == "lead":
+                    themes[name] = _in_range(borrowed[section.theme], part, layer)
                 if name not in themes:
                     themes[name] = _theme(
                         style, rng, layer, part, section, tonic, mode, beats, energy
@@ -281,6 +303,25 @@ def _theme(
         velocity=layer.velocity,
         gate=layer.gate,
     )
+
+
+def _in_range(notes: list[Note], part: Part, layer: Layer) -> list[Note]:
+    """Move a borrowed theme by octaves into the middle of the instrument that plays it."""
+    if not notes:
+        return notes
+    instrument = INSTRUMENTS[part.instrument]
+    middle = sum(n.pitch for n in notes) / len(notes)
+    wanted = max(instrument.low + 9, min(instrument.high - 9, 72))
+    shift = 12 * round((wanted - middle) / 12)
+    return [
+        replace(
+            n,
+            pitch=n.pitch + shift,
+            duration=n.duration * layer.gate,
+            velocity=max(1, min(127, n.velocity + layer.velocity - EVEN_VELOCITY)),
+        )
+        for n in notes
+    ]
 
 
 def _timpani(notes: list[Note], tonic: int) -> list[Note]:

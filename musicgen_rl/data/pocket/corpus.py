@@ -15,6 +15,7 @@ import soundfile as sf
 
 from musicgen_rl.config import require, require_number
 from musicgen_rl.data.manifest import Entry, parse_entry, write_atomic, write_manifest
+from musicgen_rl.data.pocket.arrange import arrange, draw_tune
 from musicgen_rl.data.pocket.attributes import describe
 from musicgen_rl.data.pocket.captions import write_captions
 from musicgen_rl.data.pocket.compose import Piece, compose
@@ -86,6 +87,9 @@ def compose_piece(config: CorpusConfig, index: int) -> Piece:
     random.Random(f"order/{config.seed}/{round_number}").shuffle(names)
     rng = random.Random(f"piece/{config.seed}/{index}")
     duration = rng.uniform(config.min_duration_s, config.max_duration_s)
+    if rng.random() < config.tunes:
+        tune, style = draw_tune(rng)
+        return arrange(tune, style, rng, duration_s=duration)
     return compose(STYLES[names[place]], rng, duration_s=duration)
 
 
@@ -120,7 +124,7 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
     captions = write_captions(
         facts, random.Random(f"captions/{config.seed}/{index}"), count=config.captions
     )
-    identity = piece.tune or f"{config.seed}-{index:06d}"
+    identity = piece.identity or f"{config.seed}-{index:06d}"
     entry = Entry(
         audio=str(audio_path.relative_to(config.output)),
         duration_s=round(len(samples) / SAMPLE_RATE, 3),

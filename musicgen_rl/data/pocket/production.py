@@ -95,6 +95,7 @@ def produce(
         x = signal.sosfilt(low, x)
     high = signal.butter(2, mix.highpass_hz, "highpass", fs=sample_rate, output="sos")
     x = signal.sosfilt(high, x)
+    x = without_tail(x, sample_rate)
     if mix.noise_db is not None:
         x = x + _vinyl(len(x), mix.noise_db, sample_rate, generator) * float(np.abs(x).max())
     if fade_s > 0:
@@ -104,6 +105,13 @@ def produce(
         n = min(len(x), round(0.3 * sample_rate))
         x[-n:] *= np.linspace(1, 0, n)
     return level(x, sample_rate, mix.loudness_lufs)
+
+
+def without_tail(x: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
+    """Cut what comes half a second after the last sound within 48 dB of the peak."""
+    loud = np.flatnonzero(np.abs(x) > np.abs(x).max() * 10 ** (-48 / 20))
+    end = int(loud[-1]) + sample_rate // 2 if len(loud) else len(x)
+    return x[:end]
 
 
 def level(x: NDArray[np.float64], sample_rate: int, loudness_lufs: float) -> Samples:
@@ -138,7 +146,7 @@ def _room(
     start = round(0.012 * sample_rate)
     impulse = np.concatenate([np.zeros(start), impulse])
     impulse /= np.sqrt((impulse**2).sum())
-    return np.asarray(signal.fftconvolve(x, impulse)[: len(x)])
+    return np.asarray(signal.oaconvolve(x, impulse)[: len(x)])
 
 
 def _with_echo(x: NDArray[np.float64], amount: float, delay: int) -> NDArray[np.float64]:

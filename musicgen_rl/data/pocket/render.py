@@ -19,7 +19,6 @@ SAMPLE_RATE = 32_000
 """Hz of everything the corpus holds."""
 REFERENCE_DB = -33.0
 """Level to which a held middle note of every instrument is brought before the mix."""
-FOLD_HEADROOM_DB = -3.0
 
 
 @dataclass(frozen=True)
@@ -105,5 +104,5 @@ def render(score: Score, soundfont: Soundfont) -> NDArray[np.float32]:
     midi = score_to_midi(balanced(score, soundfont))
     wave = midirenderer.render_wave_from(_soundfont_bytes(soundfont.path), midi)
     stereo, rate = sf.read(io.BytesIO(wave), dtype="float32", always_2d=True)
-    mono = stereo.mean(axis=1)
+    mono = 0.5 * (stereo[:, 0] + stereo[:, 1])
     return np.asarray(soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)

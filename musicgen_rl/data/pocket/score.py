@@ -84,8 +84,8 @@ class Score:
 
 
 def velocity_to_level(gain_db: float) -> int:
-    """Convert a gain in dB to channel volume (General MIDI: 40 log10(v / 127)), 0 dB = 100."""
-    return max(1, min(127, round(100 * 10 ** (gain_db / 40))))
+    """Convert a gain in dB to channel volume (General MIDI: 40 log10(v / 127)), 0 dB = 72."""
+    return max(1, min(127, round(72 * 10 ** (gain_db / 40))))
 
 
 def score_to_midi(score: Score, *, lead_in_s: float = 0.05, tail_s: float = 2.5) -> bytes:

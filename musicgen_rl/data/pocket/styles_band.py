@@ -135,7 +135,7 @@ BOSSA = Style(
 
 BLUES = Style(
     name="blues",
-    words=("blues", "bluesy", "slow blues", "blues band"),
+    words=("blues", "bluesy", "electric blues", "blues band"),
     tempo=(64, 132),
     swing=(0.62, 0.68),
     modes={"mixolydian": 4, "minor": 2, "dorian": 1},
@@ -287,7 +287,7 @@ METAL = Style(
         Groove(hits={"ride": "XxXxXxXx", "snare": ".X.X.X.X", "kick": "XxXxXxXx"}),
     ),
     kits=("power",),
-    drums_gain_db=2,
+    drums_gain_db=0,
     tune=Tune(
         rhythms=("x---x---", "x-x-x-x-", "xxxxx-x-", "xxxxxxxxxxxxxxxx"),
         leap=0.2,
