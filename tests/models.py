@@ -96,5 +96,7 @@ def save_tiny_musicgen(folder: Path, *, stereo: bool = False) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
-    (folder / "generation_config.json").write_text(json.dumps({"guidance_scale": 3.0}))
+    generation = {"guidance_scale": 3.0, "bos_token_id": 32, "pad_token_id": 32}
+    generation |= {"decoder_start_token_id": 32, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
