@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from musicgen_rl.config import LMConfig, require
@@ -201,8 +202,9 @@ class _Trainer:
         bf16 = bf16 or (config.precision == "auto" and has_native_bf16(device))
         self.bf16, self.config, self.model_config, self.folder = bf16, config, model_config, folder
         self.train_data, self.valid_data, self.text = train_data, valid_data, text
-        torch.manual_seed(config.seed)
+        set_seed(config.seed % 2**32)  # numpy takes no more bits
         self.model = MusicLM(model_config).to(device)
+        nn.init.normal_(self.model.embed.weight, std=config.embedding_std)
         self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizers = build_optimizers(
             self.model,
@@ -330,10 +332,16 @@ class _Trainer:
     def _train_step(self, model: nn.Module) -> dict[str, Any]:
         config, model_config = self.config, self.model_config
         pad, device = model_config.pad_token, self.accelerator.device
-        own = config.batch_size // self.accelerator.num_processes
-        first = self.step * config.batch_size + self.accelerator.process_index * own
+        progress = self.plan.progress(self.step) if self.planned else 0.0
+        halving = 2 if progress < config.short_share else 1
+        rows = halving * config.batch_size // self.accelerator.num_processes
+        # Every step owns the numbers of 2 * batch_size rows, so that no row comes twice.
+        first = 2 * self.step * config.batch_size + self.accelerator.process_index * rows
         batch = self.train_data.draw(
-            config.seed, range(first, first + own), config.crop_frames, config.caption_dropout
+            config.seed,
+            range(first, first + rows),
+            config.crop_frames // halving,
+            config.caption_dropout,
         )
         targets = apply_delay(batch.codes, pad, model_config.audio_channels).to(device)
         counts = self.accelerator.reduce((targets != pad).sum((0, 2)), "sum")  # [K]
@@ -341,7 +349,7 @@ class _Trainer:
         # Gradients are averaged over processes, and each holds a share of the sum.
         scale = self.accelerator.num_processes / counts.sum()
         sums = torch.zeros(model_config.num_codebooks, device=device)
-        chunks = list(_chunks(range(own), config.micro_batch_size))
+        chunks = list(_chunks(range(rows), halving * config.micro_batch_size))
         model.train()
         for index, chunk in enumerate(chunks):
             part = slice(chunk.start, chunk.stop)
@@ -359,7 +367,7 @@ class _Trainer:
                 f"the gradient is {norm} at step {self.step}: lower muon_lr "
                 f"({config.muon_lr}) or adamw_lr ({config.adamw_lr}); the last save is intact"
             )
-        factor = rate_factor(self.step, self.plan.progress(self.step) if self.planned else 0.0,
+        factor = rate_factor(self.step, progress,
                              config.warmup_steps, config.final_rate)  # fmt: skip
         set_rate(self.optimizers, factor)
         for optimizer in self.optimizers:

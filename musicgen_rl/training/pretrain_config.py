@@ -19,6 +19,9 @@ class PretrainConfig:
     """Crops a process handles at once; smaller needs less memory and changes nothing else."""
     crop_frames: int = 500
     """Frames of a crop; 500 are 10 s at 50 frames a second."""
+    short_share: float = 0.0
+    """Share of the run, from its start, with crops half as long and twice as many: more music and
+    more prompts for the same work, before the long crops teach form."""
     caption_dropout: float = 0.15
     """Share of crops that get no prompt, which is what guidance needs."""
     muon_lr: float = 0.02
@@ -31,6 +34,9 @@ class PretrainConfig:
     """Weight decay of the blocks' matrices."""
     adamw_decay: float = 0.01
     """Weight decay of embeddings and heads."""
+    embedding_std: float = 0.35
+    """Deviation of the codes' embeddings at the start: K = 4 of them then weigh as much as the
+    position, which has an amplitude of 1; MusicGen's 0.02 lets the position drown them at first."""
     warmup_steps: int = 20
     """Steps until the full rate."""
     final_rate: float = 0.02
@@ -58,10 +64,11 @@ class PretrainConfig:
         for name in ("steps", "batch_size", "micro_batch_size", "crop_frames", "eval_rows"):
             value = getattr(self, name)
             require(isinstance(value, int) and value >= 1, f"{name} must be >= 1, got {value!r}")
-        for name in ("caption_dropout", "final_rate", "ema_decay"):
+        for name in ("caption_dropout", "short_share", "final_rate", "ema_decay"):
             require_number(name, getattr(self, name), 0, 1)
         for name in ("muon_lr", "adamw_lr", "muon_decay", "adamw_decay"):
             require_number(name, getattr(self, name), 0, 10)
+        require_number("embedding_std", self.embedding_std, 1e-6, 10)
         require_number("grad_clip", self.grad_clip, 1e-6, 1e6)
         require_number("eval_minutes", self.eval_minutes, 0, 100_000)
         require_number("save_minutes", self.save_minutes, 0, 100_000)

@@ -1,0 +1,126 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from musicgen_rl.cli.train import app, parse_assignments
+from musicgen_rl.config import LMConfig
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.training import codec as codec_training
+from musicgen_rl.training import lm_run
+from musicgen_rl.training.pretrain_config import PretrainConfig
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Record what the commands would have started."""
+    found: dict[str, Any] = {}
+
+    def train_lm(*arguments: Any, **options: Any) -> dict[str, Any]:
+        found["train_lm"], found["options"] = arguments, options
+        return {"steps": 3}
+
+    def encode_manifest(*arguments: Any, **options: Any) -> None:
+        found["encode_manifest"] = arguments
+
+    def train_codec(config: Any) -> Path:
+        found["codec"] = config
+        return Path(config.folder) / "codec"
+
+    monkeypatch.setattr(lm_run, "train_lm", train_lm)
+    monkeypatch.setattr(lm_run, "encode_manifest", encode_manifest)
+    monkeypatch.setattr(codec_training, "train_codec", train_codec)
+    return found
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_without_options_the_configs_own_defaults_hold(called: dict[str, Any]) -> None:
+    result = invoke("lm", "--codec", "c", "--out", "o", "--tokens", "t")
+    assert result.exit_code == 0, result.output
+    tokens, codec, _, out, model, config = called["train_lm"]
+    assert (tokens, codec, out) == (Path("t"), Path("c"), Path("o"))
+    assert model == LMConfig()
+    assert config == PretrainConfig()
+    assert "encode_manifest" not in called
+    assert result.stdout.strip() == str(Path("o") / "export")
+
+
+def test_every_field_of_the_config_is_an_option(called: dict[str, Any]) -> None:
+    given: dict[str, Any] = {}
+    arguments: list[str] = []
+    for field in dataclasses.fields(PretrainConfig):
+        option = "--" + field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            given[field.name] = not field.default
+            arguments.append(option)
+        else:
+            value = "bf16" if isinstance(field.default, str) else field.default / 2 + 1
+            given[field.name] = type(field.default)(value)
+            if field.name in ("caption_dropout", "final_rate", "ema_decay"):
+                given[field.name] = 0.25
+            arguments += [option, str(given[field.name])]
+    result = invoke("lm", "--codec", "c", "--out", "o", "--tokens", "t", *arguments)
+    assert result.exit_code == 0, result.output
+    assert called["train_lm"][5] == PretrainConfig(**given)
+
+
+def test_a_manifest_is_encoded_first_and_sizes_reach_the_model(called: dict[str, Any]) -> None:
+    sizes = ["--hidden-size", "64", "--num-layers", "2", "--num-heads", "4", "--license", "MIT"]
+    result = invoke("lm", "--codec", "c", "--out", "o", "--manifest", "m.jsonl", *sizes)
+    assert result.exit_code == 0, result.output
+    assert called["encode_manifest"] == (Path("m.jsonl"), Path("c"), Path("o/tokens"))
+    assert called["train_lm"][0] == Path("o/tokens")
+    model = called["train_lm"][4]
+    assert (model.hidden_size, model.num_layers, model.num_heads) == (64, 2, 4)
+    assert called["options"]["license"] == "MIT"
+
+
+def test_nothing_to_learn_from_is_refused(called: dict[str, Any]) -> None:
+    result = invoke("lm", "--codec", "c", "--out", "o")
+    assert isinstance(result.exception, ConfigError)
+    assert "--manifest" in str(result.exception)
+
+
+def test_codec_options_reach_the_run_and_its_shape(called: dict[str, Any]) -> None:
+    result = invoke(
+        "codec", "--manifest", "m.jsonl", "--out", "o",
+        "--set", "minutes=2.5", "--set", "num_codebooks=6",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    config = called["codec"]
+    assert (config.manifest, config.folder, config.minutes) == ("m.jsonl", "o", 2.5)
+    assert config.codec.num_codebooks == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [("minutes=soon", "needs a float"), ("colour=red", "unknown --set 'colour'"),
+     ("minutes", "NAME=VALUE"), ("manifest=x", "unknown --set 'manifest'")],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_named(called: dict[str, Any], setting: str, word: str) -> None:
+    result = invoke("codec", "--manifest", "m", "--out", "o", "--set", setting)
+    assert isinstance(result.exception, ConfigError)
+    assert word in str(result.exception)
+    assert "codec" not in called
+
+
+def test_a_setting_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        parse_assignments(["a=1", "a=2"])
+
+
+def test_the_names_are_listed_on_request() -> None:
+    result = invoke("codec", "--manifest", "m", "--out", "o", "--show-options")
+    assert "minutes=20.0" in result.stdout
+    assert "n_mels=160" in result.stdout
+
+
+def test_the_command_line_is_a_typer_app() -> None:
+    assert isinstance(app, typer.Typer)
+    assert issubclass(InputError, ValueError)

@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from musicgen_rl.checkpoint import load_lm, read_info
+from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.load import save_codec
+from musicgen_rl.config import FrameCodecConfig, LMConfig
+from musicgen_rl.errors import InputError
+from musicgen_rl.lm.condition import Condition
+from musicgen_rl.training import lm_run
+from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.lm_run import encode_manifest, train_lm
+from musicgen_rl.training.pretrain_config import PretrainConfig
+
+CODEC = FrameCodecConfig(
+    sample_rate=8000, hop_length=160, n_fft=320, n_mels=20, num_codebooks=2, codebook_size=16,
+    codebook_dim=4, encoder_layers=1, encoder_width=8, decoder_layers=1, decoder_width=8,
+)  # fmt: skip
+FAST = PretrainConfig(
+    steps=2, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32", warmup_steps=0
+)
+
+
+class Encoder:
+    hidden_size = 16
+
+    def encode(self, prompts: list[str]) -> Condition:
+        hidden = torch.ones(len(prompts), 3, 16)
+        return Condition(hidden, torch.ones(len(prompts), 3, dtype=torch.bool))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A codec, and a manifest of three short recordings."""
+    torch.manual_seed(0)
+    save_codec(FrameCodec(CODEC), tmp_path / "codec")
+    random = np.random.default_rng(0)
+    rows = []
+    for index, split in enumerate(("train", "train", "valid")):
+        samples = 0.1 * random.standard_normal(12000)
+        soundfile.write(tmp_path / f"{index}.wav", samples, 8000)
+        rows.append({"audio": f"{index}.wav", "captions": [f"noise {index}"], "split": split,
+                     "license": "CC0-1.0"})  # fmt: skip
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder: Encoder())
+    return tmp_path
+
+
+def train(corpus: Path, tokens: str = "tokens", out: str = "run") -> dict[str, object]:
+    model = LMConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=16)
+    return train_lm(
+        corpus / tokens, corpus / "codec", corpus / "minilm", corpus / out, model, FAST,
+        license="Apache-2.0", live=False,
+    )  # fmt: skip
+
+
+def test_a_manifest_becomes_a_model_folder(corpus: Path) -> None:
+    info = encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    assert (info.num_codebooks, info.frame_rate) == (2, 50.0)
+    assert train(corpus)["steps"] == 2
+    card = read_info(corpus / "run" / "export")
+    assert (card.lm.num_codebooks, card.lm.codebook_size, card.lm.text_hidden_size) == (2, 16, 16)
+    assert card.license == "Apache-2.0"
+    assert card.window.frames == 20
+    assert card.notes["data_licenses"] == ["CC0-1.0"]
+    assert card.notes["training"]["frames"] == 2 * 2 * 20
+    assert card.sampling.guidance_scale == 3.0
+    assert (card.folder / card.codec["path"] / "model.safetensors").is_file()
+    assert (card.folder / card.text_encoder["path"]).resolve() == corpus / "minilm"
+    state = load_training_state(corpus / "run" / "state")
+    assert state is not None
+    expected = state[0]["average.blocks.0.ffn_in.weight"].half().float()
+    torch.testing.assert_close(load_lm(card).get_parameter("blocks.0.ffn_in.weight"), expected)
+
+
+def test_tokens_of_another_codec_are_refused(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    torch.manual_seed(1)
+    save_codec(FrameCodec(CODEC), corpus / "codec")
+    with pytest.raises(InputError, match="not made by the codec"):
+        train(corpus)
+
+
+def test_a_manifest_without_held_out_pieces_is_refused(corpus: Path) -> None:
+    text = (corpus / "m.jsonl").read_text().replace('"valid"', '"train"')
+    (corpus / "m.jsonl").write_text(text)
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    with pytest.raises(InputError, match='"split": "valid"'):
+        train(corpus)

@@ -1,0 +1,264 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from musicgen_rl.config import LMConfig
+from musicgen_rl.errors import CheckpointError, ConfigError, StorageError
+from musicgen_rl.lm.delay import apply_delay
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.training import pretrain as module
+from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.dataset import TokenDataset, TokenPiece
+from musicgen_rl.training.metrics import read_metrics
+from musicgen_rl.training.pretrain import evaluate, has_native_bf16, pretrain, token_losses
+from musicgen_rl.training.pretrain_config import PretrainConfig
+from tests.training.fakes import CONFIG, ramp_data
+
+FAST = PretrainConfig(
+    steps=6, batch_size=4, crop_frames=12, warmup_steps=1, eval_rows=4, eval_minutes=100,
+    save_minutes=100, precision="fp32",
+)  # fmt: skip
+
+
+def run(folder: Path, config: PretrainConfig = FAST, **options: Any) -> dict[str, Any]:
+    train, valid, text = ramp_data()
+    return pretrain(CONFIG, config, train, valid, text, folder, live=False, **options)
+
+
+def saved(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    found = load_training_state(folder / "state")
+    assert found is not None
+    return found
+
+
+def assert_same_state(left: Path, right: Path) -> None:
+    (tensors, state), (others, other_state) = saved(left), saved(right)
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    assert state["step"] == other_state["step"]
+
+
+def test_a_code_costs_minus_its_log_probability_and_padding_nothing() -> None:
+    logits = torch.tensor([0.0, math.log(3)]).expand(1, 2, 3, 2)
+    targets = torch.tensor([[[0, 1, 2], [2, 0, 1]]])  # 2 is the padding of a codebook of 2
+    quarter, most = math.log(4), math.log(4 / 3)
+    expected = torch.tensor([[[quarter, most, 0.0], [0.0, quarter, most]]])
+    torch.testing.assert_close(token_losses(logits, targets, pad=2), expected)
+
+
+def test_losses_are_float32_whatever_the_logits_are() -> None:
+    logits = torch.randn(1, 1, 2, 4, dtype=torch.bfloat16)
+    assert token_losses(logits, torch.zeros(1, 1, 2, dtype=torch.long), 4).dtype == torch.float32
+
+
+def test_padding_places_get_no_gradient() -> None:
+    logits = torch.randn(1, 2, 4, 8, requires_grad=True)
+    targets = apply_delay(torch.ones(1, 2, 3, dtype=torch.long), 8)
+    token_losses(logits, targets, 8).sum().backward()
+    assert logits.grad is not None
+    touched = logits.grad.abs().sum(-1)[0] > 0
+    assert touched.tolist() == [[True, True, True, False], [False, True, True, True]]
+
+
+def test_evaluation_agrees_with_a_sum_by_hand() -> None:
+    train, _, text = ramp_data()
+    torch.manual_seed(3)
+    model = MusicLM(CONFIG)
+    options = {"rows": 3, "crop_frames": 5, "device": torch.device("cpu")}
+    found = evaluate(model, CONFIG, train, text, micro_batch_size=2, **options)
+    batch = train.draw(module.EVAL_SEED, range(3), 5)
+    tokens = apply_delay(batch.codes, 8)
+    inputs = torch.cat([torch.full((3, 2, 1), 8), tokens[..., :-1]], dim=-1)
+    with torch.no_grad():
+        logp = model(inputs, text.condition(batch.captions)).log_softmax(-1)  # [B, K, S, V]
+    first = [-logp[b, 0, s, tokens[b, 0, s]] for b in range(3) for s in range(5)]
+    second = [-logp[b, 1, s, tokens[b, 1, s]] for b in range(3) for s in range(1, 6)]
+    per_codebook = [torch.stack(losses).mean().item() for losses in (first, second)]
+    assert found["loss_per_codebook"] == pytest.approx(per_codebook, rel=1e-5)
+    assert found["loss"] == pytest.approx(sum(per_codebook) / 2, rel=1e-5)
+    assert found["loss_null"] != pytest.approx(found["loss"], rel=1e-6)
+
+
+def test_training_learns_what_the_prompt_says(tmp_path: Path) -> None:
+    pieces = [
+        TokenPiece(torch.full((2, 4), code).to(torch.uint16), (caption,), caption, "train", {})
+        for caption, code in (("up", 1), ("down", 5))
+    ]
+    data, text = TokenDataset(pieces, ["up", "down"], CONFIG.pad_token), ramp_data()[2]
+    config = replace(
+        FAST, steps=40, crop_frames=1, batch_size=16, caption_dropout=0.3, adamw_lr=0.02
+    )
+    figures = pretrain(CONFIG, config, data, data, text, tmp_path, live=False)
+    first, *_ = read_metrics(tmp_path / "metrics.jsonl")
+    assert first["loss"] == pytest.approx(math.log(8), abs=0.1)
+    assert figures["loss"] < 0.3  # the prompt says it all,
+    assert 0.3 < figures["loss_null"] < 1.1  # and without it, it is log(2) for one of two codes
+    assert figures["frames"] == 40 * 16
+    assert figures["finished"]
+
+
+def test_short_crops_come_first_and_twice_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    real = TokenDataset.draw
+
+    def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
+        if seed != module.EVAL_SEED:
+            seen.append((len(rows), frames))
+        return real(self, seed, rows, frames, *rest)
+
+    monkeypatch.setattr(TokenDataset, "draw", draw)
+    run(tmp_path, replace(FAST, steps=4, short_share=0.5))
+    assert seen == [(8, 6), (8, 6), (4, 12), (4, 12)]
+
+
+def test_embeddings_start_as_wide_as_asked(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=1, adamw_lr=1e-9, embedding_std=3.0))
+    assert saved(tmp_path)[0]["model.embed.weight"].std().item() == pytest.approx(3.0, rel=0.2)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    asked = iter([False, False, True])
+    first = run(tmp_path / "parts", stop=lambda: next(asked))
+    assert first["steps"] == 3
+    assert not first["finished"]
+    run(tmp_path / "parts")
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    losses = [
+        [row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 7  # six steps, one evaluation
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = saved(tmp_path)[0]
+    assert run(tmp_path)["steps"] == 6
+    assert all(torch.equal(before[name], t) for name, t in saved(tmp_path)[0].items())
+
+
+def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:
+    config = replace(FAST, steps=2)
+    run(tmp_path / "whole", config)
+    run(tmp_path / "split", replace(config, micro_batch_size=1))
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl")[1] for name in ("whole", "split")]
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
+    assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-4)
+
+
+def test_the_seed_counts(tmp_path: Path) -> None:
+    run(tmp_path / "a", replace(FAST, steps=1))
+    run(tmp_path / "b", replace(FAST, steps=1, seed=1))
+    a, b = (read_metrics(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in "ab")
+    assert a != b
+
+
+def test_minutes_become_steps_and_the_run_ends_in_time(tmp_path: Path) -> None:
+    figures = run(tmp_path, replace(FAST, minutes=0.02, steps=1))
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    planned = [row["total_steps"] for row in rows if row["kind"] == "plan"]
+    assert figures["finished"]
+    assert planned
+    assert figures["steps"] == planned[-1] > 9
+    assert figures["seconds"] < 4
+
+
+def test_evaluations_and_saves_come_when_due(tmp_path: Path) -> None:
+    exported: list[int] = []
+
+    def export(
+        folder: Path, config: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
+    ) -> None:
+        assert folder == tmp_path / "export"
+        assert set(weights) == {name for name, _ in MusicLM(config).named_parameters()}
+        exported.append(figures["steps"])
+
+    run(tmp_path, replace(FAST, steps=3, eval_minutes=0, save_minutes=0), export=export)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["kind"] for row in rows] == ["train", "valid"] * 3
+    assert exported == [1, 2, 3]
+
+
+def test_what_is_exported_is_the_average(tmp_path: Path) -> None:
+    found: dict[str, Tensor] = {}
+
+    def export(
+        folder: Path, config: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
+    ) -> None:
+        found.update({name: t.clone() for name, t in weights.items()})
+
+    run(tmp_path, export=export)
+    tensors, _ = saved(tmp_path)
+    assert torch.equal(found["norm.weight"], tensors["average.norm.weight"])
+    assert not torch.equal(found["norm.weight"], tensors["model.norm.weight"])
+
+
+def test_a_full_disk_stops_the_run_with_the_last_save_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = module.save_training_state, []
+
+    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        calls.append(folder)
+        if len(calls) == 3:
+            raise StorageError("disk full")
+        return real(folder, tensors, state)
+
+    monkeypatch.setattr(module, "save_training_state", save)
+    with pytest.raises(StorageError):
+        run(tmp_path, replace(FAST, save_minutes=0))
+    assert saved(tmp_path)[1]["step"] == 2
+    monkeypatch.undo()
+    run(tmp_path)
+    run(tmp_path / "whole")
+    assert_same_state(tmp_path / "whole", tmp_path)
+
+
+def test_another_model_or_other_crops_do_not_continue_a_run(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=1))
+    train, valid, text = ramp_data()
+    with pytest.raises(CheckpointError, match="another model"):
+        pretrain(replace(CONFIG, ffn_size=64), FAST, train, valid, text, tmp_path, live=False)
+    with pytest.raises(CheckpointError, match="another batch_size"):
+        run(tmp_path, replace(FAST, batch_size=2))
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    train, valid, text = ramp_data()
+    wide = replace(CONFIG, text_hidden_size=32)
+    with pytest.raises(ConfigError, match="16 wide"):
+        pretrain(wide, FAST, train, valid, text, tmp_path, live=False)
+    with pytest.raises(ConfigError, match="2 codebooks"):
+        pretrain(replace(CONFIG, num_codebooks=4), FAST, train, valid, text, tmp_path, live=False)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    train, valid, text = ramp_data()
+    text._hidden[0, 0] = float("nan")
+    with pytest.raises(ConfigError, match="gradient is nan at step"):
+        pretrain(CONFIG, FAST, train, valid, text, tmp_path, live=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 0), ("batch_size", -1), ("caption_dropout", 1.5), ("muon_lr", math.nan),
+     ("precision", "fp8"), ("minutes", -1.0), ("grad_clip", 0.0), ("eval_rows", 0)],
+)  # fmt: skip
+def test_values_that_cannot_work_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=field):
+        PretrainConfig(**{field: value})
+
+
+def test_bf16_is_never_chosen_where_it_is_emulated() -> None:
+    flags = Path("/proc/cpuinfo")
+    expected = flags.exists() and "avx512_bf16" in flags.read_text()
+    assert has_native_bf16(torch.device("cpu")) == expected

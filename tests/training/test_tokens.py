@@ -1,0 +1,178 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from musicgen_rl.errors import CheckpointError, InputError, StorageError
+from musicgen_rl.training import tokens
+from musicgen_rl.training.tokens import (
+    Source,
+    encode_file,
+    encode_sources,
+    hash_folder,
+    load_tokens,
+    read_samples,
+    sources_of,
+)
+from tests.training.fakes import MeanCodec
+
+
+def write(path: Path, levels: list[float], rate: int = 1000, hop: int = 10) -> str:
+    """Write audio whose frames have these levels."""
+    soundfile.write(path, np.repeat(np.array(levels), hop), rate, subtype="FLOAT")
+    return str(path)
+
+
+def source(audio: str, split: str = "train", *captions: str) -> Source:
+    return Source(audio, captions or ("a tune",), Path(audio).stem, split, {"n": 1}, "CC0-1.0")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Source]:
+    made = [
+        write(tmp_path / f"{i}.wav", [(i + j % 3) / 16 for j in range(1, 121)]) for i in range(5)
+    ]
+    return [source(path, "valid" if i == 3 else "train") for i, path in enumerate(made)]
+
+
+def test_codes_and_what_is_known_of_them_come_back(sources: list[Source], tmp_path: Path) -> None:
+    folder = tmp_path / "tokens"
+    encode_sources(sources, MeanCodec(), "hash", folder, pieces_per_shard=2)
+    info, pieces = load_tokens(folder)
+    assert info.num_shards == 3
+    assert (info.num_codebooks, info.codebook_size, info.frame_rate) == (2, 64, 100.0)
+    assert info.licenses == ("CC0-1.0",)
+    assert [piece.piece for piece in pieces] == ["0", "1", "2", "3", "4"]
+    assert [piece.split for piece in pieces].count("valid") == 1
+    assert pieces[2].captions == ("a tune",)
+    assert pieces[2].attributes == {"n": 1}
+    assert pieces[2].codes.dtype == torch.uint16
+    assert pieces[2].codes[:, :3].tolist() == [[3, 4, 2], [6, 8, 4]]
+
+
+def test_a_second_run_encodes_only_what_is_missing(sources: list[Source], tmp_path: Path) -> None:
+    folder = tmp_path / "tokens"
+    encode_sources(sources, MeanCodec(), "hash", folder, pieces_per_shard=2)
+    (folder / "tokens-00001.safetensors").unlink()
+    codec = MeanCodec()
+    encode_sources(sources, codec, "hash", folder, pieces_per_shard=2)
+    assert codec.frames_seen == 2 * 120
+
+
+def test_another_codec_or_other_captions_encode_again(
+    sources: list[Source], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tokens"
+    encode_sources(sources, MeanCodec(), "hash", folder)
+    codec = MeanCodec()
+    encode_sources(sources, codec, "other", folder)
+    assert codec.frames_seen == 5 * 120
+    changed = [source(s.audio, s.split, "new words") for s in sources]
+    encode_sources(changed, codec, "other", folder)
+    assert load_tokens(folder)[1][0].captions == ("new words",)
+
+
+def test_everything_wrong_is_named_before_anything_is_encoded(
+    sources: list[Source], tmp_path: Path
+) -> None:
+    (tmp_path / "text.wav").write_text("not audio")
+    short = write(tmp_path / "short.wav", [0.5] * 3)
+    bad = [
+        sources[0],
+        source(str(tmp_path / "gone.wav")),
+        source(str(tmp_path / "text.wav")),
+        source(short),
+        source(sources[1].audio, "train", "fine", "  "),
+    ]
+    codec = MeanCodec()
+    with pytest.raises(InputError) as caught:
+        encode_sources(bad, codec, "hash", tmp_path / "tokens")
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "line 2",
+        "line 3",
+        "line 4",
+        "line 5",
+    ]
+    assert "no such file" in lines[0]
+    assert "0.03 s" in lines[2]
+    assert "caption is empty" in lines[3]
+    assert codec.frames_seen == 0
+    assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize(
+    ("levels", "word"), [([0.0] * 20, "silent"), ([0.5, float("nan")] * 10, "nan")]
+)
+def test_silence_and_nan_are_refused_by_name(
+    tmp_path: Path, levels: list[float], word: str
+) -> None:
+    path = write(tmp_path / "bad.wav", levels)
+    with pytest.raises(InputError, match=f"bad.wav.*{word}"):
+        read_samples(path, 1000, 1)
+
+
+def test_long_files_encode_the_same_in_chunks(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.wav", [(j * 7 % 13) / 16 for j in range(95)])
+    whole = encode_file(path, MeanCodec(), chunk_frames=1000)
+    chunks = encode_file(path, MeanCodec(), chunk_frames=20, margin=3)
+    assert whole.shape == (2, 95)
+    assert torch.equal(whole.long(), chunks.long())
+
+
+def test_stereo_is_folded_and_another_rate_resampled(tmp_path: Path) -> None:
+    both = np.stack([np.full(4000, 0.5), np.full(4000, 0.25)], axis=1)
+    soundfile.write(tmp_path / "s.wav", both, 2000, subtype="FLOAT")
+    samples = read_samples(str(tmp_path / "s.wav"), 1000, 1)
+    assert samples.shape == (1, 2000)
+    assert samples[0, 500:1500].mean().item() == pytest.approx(0.375, abs=1e-3)
+    assert read_samples(str(tmp_path / "s.wav"), 2000, 2)[1, 0].item() == 0.25
+
+
+def test_a_full_disk_keeps_the_shards_before_it(
+    sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tokens"
+    real, calls = os.replace, []
+
+    def full(src: str, dst: str) -> None:
+        calls.append(dst)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(src, dst)
+
+    monkeypatch.setattr(tokens.os, "replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        encode_sources(sources, MeanCodec(), "hash", folder, pieces_per_shard=2)
+    assert [p.name for p in folder.iterdir()] == ["tokens-00000.safetensors"]
+
+
+def test_unfinished_and_damaged_tokens_are_refused(sources: list[Source], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished tokens"):
+        load_tokens(tmp_path / "tokens")
+    encode_sources(sources, MeanCodec(), "hash", tmp_path / "tokens")
+    shard = tmp_path / "tokens" / "tokens-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="tokens-00000"):
+        load_tokens(tmp_path / "tokens")
+
+
+def test_sources_of_a_manifest_have_absolute_paths(tmp_path: Path) -> None:
+    row = {"audio": "a/b.wav", "caption": "words", "split": "valid", "license": "CC0-1.0"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    (found,) = sources_of(tmp_path / "m.jsonl")
+    assert found.audio == str(tmp_path / "a" / "b.wav")
+    assert (found.captions, found.piece, found.split) == (("words",), "b", "valid")
+
+
+def test_the_hash_of_a_folder_follows_contents_and_names(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = hash_folder(tmp_path)
+    (tmp_path / "a").write_text("2")
+    second = hash_folder(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, hash_folder(tmp_path)}) == 3
