@@ -129,7 +129,9 @@ def write_bass(
             if symbol == "5":
                 target = nearest(pitches_between((fifth,), low, root + 7), root + 7)
             elif symbol == "3":
-                target = nearest(pitches_between((classes[min(1, len(classes) - 1)],), low, 62), root + 4)
+                target = nearest(
+                    pitches_between((classes[min(1, len(classes) - 1)],), low, 62), root + 4
+                )
             elif symbol == "8":
                 target = root + 12
             elif symbol == "7":

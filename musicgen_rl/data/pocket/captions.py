@@ -158,7 +158,9 @@ def _subject(facts: dict[str, Any], rng: random.Random, *, style: bool) -> str:
     if style:
         words.append(_style(facts, rng))
     noun = rng.choice(PIECE_WORDS)
-    if words and words[-1].endswith(("march", "waltz", "hymn", "beat", "parade", "soundtrack", "ballad", "tango")):
+    if words and words[-1].endswith(
+        ("march", "waltz", "hymn", "beat", "parade", "soundtrack", "ballad", "tango")
+    ):
         return " ".join(words)
     return " ".join([*words, noun])
 
@@ -166,7 +168,9 @@ def _subject(facts: dict[str, Any], rng: random.Random, *, style: bool) -> str:
 def _fragment(facts: dict[str, Any], rng: random.Random, *, full: bool = False) -> str:
     text = _subject(facts, rng, style=full or rng.random() < 0.85)
     if full or rng.random() < 0.75:
-        text += rng.choice((" with ", " with ", " featuring ", " for ")) + join(_players(facts, rng))
+        text += rng.choice((" with ", " with ", " featuring ", " for ")) + join(
+            _players(facts, rng)
+        )
     if rng.random() < 0.3:
         text += f", {_tempo(facts, rng)}"
     if rng.random() < 0.12:
@@ -191,16 +195,28 @@ def _sentence(facts: dict[str, Any], rng: random.Random) -> str:
     ]
     text += rng.choice(ways) if rng.random() < 0.75 else f" with {lead}"
     if backing and rng.random() < 0.6:
-        text += rng.choice((" over {}", " accompanied by {}", " backed by {}")).format(join(backing))
+        text += rng.choice((" over {}", " accompanied by {}", " backed by {}")).format(
+            join(backing)
+        )
     if facts["drums"] and rng.random() < 0.35:
-        text += rng.choice((" and {}", " with {} keeping the beat", " plus {}")).format(facts["kit"])
+        text += rng.choice((" and {}", " with {} keeping the beat", " plus {}")).format(
+            facts["kit"]
+        )
     return text[0].upper() + text[1:] + rng.choice((".", ".", ""))
 
 
 def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
     first = _sentence(facts, rng).rstrip(".")
     feel = join(_mood(facts, rng, 2)) if facts["moods"] else TEMPO_WORDS[facts["tempo_band"]][0]
-    mood = rng.choice(("The vibe is {}.", "The mood is {}.", "It feels {}.", "The atmosphere is {}.", "It sounds {}."))
+    mood = rng.choice(
+        (
+            "The vibe is {}.",
+            "The mood is {}.",
+            "It feels {}.",
+            "The atmosphere is {}.",
+            "It sounds {}.",
+        )
+    )
     bpm = facts["tempo_bpm"]
     options = [mood.format(feel)] * 3 + [
         f"The tempo is {rng.choice(TEMPO_WORDS[facts['tempo_band']])}.",

@@ -5,20 +5,19 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
-from musicgen_rl.config import require, require_number
 from musicgen_rl.data.manifest import Entry, parse_entry, write_atomic, write_manifest
 from musicgen_rl.data.pocket.arrange import arrange, draw_tune
 from musicgen_rl.data.pocket.attributes import describe
 from musicgen_rl.data.pocket.captions import write_captions
 from musicgen_rl.data.pocket.compose import Piece, compose
+from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS
 from musicgen_rl.data.pocket.production import draw_mix, produce
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
@@ -26,51 +25,6 @@ from musicgen_rl.data.pocket.styles import STYLES
 
 LICENSE = "CC0-1.0"
 PIECES_A_FOLDER = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """What corpus to make and where."""
-
-    output: Path
-    """Folder for audio and manifest.jsonl."""
-    hours: float = 10.0
-    """Hours of audio, met on average."""
-    seed: int = 0
-    """Another seed is another corpus; piece i of a seed is always the same."""
-    workers: int = 1
-    """Processes; the result does not depend on it."""
-    min_duration_s: float = 30.0
-    """Shortest piece aimed at, in seconds."""
-    max_duration_s: float = 60.0
-    """Longest piece aimed at, in seconds."""
-    captions: int = 8
-    """Captions of each piece."""
-    tunes: float = 0.2
-    """Share of the pieces that re-orchestrate public-domain tunes."""
-    valid: float = 0.04
-    """Share of the pieces in the valid split."""
-    test: float = 0.04
-    """Share of the pieces in the test split."""
-    musescore: float = 0.35
-    """Share of the pieces rendered with the second soundfont."""
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        require_number("hours", self.hours, 0.001, 10_000)
-        require_number("min_duration_s", self.min_duration_s, 5, 600, unit="s")
-        require_number("max_duration_s", self.max_duration_s, self.min_duration_s, 600, unit="s")
-        for name in ("tunes", "valid", "test", "musescore"):
-            require_number(name, getattr(self, name), 0, 1)
-        require(self.valid + self.test < 1, "valid and test together must leave room for train")
-        require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")
-        require(1 <= self.captions <= 30, f"captions must be 1 to 30, got {self.captions}")
-
-    @property
-    def num_pieces(self) -> int:
-        """Pieces to make."""
-        middle = (self.min_duration_s + self.max_duration_s) / 2
-        return max(1, round(self.hours * 3600 / middle))
 
 
 def split_of(identity: str, valid: float, test: float) -> str:
@@ -205,15 +159,15 @@ def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Ent
         for index in missing:
             yield index, make_piece(config, index)
         return
-    todo = iter(missing)
+    todo: Iterator[int | None] = iter(missing)
     with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
-        running = {}
+        running: dict[Future[Entry], int] = {}
         while True:
             while len(running) < 2 * config.workers:
-                index = next(todo, None)
-                if index is None:
+                upcoming = next(todo, None)
+                if upcoming is None:
                     break
-                running[pool.submit(make_piece, config, index)] = index
+                running[pool.submit(make_piece, config, upcoming)] = upcoming
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -16,7 +16,7 @@ class Instrument:
     high: int
     """Highest pitch the composer gives it."""
     family: str
-    """Broad family: keys, mallets, organ, guitar, bass, strings, voice, brass, reed, wind, synth."""
+    """keys, mallets, organ, guitar, bass, strings, voice, brass, reed, wind, drums or synth."""
     words: tuple[str, ...] = ()
     """Other names in captions."""
     decays: bool = False
@@ -112,7 +112,7 @@ def _table() -> dict[str, Instrument]:
         ("fiddle", 110, 55, 93, "strings", ("violin",), False),
         ("steel drums", 114, 52, 88, "mallets", ("steel pan",), True),
     ]  # fmt: skip
-    return {row[0]: Instrument(*row) for row in rows}  # type: ignore[arg-type]
+    return {row[0]: Instrument(*row) for row in rows}
 
 
 INSTRUMENTS: dict[str, Instrument] = _table()

@@ -138,9 +138,11 @@ def write_melody(
             loud = round(velocity + accent + rng.gauss(0, 4) + (place - 1.5) * 1.5)
             start = bar * beats + hit.start
             if tune.ornament and hit.duration >= 0.5 and rng.random() < tune.ornament:
-                grace = ladder[max(0, min(len(ladder) - 1, ladder.index(target) - 1))] if (
-                    target in ladder
-                ) else target - 1
+                grace = (
+                    ladder[max(0, min(len(ladder) - 1, ladder.index(target) - 1))]
+                    if (target in ladder)
+                    else target - 1
+                )
                 notes.append(Note(start - 0.12, 0.11, grace, max(1, loud - 18)))
             notes.append(Note(start, hit.duration * gate, target, loud))
     return [n for n in notes if n.start >= 0]

@@ -69,9 +69,7 @@ def _soundfont_bytes(path: Path) -> bytes:
 
 def can_render(score: Score, soundfont: Soundfont) -> bool:
     """Whether every part of the score sounds right in the soundfont."""
-    return not any(
-        not p.is_drums and p.program in soundfont.broken_programs for p in score.parts
-    )
+    return not any(not p.is_drums and p.program in soundfont.broken_programs for p in score.parts)
 
 
 def balanced(score: Score, soundfont: Soundfont) -> Score:

@@ -115,9 +115,7 @@ def score_to_midi(score: Score, *, lead_in_s: float = 0.05, tail_s: float = 2.5)
         ):
             message = mido.Message("control_change", channel=number, control=control, value=value)
             events.append((0, 0, message))
-        events.append(
-            (0, 1, mido.Message("program_change", channel=number, program=part.program))
-        )
+        events.append((0, 1, mido.Message("program_change", channel=number, program=part.program)))
         events += _note_events(score, part, number, lead_in_s)
     end = round((lead_in_s + score.duration_s + tail_s) * TICKS_PER_SECOND)
     track = mido.MidiTrack()

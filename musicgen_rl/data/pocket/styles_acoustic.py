@@ -433,9 +433,7 @@ CHORAL = Style(
             patterns=("1---", "1-W-"),
         ),
     ),
-    tune=Tune(
-        rhythms=("x---", "x-x-", "x-xx", "xxxx"), leap=0.1, rest=0.0, center=69, reach=7
-    ),
+    tune=Tune(rhythms=("x---", "x-x-", "x-xx", "xxxx"), leap=0.1, rest=0.0, center=69, reach=7),
     human_ms=18,
     rubato=0.4,
     sound=Sound(room_s=(2.5, 4.0), wet=(0.25, 0.4)),

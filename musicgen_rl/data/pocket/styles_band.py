@@ -21,8 +21,14 @@ JAZZ = Style(
         Layer(
             role="lead",
             instruments=(
-                "tenor sax", "alto sax", "muted trumpet", "trumpet", "vibraphone", "jazz guitar",
-                "clarinet", "piano",
+                "tenor sax",
+                "alto sax",
+                "muted trumpet",
+                "trumpet",
+                "vibraphone",
+                "jazz guitar",
+                "clarinet",
+                "piano",
             ),
             velocity=86,
         ),
@@ -66,7 +72,7 @@ JAZZ = Style(
     human_ms=13,
     rubato=0.1,
     sound=CLUB,
-)  # fmt: skip
+)
 
 BOSSA = Style(
     name="bossa nova",
@@ -119,7 +125,10 @@ BOSSA = Style(
         Groove(hits={"rim": "x..x..x.|..x..x..", "shaker": "xoxoxoxo"}, fill="none"),
         Groove(
             hits={
-                "rim": "x..x..x.|..x..x..", "hat": "xxxxxxxx", "kick": "x..xx..x", "shaker": "oxoxoxox"
+                "rim": "x..x..x.|..x..x..",
+                "hat": "xxxxxxxx",
+                "kick": "x..xx..x",
+                "shaker": "oxoxoxox",
             },
             fill="soft",
         ),
@@ -131,7 +140,7 @@ BOSSA = Style(
     ),
     human_ms=10,
     sound=Sound(room_s=(0.4, 1.0), wet=(0.07, 0.16)),
-)  # fmt: skip
+)
 
 BLUES = Style(
     name="blues",
@@ -167,9 +176,7 @@ BLUES = Style(
         ),
     ),
     grooves=(
-        Groove(
-            hits={"hat": "x.xxx.xx", "snare": "..x...x.", "kick": "x...x..."}, fill="snare"
-        ),
+        Groove(hits={"hat": "x.xxx.xx", "snare": "..x...x.", "kick": "x...x..."}, fill="snare"),
         Groove(hits={"ride": "xxxxxxxx", "snare": "..X...X.", "kick": "x..xx..x"}),
     ),
     drums_gain_db=-2,
@@ -282,7 +289,14 @@ METAL = Style(
         ),
     ),
     grooves=(
-        Groove(hits={"crash": "X.......|........", "hat": "X.X.X.X.", "snare": "..X...X.", "kick": "X..XX..X"}),
+        Groove(
+            hits={
+                "crash": "X.......|........",
+                "hat": "X.X.X.X.",
+                "snare": "..X...X.",
+                "kick": "X..XX..X",
+            }
+        ),
         Groove(hits={"hat": "XxXxXxXx", "snare": "..X...X.", "kick": "XxxxXxxxXxxxXxxx"}),
         Groove(hits={"ride": "XxXxXxXx", "snare": ".X.X.X.X", "kick": "XxXxXxXx"}),
     ),
@@ -297,7 +311,7 @@ METAL = Style(
     tune_chance=0.6,
     human_ms=5,
     sound=Sound(room_s=(0.3, 0.6), wet=(0.04, 0.09), drive=(0.4, 0.7)),
-)  # fmt: skip
+)
 
 FUNK = Style(
     name="funk",
@@ -350,12 +364,16 @@ FUNK = Style(
     grooves=(
         Groove(
             hits={
-                "hat": "x.x.x.x.x.x.x.x.", "snare": "....X..o.o..X..o", "kick": "X.x.......x..x.."
+                "hat": "x.x.x.x.x.x.x.x.",
+                "snare": "....X..o.o..X..o",
+                "kick": "X.x.......x..x..",
             }
         ),
         Groove(
             hits={
-                "hat": "xxxxxxxxxxxxxxxx", "snare": "....X..o.o.oX..o", "kick": "X..x..x...x..x..",
+                "hat": "xxxxxxxxxxxxxxxx",
+                "snare": "....X..o.o.oX..o",
+                "kick": "X..x..x...x..x..",
                 "open": "..............x.",
             }
         ),
@@ -372,7 +390,7 @@ FUNK = Style(
     tune_chance=0.75,
     human_ms=6,
     sound=CLUB,
-)  # fmt: skip
+)
 
 REGGAE = Style(
     name="reggae",
@@ -396,7 +414,7 @@ REGGAE = Style(
             voices=3,
             velocity=84,
             gain_db=0,
-            patterns=("..C...C.", "..Cc..Cc", "..C.c...C.c....." ),
+            patterns=("..C...C.", "..Cc..Cc", "..C.c...C.c....."),
             gate=0.35,
         ),
         Layer(
@@ -421,14 +439,20 @@ REGGAE = Style(
     ),
     grooves=(
         Groove(hits={"hat": "x.x.x.x.", "rim": "....X...", "kick": "....X..."}),
-        Groove(hits={"hat": "x.xxx.xxx.xxx.xx", "snare": "........X.......", "kick": "x.......X......."}),
+        Groove(
+            hits={
+                "hat": "x.xxx.xxx.xxx.xx",
+                "snare": "........X.......",
+                "kick": "x.......X.......",
+            }
+        ),
     ),
     drums_gain_db=-1,
     tune=Tune(rhythms=("x---x-..", "x.x-x...", ".xx-x-x-"), leap=0.2, rest=0.35, center=70),
     tune_chance=0.7,
     human_ms=11,
     sound=Sound(room_s=(0.5, 1.2), wet=(0.08, 0.2), echo=0.18),
-)  # fmt: skip
+)
 
 LATIN = Style(
     name="latin",
@@ -474,16 +498,23 @@ LATIN = Style(
     grooves=(
         Groove(
             hits={
-                "claves": "x.....x.....x...|....x...x.......", "conga_mute": "x...x...x...x...",
-                "conga1": "..x.......x.....", "conga2": "............x.xx", "guiro": "x...x.x.x...x.x.",
+                "claves": "x.....x.....x...|....x...x.......",
+                "conga_mute": "x...x...x...x...",
+                "conga1": "..x.......x.....",
+                "conga2": "............x.xx",
+                "guiro": "x...x.x.x...x.x.",
             },
             fill="none",
         ),
         Groove(
             hits={
-                "claves": "x.....x.....x...|....x...x.......", "cowbell": "x...x.x.x...x.x.",
-                "conga_mute": "x..xx...x..xx...", "conga2": "............x.xx",
-                "timbale1": "............?.??", "kick": "x.....x.x.....x.", "shaker": "xoxoxoxoxoxoxoxo",
+                "claves": "x.....x.....x...|....x...x.......",
+                "cowbell": "x...x.x.x...x.x.",
+                "conga_mute": "x..xx...x..xx...",
+                "conga2": "............x.xx",
+                "timbale1": "............?.??",
+                "kick": "x.....x.x.....x.",
+                "shaker": "xoxoxoxoxoxoxoxo",
             },
         ),
     ),
@@ -496,7 +527,7 @@ LATIN = Style(
     ),
     human_ms=8,
     sound=CLUB,
-)  # fmt: skip
+)
 
 COUNTRY = Style(
     name="country",

@@ -45,9 +45,7 @@ LOFI = Style(
         ),
     ),
     grooves=(
-        Groove(
-            hits={"hat": "x.x.x.x.", "snare": "..x...x.", "kick": "x..x...."}, fill="soft"
-        ),
+        Groove(hits={"hat": "x.x.x.x.", "snare": "..x...x.", "kick": "x..x...."}, fill="soft"),
         Groove(
             hits={
                 "hat": "x.xox.x.x.xox.xo",
@@ -223,7 +221,11 @@ AMBIENT = Style(
     words=("ambient", "atmospheric ambient", "drone", "meditative ambient"),
     tempo=(50, 78),
     modes={"major": 3, "lydian": 3, "minor": 3, "dorian": 2},
-    major=("Imaj7 | Imaj7 | IVmaj7 | IVmaj7", "Iadd9 | II | Iadd9 | IV", "Imaj9 | vi7 | IVmaj7 | V"),
+    major=(
+        "Imaj7 | Imaj7 | IVmaj7 | IVmaj7",
+        "Iadd9 | II | Iadd9 | IV",
+        "Imaj9 | vi7 | IVmaj7 | V",
+    ),
     minor=("i9 | i9 | bVImaj7 | bVImaj7", "iadd9 | bVII | bVImaj7 | bVII", "i7 | iv7 | i7 | iv7"),
     layers=(
         Layer(
@@ -333,7 +335,13 @@ SYNTHWAVE = Style(
     ),
     grooves=(
         Groove(hits={"kick": "X...X...", "snare": "..X...X.", "hat": "x.x.x.x."}),
-        Groove(hits={"kick": "X...X...X...X...", "snare": "....X.......X...", "hat": "x.xxx.xxx.xxx.xx"}),
+        Groove(
+            hits={
+                "kick": "X...X...X...X...",
+                "snare": "....X.......X...",
+                "hat": "x.xxx.xxx.xxx.xx",
+            }
+        ),
     ),
     kits=("electronic", "power"),
     drums_gain_db=0,
@@ -372,7 +380,12 @@ CHIPTUNE = Style(
             gate=0.7,
         ),
         Layer(
-            role="counter", instruments=("square lead",), center=67, velocity=60, gain_db=-6, enters=2
+            role="counter",
+            instruments=("square lead",),
+            center=67,
+            velocity=60,
+            gain_db=-6,
+            enters=2,
         ),
     ),
     grooves=(
@@ -428,13 +441,17 @@ DRUM_AND_BASS = Style(
     grooves=(
         Groove(
             hits={
-                "kick": "X.........x.....", "snare": "....X.......X...", "hat": "x.x.x.x.x.x.x.x."
+                "kick": "X.........x.....",
+                "snare": "....X.......X...",
+                "hat": "x.x.x.x.x.x.x.x.",
             }
         ),
         Groove(
             hits={
-                "kick": "X.x.......x.....|X.x.......x..x..", "snare": "....X..o.o..X..o",
-                "hat": "xoxoxoxoxoxoxoxo", "ride": "x...x...x...x...",
+                "kick": "X.x.......x.....|X.x.......x..x..",
+                "snare": "....X..o.o..X..o",
+                "hat": "xoxoxoxoxoxoxoxo",
+                "ride": "x...x...x...x...",
             }
         ),
     ),
@@ -445,7 +462,7 @@ DRUM_AND_BASS = Style(
     human_ms=3,
     sound=Sound(room_s=(0.8, 1.6), wet=(0.06, 0.15), drive=(0.1, 0.35), echo=0.12),
     fade=0.3,
-)  # fmt: skip
+)
 
 HIP_HOP = Style(
     name="hip hop",
@@ -458,7 +475,14 @@ HIP_HOP = Style(
     layers=(
         Layer(
             role="lead",
-            instruments=("piano", "flute", "square lead", "koto", "vibraphone", "pizzicato strings"),
+            instruments=(
+                "piano",
+                "flute",
+                "square lead",
+                "koto",
+                "vibraphone",
+                "pizzicato strings",
+            ),
             velocity=74,
             gain_db=-2,
         ),
@@ -508,5 +532,12 @@ HIP_HOP = Style(
 )
 
 ELECTRONIC_STYLES = (
-    LOFI, HOUSE, TECHNO, AMBIENT, SYNTHWAVE, CHIPTUNE, DRUM_AND_BASS, HIP_HOP,
-)  # fmt: skip
+    LOFI,
+    HOUSE,
+    TECHNO,
+    AMBIENT,
+    SYNTHWAVE,
+    CHIPTUNE,
+    DRUM_AND_BASS,
+    HIP_HOP,
+)

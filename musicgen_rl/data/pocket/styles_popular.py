@@ -55,8 +55,12 @@ POP = Style(
     ),
     grooves=(
         Groove(hits={"hat": "x.x.x.x.", "snare": "..X...X.", "kick": "X...x..."}),
-        Groove(hits={"hat": "xoxoxoxo", "snare": "..X...X.", "clap": "..x...x.", "kick": "X..xx..."}),
-        Groove(hits={"kick": "X.X.X.X.", "clap": "..x...x.", "hat": "oxoxoxox", "tamb": "xxxxxxxx"}),
+        Groove(
+            hits={"hat": "xoxoxoxo", "snare": "..X...X.", "clap": "..x...x.", "kick": "X..xx..."}
+        ),
+        Groove(
+            hits={"kick": "X.X.X.X.", "clap": "..x...x.", "hat": "oxoxoxox", "tamb": "xxxxxxxx"}
+        ),
     ),
     kits=("standard", "electronic", "room"),
     drums_gain_db=-1,

@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from musicgen_rl.data.pocket.abc import Tune, read_tunes
@@ -56,9 +57,7 @@ def lay_out(tune: Tune, identity: str) -> Borrowed | None:
     scale, beats, triplets = 1.0, tune.numerator * 4 / tune.denominator, False
     if tune.denominator == 8 and tune.numerator % 3 == 0 and tune.numerator > 3:
         scale, beats, triplets = 2 / 3, tune.numerator / 3, True
-    bars = [
-        tuple(Note(s * scale, d * scale, p, 84) for s, d, p in bar) for bar in tune.bars
-    ]
+    bars = [tuple(Note(s * scale, d * scale, p, 84) for s, d, p in bar) for bar in tune.bars]
     if beats == 2:
         if len(bars) % 2:
             bars.append(())
@@ -73,9 +72,7 @@ def lay_out(tune: Tune, identity: str) -> Borrowed | None:
     pitches = [n.pitch for bar in bars for n in bar]
     if max(pitches) - min(pitches) > 26:
         return None
-    return Borrowed(
-        tune.title, identity, int(beats), triplets, tune.tonic, tune.mode, tuple(bars)
-    )
+    return Borrowed(tune.title, identity, int(beats), triplets, tune.tonic, tune.mode, tuple(bars))
 
 
 def folder() -> Path:
@@ -147,7 +144,7 @@ def plain_title(title: str) -> str:
 def opening(tune: Tune) -> str:
     """Return the first intervals of a tune as text; a transposed version has the same."""
     pitches = [p for bar in tune.bars for _, _, p in bar][: _SIGNATURE_NOTES + 1]
-    return ",".join(str(b - a) for a, b in zip(pitches, pitches[1:], strict=False))
+    return ",".join(str(b - a) for a, b in pairwise(pitches))
 
 
 def harmonize(tune: Borrowed) -> list[list[Chord]]:

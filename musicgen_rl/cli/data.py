@@ -1,0 +1,99 @@
+"""`musicgen-rl data`: make a corpus, check a manifest, describe one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from musicgen_rl.config import field_help
+from musicgen_rl.data.check import CheckConfig, check_manifest
+from musicgen_rl.data.describe import describe_manifest
+from musicgen_rl.data.pocket.corpus_config import CorpusConfig
+
+app = typer.Typer(help="Corpora and manifests.", no_args_is_help=True)
+
+_MAKE = field_help(CorpusConfig)
+_CHECK = field_help(CheckConfig)
+_DEFAULT = CorpusConfig(output=Path("corpus"))
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file.")],
+    min_duration_s: Annotated[
+        float, typer.Option(help=_CHECK["min_duration_s"])
+    ] = CheckConfig.min_duration_s,
+    silence_db: Annotated[float, typer.Option(help=_CHECK["silence_db"])] = CheckConfig.silence_db,
+    decode: Annotated[bool, typer.Option(help=_CHECK["decode"])] = CheckConfig.decode,
+) -> None:
+    """Say what is wrong with a manifest, line by line; exit with 1 if anything is."""
+    config = CheckConfig(min_duration_s=min_duration_s, silence_db=silence_db, decode=decode)
+    problems = check_manifest(manifest, config)
+    for problem in problems:
+        typer.echo(f"{manifest}, {problem}")
+    if problems:
+        typer.echo(f"{len(problems)} problems.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{manifest}: no problems.")
+
+
+@app.command()
+def make(
+    output: Annotated[Path, typer.Argument(help=_MAKE["output"])],
+    hours: Annotated[float, typer.Option(help=_MAKE["hours"])] = _DEFAULT.hours,
+    seed: Annotated[int, typer.Option(help=_MAKE["seed"])] = _DEFAULT.seed,
+    workers: Annotated[int, typer.Option(help=_MAKE["workers"])] = _DEFAULT.workers,
+    min_duration_s: Annotated[
+        float, typer.Option(help=_MAKE["min_duration_s"])
+    ] = _DEFAULT.min_duration_s,
+    max_duration_s: Annotated[
+        float, typer.Option(help=_MAKE["max_duration_s"])
+    ] = _DEFAULT.max_duration_s,
+    captions: Annotated[int, typer.Option(help=_MAKE["captions"])] = _DEFAULT.captions,
+    tunes: Annotated[float, typer.Option(help=_MAKE["tunes"])] = _DEFAULT.tunes,
+    valid: Annotated[float, typer.Option(help=_MAKE["valid"])] = _DEFAULT.valid,
+    test: Annotated[float, typer.Option(help=_MAKE["test"])] = _DEFAULT.test,
+    musescore: Annotated[float, typer.Option(help=_MAKE["musescore"])] = _DEFAULT.musescore,
+) -> None:
+    """Compose and render the pocket corpus; run it again to go on where it stopped."""
+    from musicgen_rl.data.pocket.corpus import make_corpus  # slow to import
+
+    config = CorpusConfig(
+        output=output,
+        hours=hours,
+        seed=seed,
+        workers=workers,
+        min_duration_s=min_duration_s,
+        max_duration_s=max_duration_s,
+        captions=captions,
+        tunes=tunes,
+        valid=valid,
+        test=test,
+        musescore=musescore,
+    )
+
+    def report(done: int, total: int, made_hours: float) -> None:
+        if done % 20 == 0 or done == total:
+            typer.echo(f"{done} of {total} pieces, {made_hours:.2f} h", err=True)
+
+    typer.echo(str(make_corpus(config, on_progress=report)))
+
+
+@app.command()
+def describe(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file.")],
+) -> None:
+    """Count what a manifest holds, as Markdown."""
+    typer.echo(describe_manifest(manifest))
+
+
+@app.command()
+def spectrograms(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file.")],
+    figure: Annotated[Path, typer.Argument(help="PNG file to write.")],
+) -> None:
+    """Draw one mel spectrogram of every style."""
+    from musicgen_rl.data.pocket.figure import draw_spectrograms  # slow to import
+
+    draw_spectrograms(manifest, figure)
+    typer.echo(str(figure))

@@ -1,0 +1,51 @@
+"""Configuration of the corpus, apart from its maker so that command lines start fast."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from musicgen_rl.config import require, require_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """What corpus to make and where."""
+
+    output: Path
+    """Folder for audio and manifest.jsonl."""
+    hours: float = 10.0
+    """Hours of audio, met on average."""
+    seed: int = 0
+    """Another seed is another corpus; piece i of a seed is always the same."""
+    workers: int = 1
+    """Processes; the result does not depend on it."""
+    min_duration_s: float = 30.0
+    """Shortest piece aimed at, in seconds."""
+    max_duration_s: float = 60.0
+    """Longest piece aimed at, in seconds."""
+    captions: int = 8
+    """Captions of each piece."""
+    tunes: float = 0.2
+    """Share of the pieces that re-orchestrate public-domain tunes."""
+    valid: float = 0.04
+    """Share of the pieces in the valid split."""
+    test: float = 0.04
+    """Share of the pieces in the test split."""
+    musescore: float = 0.35
+    """Share of the pieces rendered with the second soundfont."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_number("hours", self.hours, 0.001, 10_000)
+        require_number("min_duration_s", self.min_duration_s, 5, 600, unit="s")
+        require_number("max_duration_s", self.max_duration_s, self.min_duration_s, 600, unit="s")
+        for name in ("tunes", "valid", "test", "musescore"):
+            require_number(name, getattr(self, name), 0, 1)
+        require(self.valid + self.test < 1, "valid and test together must leave room for train")
+        require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")
+        require(1 <= self.captions <= 30, f"captions must be 1 to 30, got {self.captions}")
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces to make."""
+        middle = (self.min_duration_s + self.max_duration_s) / 2
+        return max(1, round(self.hours * 3600 / middle))
