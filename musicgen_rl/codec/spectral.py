@@ -34,6 +34,12 @@ def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     Returns:
         [n_fft // 2 + 1, n_mels], float32. A filter narrower than a bin takes its nearest bin.
     """
+    # A tensor made in inference mode could not be kept for training, so that mode is left.
+    with torch.inference_mode(False):
+        return _mel_filters(n_mels, n_fft, sample_rate)
+
+
+def _mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     mel_top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
     mels = torch.linspace(0.0, mel_top, n_mels + 2, dtype=torch.float64)
     return _triangles(700.0 * (10.0 ** (mels / 2595.0) - 1.0), n_fft, sample_rate)
@@ -53,8 +59,9 @@ def pitch_filters(n_pitches: int, low_hz: float, steps: int, n_fft: int, rate: i
     Returns:
         [n_fft // 2 + 1, n_pitches], float32.
     """
-    ladder = torch.arange(-1, n_pitches + 1, dtype=torch.float64) / steps
-    return _triangles(low_hz * SEMITONE**ladder, n_fft, rate)
+    with torch.inference_mode(False):
+        ladder = torch.arange(-1, n_pitches + 1, dtype=torch.float64) / steps
+        return _triangles(low_hz * SEMITONE**ladder, n_fft, rate)
 
 
 def _triangles(edges: Tensor, n_fft: int, sample_rate: int) -> Tensor:
@@ -72,7 +79,8 @@ def _triangles(edges: Tensor, n_fft: int, sample_rate: int) -> Tensor:
 @lru_cache(maxsize=16)
 def hann(length: int) -> Tensor:
     """The periodic Hann window, [length]."""
-    return torch.hann_window(length)
+    with torch.inference_mode(False):
+        return torch.hann_window(length)
 
 
 def magnitudes(samples: Tensor, n_fft: int, hop_length: int) -> Tensor:
@@ -97,7 +105,7 @@ def magnitudes(samples: Tensor, n_fft: int, hop_length: int) -> Tensor:
     )
     # The offset keeps the gradient of the square root finite at silence.
     power = spectrum.real.square() + spectrum.imag.square()
-    return (power + LOG_FLOOR**2 * 1e-2).sqrt().mT
+    return (power + LOG_FLOOR**2 * 1e-6).sqrt().mT
 
 
 def log_bands(samples: Tensor, filters: Tensor, n_fft: int, hop_length: int) -> Tensor:
