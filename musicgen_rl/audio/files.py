@@ -6,9 +6,11 @@ import os
 import secrets
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from musicgen_rl.errors import StorageError
+from musicgen_rl.errors import MusicgenRLError, StorageError
 
 MAX_SLUG_BYTES = 60
 """Room for the prompt in a file name; with seed, index and ending it stays far below 255 bytes."""
@@ -92,7 +94,10 @@ def prepare_folder(folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = _temporary_name(folder)
-        _write_and_sync(probe, b"musicgen-rl")
+        with _create(probe) as file:
+            file.write(b"musicgen-rl")
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise _storage_error(folder, error) from error
     finally:
@@ -101,21 +106,33 @@ def prepare_folder(folder: str | Path) -> Path:
     return folder
 
 
-def write_whole(path: str | Path, data: bytes, *, overwrite: bool = False) -> Path:
+class WholeFile:
+    """A file being written under a hidden name; see `whole_file`."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        """The wanted path; after the writing, the path that was taken."""
+        self.file = file
+        """Open for writing and reading."""
+
+
+@contextmanager
+def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[WholeFile]:
     """Write a file so that its name only ever stands for all of it.
 
     The bytes go to a hidden temporary name in the same folder and to the disk, and then get
     the real name. Without `overwrite` that last step is a hard link, which fails where the name
     exists, so two writers cannot take the same one. File systems without hard links (FAT, some
-    network shares) get an exclusively created empty file that is then replaced.
+    network shares) get an exclusively created empty file that is then replaced. An exception
+    inside leaves nothing behind.
 
     Args:
         path: the wanted name; missing folders are made.
-        data: the whole content.
         overwrite: replace what is there instead of taking a free name.
 
     Returns:
-        The path written: `path`, or with -2, -3, ... before the ending where that was taken.
+        What to write to. On leaving, its `path` is the path written: the wanted one, or with
+        -2, -3, ... before the ending where that was taken.
 
     Raises:
         StorageError: no space, no permission, no such place.
@@ -125,33 +142,64 @@ def write_whole(path: str | Path, data: bytes, *, overwrite: bool = False) -> Pa
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path.parent)
-        _write_and_sync(temporary, data)
+        with _create(temporary) as file:
+            pending = WholeFile(path, file)
+            yield pending
+            file.flush()
+            os.fsync(file.fileno())
         if overwrite:
             os.replace(temporary, path)
-            final = path
         else:
-            final = next(name for name in free_names(path) if _claim(temporary, name))
+            pending.path = next(name for name in free_names(path) if _claim(temporary, name))
         _sync_folder(path.parent)
     except OSError as error:
+        if isinstance(error, MusicgenRLError):
+            raise
         raise _storage_error(path, error) from error
     finally:
         if temporary is not None:
             _remove(temporary)
-    return final
+
+
+def write_whole(path: str | Path, data: bytes, *, overwrite: bool = False) -> Path:
+    """Write bytes as `whole_file` does, and return the path written."""
+    with whole_file(path, overwrite=overwrite) as pending:
+        pending.file.write(data)
+    return pending.path
+
+
+@contextmanager
+def scratch_file(folder: str | Path) -> Iterator[BinaryIO]:
+    """Open a hidden file in `folder` for as long as the block runs.
+
+    Raises:
+        StorageError: no space, no permission, no such place.
+    """
+    folder = Path(folder)
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(folder)
+        with _create(temporary) as file:
+            yield file
+    except OSError as error:
+        if isinstance(error, MusicgenRLError):
+            raise
+        raise _storage_error(folder, error) from error
+    finally:
+        if temporary is not None:
+            _remove(temporary)
 
 
 def _temporary_name(folder: Path) -> Path:
     return folder / f".musicgen-rl-{secrets.token_hex(8)}.part"
 
 
-def _write_and_sync(path: Path, data: bytes) -> None:
-    """Create `path`, which must be new, and return when its bytes are on the disk."""
+def _create(path: Path) -> BinaryIO:
+    """Create `path`, which must be new, for writing and reading."""
     # os.open, not tempfile: the mode follows the user's umask as any saved file's does.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags, 0o666), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return cast(BinaryIO, open(os.open(path, flags, 0o666), "w+b"))
 
 
 def _claim(temporary: Path, name: Path) -> bool:

@@ -12,35 +12,16 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.encoding import FORMATS, encode
 from musicgen_rl.audio.files import write_whole
-from musicgen_rl.audio.tags import (
-    Tags,
-    add_id3,
-    add_riff_info,
-    make_tags,
-    parse_settings,
-    read_riff_comment,
-    riff_chunks,
-)
+from musicgen_rl.audio.tags import parse_settings, read_riff_comment, riff_chunks
 from musicgen_rl.errors import AudioFileError, ConfigError, InputError
-
-FORMATS = ("wav", "flac", "ogg", "mp3")
-"""What can be written, by file ending."""
-
-# Of soundfile's 0 (largest, best) to 1: Vorbis quality 6, and LAME's VBR near its best, because
-# codec artefacts on top of a neural codec's are what a listener would blame on the model.
-_LOSSY_LEVEL = {"ogg": 0.4, "mp3": 0.1}
-_BLOCK = 65536  # frames a write; libvorbis keeps a whole write on the stack and dies of long ones
 
 
 def encode_clip(clip: Clip, format: str, *, bits: int = 16) -> bytes:
     """Encode a clip, settings included, to the bytes of a file.
-
-    It is done in memory because libsndfile does not report a full disk; the writing is then
-    plain and its errors are the system's.
 
     Args:
         clip: samples within [-1, 1].
@@ -54,10 +35,6 @@ def encode_clip(clip: Clip, format: str, *, bits: int = 16) -> bytes:
         ConfigError: the format is unknown or cannot hold this sample rate.
         InputError: samples beyond full scale, none at all, or settings that are not JSON.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
-    if bits not in (16, 24):
-        raise ConfigError(f"bits must be 16 or 24, got {bits!r}")
     if clip.num_samples == 0:
         raise InputError("a clip without samples cannot be written")
     peak = float(np.abs(clip.samples).max())
@@ -66,11 +43,9 @@ def encode_clip(clip: Clip, format: str, *, bits: int = 16) -> bytes:
             f"the clip peaks at {peak:.4g}, above full scale (1.0), and would be clipped: "
             "level it first (musicgen_rl.audio.loudness.level)"
         )
-    tags = make_tags(clip.settings)
-    data = _encode_samples(clip, format, bits, tags if format in ("flac", "ogg") else None)
-    if format == "wav":
-        return add_riff_info(data, tags)
-    return add_id3(data, tags) if format == "mp3" else data
+    out = io.BytesIO()
+    encode([clip.samples], out, clip.sample_rate, clip.num_channels, format, bits, clip.settings)
+    return out.getvalue()
 
 
 def write_clip(
@@ -187,28 +162,6 @@ def read_tags(path: str | Path) -> dict[str, Any]:
             "its tags were removed"
         )
     return settings
-
-
-def _encode_samples(clip: Clip, format: str, bits: int, tags: Tags | None) -> bytes:
-    subtype = {"ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}.get(format, f"PCM_{bits}")
-    level = _LOSSY_LEVEL.get(format)
-    frames: NDArray[np.float32] = np.ascontiguousarray(clip.samples.T)  # [M, C]
-    out = io.BytesIO()
-    try:
-        with soundfile.SoundFile(
-            out, "w", clip.sample_rate, clip.num_channels, subtype, format=format.upper(),
-            compression_level=level,
-        ) as file:  # fmt: skip
-            for field, text in vars(tags).items() if tags else ():
-                if text:
-                    setattr(file, field, text)
-            for start in range(0, len(frames), _BLOCK):
-                file.write(frames[start : start + _BLOCK])
-    except soundfile.SoundFileError as error:
-        raise ConfigError(
-            f"{format} cannot hold {clip.sample_rate} Hz: choose wav or flac"
-        ) from error
-    return out.getvalue()
 
 
 def _read_bytes(path: str | Path) -> bytes:

@@ -117,26 +117,17 @@ def parse_settings(comment: str) -> dict[str, Any] | None:
     return found
 
 
-def add_riff_info(wav: bytes, tags: Tags) -> bytes:
-    """Append a LIST INFO chunk to a wav file.
+def riff_info(tags: Tags) -> bytes:
+    """Make the LIST INFO chunk of a wav file, fields in UTF-8.
 
-    It stands after the samples, where every reader that walks chunks finds it and simple ones
+    It belongs after the samples, where every reader that walks chunks finds it and simple ones
     that expect the samples at byte 44 are not disturbed.
-
-    Args:
-        wav: a whole RIFF WAVE file.
-        tags: fields to write, as UTF-8.
-
-    Returns:
-        The file with its tags.
     """
     body = b"INFO"
     for field, (chunk_id, _) in _IDS.items():
         if text := getattr(tags, field):
             body += _chunk(chunk_id, text.encode("utf-8", "replace") + b"\0")
-    padded = wav + b"\0" * (len(wav) % 2)
-    whole = padded + _chunk(b"LIST", body)
-    return whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:]
+    return _chunk(b"LIST", body)
 
 
 def read_riff_comment(wav: bytes) -> str:
@@ -157,17 +148,10 @@ def riff_chunks(wav: bytes) -> list[tuple[bytes, int, int]]:
     return _walk(wav, 12, len(wav))
 
 
-def add_id3(mp3: bytes, tags: Tags) -> bytes:
-    """Put an ID3v2.3 tag before an mp3 stream.
+def id3(tags: Tags) -> bytes:
+    """Make the ID3v2.3 tag that stands before an mp3 stream.
 
     Version 2.3 rather than 2.4, and UTF-16 rather than UTF-8, because Windows reads no other.
-
-    Args:
-        mp3: an mp3 stream without a tag.
-        tags: fields to write.
-
-    Returns:
-        The file with its tag.
     """
     frames = b""
     for field, (_, frame_id) in _IDS.items():
@@ -183,7 +167,7 @@ def add_id3(mp3: bytes, tags: Tags) -> bytes:
         frames += encoding + language + body
     # The size comes in four groups of seven bits, so that no byte looks like an mp3 frame.
     size = bytes((len(frames) >> shift) & 0x7F for shift in (21, 14, 7, 0))
-    return b"ID3\x03\x00\x00" + size + frames + mp3
+    return b"ID3\x03\x00\x00" + size + frames
 
 
 def _walk(data: bytes, start: int, stop: int) -> list[tuple[bytes, int, int]]:

@@ -179,7 +179,7 @@ class Pipeline:
                         done = sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
                         progress(made + done, total)
             except (MemoryError, RuntimeError) as error:
-                queue = self._halve(batch, error) + queue
+                queue = self.halve(batch, error) + queue
                 continue
             made += sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
             clips += self._clips(batch, parts, request, sampling, source)
@@ -276,7 +276,8 @@ class Pipeline:
             frames: codes of one part.
 
         Returns:
-            Parts, in order; fewer than asked for after a stop.
+            Parts, in order; fewer than asked for after a stop. With a source, samples start with
+            all of it.
         """
         assert request.seed is not None
         B = len(batch.prompts)
@@ -299,14 +300,20 @@ class Pipeline:
                 take = Taker(take.missing + source.fade, source.skipped_samples(before))
                 context = source.context(before).expand(B, -1, -1)
                 take.push(decoder.push(context.to(self.device)))
-            last = False
+            held = np.zeros((B, self.codec.audio_channels, 0), dtype=np.float32)
+            last = joined = False
             while not last:
                 codes = stream.advance(frames, stop)
                 last = codes.shape[-1] < frames or stream.finished
                 take.push(decoder.push(codes.to(self.device)))
                 if last:
                     take.push(decoder.finish())
-                yield Chunk(codes.numpy().astype(np.int64), take.ready(), last)
+                samples = take.ready()
+                if source is not None and not joined:
+                    held = np.concatenate([held, samples], axis=-1)
+                    joined = last or held.shape[-1] >= source.fade
+                    samples = np.stack([source.join(h) for h in held]) if joined else held[..., :0]
+                yield Chunk(codes.numpy().astype(np.int64), samples, last)
 
     def settings(
         self,
@@ -345,14 +352,14 @@ class Pipeline:
         leveller = StreamLeveller(self.sample_rate, self.codec.audio_channels, request.loudness)
         settings = self.settings(batch, 0, request, sampling, source)
         codes: list[NDArray[np.int64]] = []
-        faded = 0 if source is None else source.fade  # stands in the source already
+        known = 0 if source is None else source.samples.shape[1]
         parts = self.chunks(
             batch, request, sampling, source=source, stop=stop, frames=_STREAM_FRAMES
         )
         for part in parts:
             codes.append(part.codes[0])
-            samples = part.samples[0, :, faded:]
-            faded -= part.samples.shape[-1] - samples.shape[-1]
+            samples = part.samples[0, :, known:]
+            known -= part.samples.shape[-1] - samples.shape[-1]
             if part.last:
                 settings = settings | describe_codes(
                     np.concatenate(codes, axis=-1), self.frames_of(request)
@@ -376,10 +383,9 @@ class Pipeline:
             return []
         clips = []
         for b in range(len(samples)):
-            whole = samples[b] if source is None else source.join(samples[b])
             settings = self.settings(batch, b, request, sampling, source)
             settings |= describe_codes(codes[b], self.frames_of(request))
-            sound = level(whole, self.sample_rate, request.loudness)
+            sound = level(samples[b], self.sample_rate, request.loudness)
             clips.append(Clip(sound, self.sample_rate, settings, codes[b]))
         return clips
 
@@ -404,7 +410,7 @@ class Pipeline:
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
         return cache + 4 * sound + 20_000_000
 
-    def _halve(self, batch: Batch, error: BaseException) -> list[Batch]:
+    def halve(self, batch: Batch, error: BaseException) -> list[Batch]:
         """Split a batch that ran out of memory; a single clip that does not fit is the end."""
         if not devices.is_out_of_memory(error):
             raise error

@@ -88,7 +88,12 @@ class Source:
         return self.context(frames_before).shape[-1] * self.hop_length - self.fade
 
     def join(self, decoded: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Put the source before what was decoded, [C, fade + new], fading over the overlap."""
+        """Put the source before what was decoded, [C, fade + new], fading over the overlap.
+
+        Where a stop left less than the fade, the source comes back as it is.
+        """
+        if decoded.shape[1] < self.fade:
+            return self.samples
         ramp = np.linspace(0.0, 1.0, self.fade, dtype=np.float32)
         seam = self.samples[:, -self.fade :] * (1 - ramp) + decoded[:, : self.fade] * ramp
         parts = [self.samples[:, : -self.fade], seam, decoded[:, self.fade :]]

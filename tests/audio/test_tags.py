@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from musicgen_rl.audio.encoding import append_chunk
 from musicgen_rl.audio.tags import (
     MARK,
-    add_id3,
-    add_riff_info,
+    id3,
     make_tags,
     parse_settings,
     read_riff_comment,
     riff_chunks,
+    riff_info,
 )
 from musicgen_rl.errors import AudioFileError, InputError
 
@@ -22,6 +23,13 @@ SETTINGS = {"prompt": "sad piano", "seed": 7, "model": "pocket", "weights_licens
 def small_wav(num_samples: int = 3) -> bytes:
     out = io.BytesIO()
     soundfile.write(out, np.zeros(num_samples), 8000, format="WAV", subtype="PCM_16")
+    return out.getvalue()
+
+
+def tagged_wav(tags) -> bytes:
+    """Put a chunk behind a small wav, as the encoder does."""
+    out = io.BytesIO(small_wav())
+    append_chunk(out, riff_info(tags))
     return out.getvalue()
 
 
@@ -72,7 +80,7 @@ def test_settings_that_json_cannot_hold_are_refused(value):
 
 def test_riff_info_by_hand():
     tags = make_tags({"prompt": "abc"})
-    wav = add_riff_info(small_wav(), tags)  # 3 samples: 6 bytes of data
+    wav = tagged_wav(tags)  # 3 samples: 6 bytes of data
     assert struct.unpack_from("<I", wav, 4)[0] == len(wav) - 8
     ids = [chunk_id for chunk_id, _, _ in riff_chunks(wav)]
     assert ids == [b"fmt ", b"data", b"LIST"]
@@ -85,7 +93,7 @@ def test_riff_info_by_hand():
 
 def test_chunks_of_odd_length_are_padded():
     tags = make_tags({"prompt": "ab"})  # "ab" and its NUL: 3 bytes
-    wav = add_riff_info(small_wav(), tags)
+    wav = tagged_wav(tags)
     _, start, _ = riff_chunks(wav)[-1]
     assert wav[start + 4 : start + 20] == b"INAM\x03\x00\x00\x00ab\x00\x00IART"
     assert read_riff_comment(wav) == tags.comment
@@ -98,7 +106,7 @@ def test_a_wav_without_tags_has_no_comment():
 
 
 def test_id3_by_hand():
-    tagged = add_id3(b"\xff\xfb", make_tags({"prompt": "abc"}))
+    tagged = id3(make_tags({"prompt": "abc"})) + b"\xff\xfb"
     assert tagged[:5] == b"ID3\x03\x00"
     a, b, c, d = tagged[6:10]
     size = a << 21 | b << 14 | c << 7 | d
@@ -109,5 +117,5 @@ def test_id3_by_hand():
 
 
 def test_id3_writes_other_scripts_as_utf16_with_a_mark():
-    tagged = add_id3(b"", make_tags({"prompt": "钢"}))
+    tagged = id3(make_tags({"prompt": "钢"}))
     assert tagged[10:25] == b"TIT2\x00\x00\x00\x05\x00\x00\x01" + "钢".encode("utf-16")

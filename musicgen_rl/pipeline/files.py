@@ -1,0 +1,90 @@
+"""Clips straight to files, memory flat however long they are."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgen_rl.audio.files import file_name, prepare_folder
+from musicgen_rl.audio.spool import Spool
+from musicgen_rl.config import SamplingConfig
+from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
+from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.request import GenerationConfig, check_clips, draw_seed
+from musicgen_rl.pipeline.source import Source
+
+
+def generate_files(
+    pipeline: Pipeline,
+    prompts: list[str],
+    request: GenerationConfig,
+    sampling: SamplingConfig,
+    *,
+    folder: Path,
+    format: str = "wav",
+    source: Source | None = None,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Path]:
+    """Generate clips into a folder, each complete the moment its path is handed out.
+
+    Args:
+        pipeline: the loaded model.
+        prompts: checked by `check_prompts`.
+        request: length, seed, variations, loudness.
+        sampling: how tokens are drawn.
+        folder: where to; made if it is not there.
+        format: wav, flac, ogg or mp3.
+        source: what all clips go on from.
+        stop: asked at every step; what is there then is written, names ending in `-stopped`.
+        progress: called with frames made and frames to make.
+
+    Returns:
+        Paths, in the order of the prompts.
+
+    Raises:
+        StorageError: the folder cannot be written, or the disk is full.
+        ConfigError: too many clips.
+        MemoryLimitError: not even one clip fits.
+    """
+    request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
+    check_clips(len(prompts), request.clips_per_prompt)
+    prepare_folder(folder)
+    queue = pipeline.plan(prompts, request, sampling)
+    total = sum(len(b.prompts) for b in queue) * pipeline.frames_of(request)
+    made, channels = 0, pipeline.codec.audio_channels
+    while queue and not (stop is not None and stop()):
+        batch = queue.pop(0)
+        try:
+            with ExitStack() as stack:
+                spools = [
+                    stack.enter_context(
+                        Spool(folder, pipeline.sample_rate, channels, request.loudness)
+                    )
+                    for _ in batch.prompts
+                ]
+                codes: list[NDArray[np.int64]] = []
+                for part in pipeline.chunks(batch, request, sampling, source=source, stop=stop):
+                    codes.append(part.codes)
+                    for spool, samples in zip(spools, part.samples, strict=True):
+                        spool.push(samples)
+                    if progress is not None:
+                        frames = sum(c.shape[-1] for c in codes)
+                        progress(made + frames * len(spools), total)
+                joined = np.concatenate(codes, axis=-1)  # [B, K, T]
+                made += joined.shape[-1] * len(spools)
+                for b, spool in enumerate(spools):
+                    if not joined.shape[-1]:
+                        continue
+                    settings = pipeline.settings(batch, b, request, sampling, source)
+                    settings |= describe_codes(joined[b], pipeline.frames_of(request))
+                    name = file_name(batch.prompts[b], settings["seed"], batch.indices[b], format)
+                    path = folder / name
+                    if not settings["complete"]:
+                        path = path.with_stem(f"{path.stem}-stopped")
+                    yield spool.finish(path, format, settings)
+        except (MemoryError, RuntimeError) as error:
+            queue = pipeline.halve(batch, error) + queue
