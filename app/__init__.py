@@ -1,0 +1,1 @@
+"""The web application: service, studio, listening pages."""
