@@ -157,6 +157,49 @@ def codec(
     typer.echo(str(train_codec(config)))
 
 
+@app.command()
+def pocket(
+    size: Annotated[str, typer.Option(help="tiny (minutes), cpu (a night) or gpu.")] = "cpu",
+    work: Annotated[
+        Path, typer.Option(help="Folder for all that lies between; runs go on in it.")
+    ] = Path("work/pocket"),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the finished model; WORK/pocket if not given.")
+    ] = None,
+    text_encoder: Annotated[
+        Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
+    ] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Stage to leave out; repeat.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the corpus and of both models.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+) -> None:
+    """Make pocket: corpus, codec, tokens, language model, model folder; each goes on if killed."""
+    import torch
+
+    from musicgen_rl.checkpoint import checkpoints_folder
+    from musicgen_rl.training.pocket import PocketConfig, make_pocket
+
+    config = PocketConfig(
+        size=size,
+        work=work,
+        output=output or work / "pocket",
+        text_encoder=text_encoder or checkpoints_folder() / "minilm",
+        skip=tuple(skip or ()),
+        seed=seed,
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    stopped = _stop_on_signal()
+    made = make_pocket(
+        config, report=lambda text: typer.echo(text, err=True), stop=lambda: bool(stopped)
+    )
+    if made is None:
+        typer.echo("stopped and saved: run it again to go on", err=True)
+        raise typer.Exit(130)
+    typer.echo(str(made))
+
+
 def parse_assignments(texts: list[str]) -> dict[str, str]:
     """Split NAME=VALUE texts.
 

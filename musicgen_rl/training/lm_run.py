@@ -12,6 +12,7 @@ from torch import Tensor
 from musicgen_rl.checkpoint import ModelInfo, save_model
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.config import LMConfig, SamplingConfig
+from musicgen_rl.data.check import check_manifest
 from musicgen_rl.errors import InputError, StorageError
 from musicgen_rl.sampling.decode import Window
 from musicgen_rl.text.minilm import MiniLM
@@ -37,9 +38,28 @@ def encode_manifest(
     *,
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
-    """Encode a manifest's audio; see `encode_sources` for what is raised and what is resumed."""
+    """Check a manifest and encode its audio; what is encoded already is left alone.
+
+    Args:
+        manifest: jsonl file.
+        codec_folder: makes the codes.
+        tokens_folder: gets the shards.
+        report: called with (pieces done, pieces in all).
+
+    Returns:
+        What the tokens were made with.
+
+    Raises:
+        InputError: something in the manifest is wrong, all of it named, and nothing encoded.
+        StorageError: the disk is full; what is encoded is kept.
+    """
+    path = Path(manifest)
+    problems = check_manifest(path)
+    if problems:
+        listed = "\n  ".join(str(problem) for problem in problems)
+        raise InputError(f"{path} cannot be learnt from:\n  {listed}")
     codec = load_codec(codec_folder)
-    sources = sources_of(manifest)
+    sources = sources_of(path)
     return encode_sources(sources, codec, hash_folder(codec_folder), tokens_folder, report=report)
 
 

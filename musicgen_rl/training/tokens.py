@@ -95,37 +95,6 @@ def sources_of(manifest: str | Path) -> list[Source]:
     ]
 
 
-def check_sources(sources: Sequence[Source], min_duration_s: float) -> None:
-    """Look at every file's header before anything is encoded.
-
-    Args:
-        sources: from a manifest.
-        min_duration_s: shorter files are refused.
-
-    Raises:
-        InputError: one line for each thing wrong, all of them.
-    """
-    import soundfile
-
-    problems: list[str] = []
-    for line, source in enumerate(sources, 1):
-        where = f"line {line}: {source.audio}"
-        if not source.captions or not all(caption.strip() for caption in source.captions):
-            problems.append(f"{where}: a caption is empty")
-        try:
-            info = soundfile.info(source.audio)
-        except (RuntimeError, OSError) as error:
-            missing = "" if Path(source.audio).exists() else " (no such file)"
-            problems.append(f"{where}: cannot be read{missing}: {error}")
-            continue
-        if info.duration < min_duration_s:
-            problems.append(f"{where}: {info.duration:.2f} s, shorter than {min_duration_s:g} s")
-    if not sources:
-        problems.append("the manifest has no entries")
-    if problems:
-        raise InputError("this manifest cannot be encoded:\n  " + "\n  ".join(problems))
-
-
 def encode_sources(
     sources: Sequence[Source],
     codec: Codec,
@@ -133,29 +102,25 @@ def encode_sources(
     folder: str | Path,
     *,
     pieces_per_shard: int = 32,
-    min_duration_s: float = 1.0,
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Encode every source; what is already there is left alone.
 
     Args:
-        sources: from a manifest; all are checked before the first is encoded.
+        sources: from a manifest that `check_manifest` finds nothing wrong with.
         codec: encodes; audio of another rate is resampled, channels are folded or doubled.
         codec_hash: identity of the codec, for example `hash_folder` of its files.
         folder: gets the shards.
         pieces_per_shard: sources in one file.
-        min_duration_s: shorter files are refused.
         report: called with (sources done, sources in all) after each shard.
 
     Returns:
         What `tokens.json` in the folder says.
 
     Raises:
-        InputError: the manifest has a bad entry; nothing was written. Or a file is silent or has
-            nan samples, which only shows when it is read: shards before it are kept.
+        InputError: a file cannot be read, is silent or has nan samples; shards before are kept.
         StorageError: the disk is full; shards before are kept.
     """
-    check_sources(sources, min_duration_s)
     folder = Path(folder)
     count = -(-len(sources) // pieces_per_shard)
     for shard in range(count):

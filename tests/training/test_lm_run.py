@@ -42,7 +42,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     random = np.random.default_rng(0)
     rows = []
     for index, split in enumerate(("train", "train", "valid")):
-        samples = 0.1 * random.standard_normal(12000)
+        samples = 0.1 * random.standard_normal(20000)
         soundfile.write(tmp_path / f"{index}.wav", samples, 8000)
         rows.append({"audio": f"{index}.wav", "captions": [f"noise {index}"], "split": split,
                      "license": "CC0-1.0"})  # fmt: skip
@@ -76,6 +76,18 @@ def test_a_manifest_becomes_a_model_folder(corpus: Path) -> None:
     assert state is not None
     expected = state[0]["average.blocks.0.ffn_in.weight"].half().float()
     torch.testing.assert_close(load_lm(card).get_parameter("blocks.0.ffn_in.weight"), expected)
+
+
+def test_everything_wrong_is_named_before_anything_is_encoded(corpus: Path) -> None:
+    soundfile.write(corpus / "1.wav", np.zeros(20000), 8000)
+    soundfile.write(corpus / "2.wav", 0.1 * np.ones(3000), 8000)
+    with (corpus / "m.jsonl").open("a") as file:
+        file.write('{"audio": "gone.wav", "caption": "lost"}\n{"audio": "0.wav", "caption": ""}\n')
+    with pytest.raises(InputError) as caught:
+        encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    lines = [line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert lines == ["line 2", "line 3", "line 4", "line 5"]
+    assert not (corpus / "tokens").exists()
 
 
 def test_tokens_of_another_codec_are_refused(corpus: Path) -> None:

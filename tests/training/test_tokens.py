@@ -76,35 +76,6 @@ def test_another_codec_or_other_captions_encode_again(
     assert load_tokens(folder)[1][0].captions == ("new words",)
 
 
-def test_everything_wrong_is_named_before_anything_is_encoded(
-    sources: list[Source], tmp_path: Path
-) -> None:
-    (tmp_path / "text.wav").write_text("not audio")
-    short = write(tmp_path / "short.wav", [0.5] * 3)
-    bad = [
-        sources[0],
-        source(str(tmp_path / "gone.wav")),
-        source(str(tmp_path / "text.wav")),
-        source(short),
-        source(sources[1].audio, "train", "fine", "  "),
-    ]
-    codec = MeanCodec()
-    with pytest.raises(InputError) as caught:
-        encode_sources(bad, codec, "hash", tmp_path / "tokens")
-    lines = str(caught.value).splitlines()[1:]
-    assert [line.split(":")[0].strip() for line in lines] == [
-        "line 2",
-        "line 3",
-        "line 4",
-        "line 5",
-    ]
-    assert "no such file" in lines[0]
-    assert "0.03 s" in lines[2]
-    assert "caption is empty" in lines[3]
-    assert codec.frames_seen == 0
-    assert not (tmp_path / "tokens").exists()
-
-
 @pytest.mark.parametrize(
     ("levels", "word"), [([0.0] * 20, "silent"), ([0.5, float("nan")] * 10, "nan")]
 )
