@@ -1,0 +1,53 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both set up what is missing.
+
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip
+RUN := .venv/bin/musicgen-rl
+PROMPT ?= slow sad piano
+SIZE ?= cpu
+# Two cores are shared by torch and the test workers: one torch thread in each worker.
+WORKERS ?= 2
+DEBIAN := chromium ffmpeg
+
+.PHONY: setup demo generate test test-slow lint bench pocket system
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[app,train,eval,dev]'
+	touch .venv/ready
+
+demo: setup
+	$(RUN) demo
+
+generate: setup
+	$(RUN) generate "$(PROMPT)" --output out
+
+# Chromium (for the browser tests) and ffmpeg (for streamed sound), where the machine has apt.
+system:
+	@for p in $(DEBIAN); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && apt-get install -y -qq $$missing >/dev/null; \
+	elif [ -n "$$missing" ]; then echo "not installed:$$missing (some tests will say so)"; fi
+
+test: setup system lint
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m browser
+
+test-slow: setup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache >/dev/null || .venv/bin/lint-imports
+
+bench: setup
+	.venv/bin/python benchmarks/decode.py
+
+pocket: setup
+	$(RUN) train pocket --size $(SIZE)
