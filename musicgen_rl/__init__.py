@@ -34,7 +34,7 @@ _HOMES = {
     "read_audio": "musicgen_rl.audio.io",
     "read_tags": "musicgen_rl.audio.io",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
