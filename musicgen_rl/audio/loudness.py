@@ -8,9 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyloudnorm
 from numpy.typing import NDArray
-from scipy import signal
 
 from musicgen_rl.config import require, require_number
 from musicgen_rl.errors import ConfigError
@@ -67,6 +65,8 @@ def integrated_loudness(samples: NDArray[np.float32], sample_rate: int) -> float
 
     Source: ITU-R BS.1770-4, by pyloudnorm.
     """
+    import pyloudnorm  # with scipy it takes a second to import, the settings above do not need it
+
     if samples.size == 0 or float(np.abs(samples).max()) < _SILENCE:
         return -math.inf
     block = math.ceil(BLOCK_S * sample_rate)
@@ -103,6 +103,8 @@ def true_peak_envelope(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         [M]: over all channels, the largest magnitude of the sample itself and of the oversampled
         points between it and its neighbours.
     """
+    from scipy import signal
+
     M = samples.shape[1]
     envelope = np.zeros(M, dtype=np.float32)
     for start in range(0, M, _PEAK_BLOCK):  # in blocks: ten minutes oversampled would be 600 MB

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.files import file_name, prepare_folder
 from musicgen_rl.audio.spool import Spool
 from musicgen_rl.config import SamplingConfig
+from musicgen_rl.errors import ConfigError
 from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips, draw_seed
@@ -25,6 +26,7 @@ def generate_files(
     *,
     folder: Path,
     format: str = "wav",
+    name: str | None = None,
     source: Source | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
@@ -38,26 +40,38 @@ def generate_files(
         sampling: how tokens are drawn.
         folder: where to; made if it is not there.
         format: wav, flac, ogg or mp3.
+        name: the file's name, for a single clip; made of prompt and seed where None.
         source: what all clips go on from.
         stop: asked at every step; what is there then is written, names ending in `-stopped`.
-        progress: called with frames made and frames to make.
+        progress: called at every step with frames made and frames to make.
 
     Returns:
         Paths, in the order of the prompts.
 
     Raises:
         StorageError: the folder cannot be written, or the disk is full.
-        ConfigError: too many clips.
+        ConfigError: too many clips, or one name for several.
         MemoryLimitError: not even one clip fits.
     """
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     check_clips(len(prompts), request.clips_per_prompt)
+    if name is not None and len(prompts) * request.clips_per_prompt > 1:
+        raise ConfigError(f"{name!r} names one file, but there are more clips: name a folder")
     prepare_folder(folder)
     queue = pipeline.plan(prompts, request, sampling)
     total = sum(len(b.prompts) for b in queue) * pipeline.frames_of(request)
-    made, channels = 0, pipeline.codec.audio_channels
+    made, steps, rows, channels = 0, 0, 0, pipeline.codec.audio_channels
+
+    def ask() -> bool:
+        nonlocal steps
+        steps += 1
+        if progress is not None:  # a step decides about one frame of every row
+            progress(made + min(steps, pipeline.frames_of(request)) * rows, total)
+        return stop is not None and stop()
+
     while queue and not (stop is not None and stop()):
         batch = queue.pop(0)
+        steps, rows = 0, len(batch.prompts)
         try:
             with ExitStack() as stack:
                 spools = [
@@ -67,22 +81,24 @@ def generate_files(
                     for _ in batch.prompts
                 ]
                 codes: list[NDArray[np.int64]] = []
-                for part in pipeline.chunks(batch, request, sampling, source=source, stop=stop):
+                for part in pipeline.chunks(batch, request, sampling, source=source, stop=ask):
                     codes.append(part.codes)
                     for spool, samples in zip(spools, part.samples, strict=True):
                         spool.push(samples)
-                    if progress is not None:
-                        frames = sum(c.shape[-1] for c in codes)
-                        progress(made + frames * len(spools), total)
                 joined = np.concatenate(codes, axis=-1)  # [B, K, T]
-                made += joined.shape[-1] * len(spools)
+                made += joined.shape[-1] * rows
+                steps = 0
+                if progress is not None:
+                    progress(made, total)
                 for b, spool in enumerate(spools):
                     if not joined.shape[-1]:
                         continue
                     settings = pipeline.settings(batch, b, request, sampling, source)
                     settings |= describe_codes(joined[b], pipeline.frames_of(request))
-                    name = file_name(batch.prompts[b], settings["seed"], batch.indices[b], format)
-                    path = folder / name
+                    path = folder / (
+                        name
+                        or file_name(batch.prompts[b], settings["seed"], batch.indices[b], format)
+                    )
                     if not settings["complete"]:
                         path = path.with_stem(f"{path.stem}-stopped")
                     yield spool.finish(path, format, settings)

@@ -1,8 +1,9 @@
 """Make a clip again from the settings in its tags, and hold the result against them."""
 
+import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,14 @@ from musicgen_rl.audio.loudness import LoudnessConfig, level
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
+from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
 from musicgen_rl.pipeline.provenance import codes_hash, describe_codes, first_difference, versions
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
+
+T = TypeVar("T")
 
 FORMAT = 1
 _MOST_ROWS = 4096
@@ -62,8 +66,6 @@ class Recipe:
     @property
     def most_frames(self) -> int:
         """Upper bound of the frames that the check bytes stand for."""
-        import base64
-
         count = len(base64.b64decode(self.codes_checks["bytes"]))
         return count * int(self.codes_checks["every"])
 
@@ -138,7 +140,8 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             codes_sha256=_take(settings, "codes_sha256", str),
             codes_checks=checks,
         )
-        _ = recipe.most_frames  # reads the check bytes
+        if not recipe.most_frames:
+            raise _edited("codes_checks", checks)
     except (ConfigError, InputError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -158,7 +161,7 @@ def check_model(recipe: Recipe, info: ModelInfo, model_sha256: str) -> None:
             f"{recipe.model_sha256[:12]}, {info.name!r} here has {model_sha256[:12]}: the model "
             "has changed or is another one; name the one that made it with --model"
         )
-    window = {"frames": info.window.frames, "keep_frames": info.window.keep_frames}
+    window = asdict(info.window)
     if dict(recipe.window) != window:
         raise CheckpointError(
             f"the clip was made with the window {dict(recipe.window)}, {info.name!r} here has "
@@ -209,8 +212,6 @@ def remake(
     Returns:
         The clip with its codes; as short as the first one if that was cut short by a stop.
     """
-    hop, row = pipeline.codec.hop_length, recipe.position
-    fade = 0 if source is None else source.fade
     wanted = pipeline.frames_of(recipe.request)
     if not recipe.complete:
         wanted = min(wanted, recipe.most_frames)
@@ -224,32 +225,19 @@ def remake(
         return stop is not None and stop()
 
     # The codec sees a little of what follows a frame, so a clip cut short needs that little too.
-    ahead = pipeline.codec.context_frames[1] + 1
-    parts = pipeline.chunks(
-        recipe.batch, recipe.request, recipe.sampling, source=source, stop=ask,
-        frames=min(_CHUNK_FRAMES, wanted + ahead),
-    )  # fmt: skip
+    enough = wanted + pipeline.codec.context_frames[1]
     codes: list[NDArray[np.int64]] = []
     samples: list[NDArray[np.float32]] = []
-    for part in parts:
-        codes.append(part.codes[row].copy())  # the other rows are there for the shape only
-        samples.append(part.samples[row].copy())
-        if sum(c.shape[-1] for c in codes) >= wanted + ahead:
-            break
-    joined = np.concatenate(codes, axis=-1)[:, :wanted]  # [K, T]
-    joined = joined[:, : _cut_length(joined, recipe)]
-    most = fade + min(joined.shape[-1] * hop, 0)
-    sound = np.concatenate(samples, axis=-1)[:, :most]
-    whole = sound if source is None else source.join(sound)
-    settings = pipeline.settings(
-        recipe.batch, row, recipe.request, recipe.sampling, source
-    ) | describe_codes(joined, pipeline.frames_of(recipe.request))
-    return Clip(
-        level(whole, pipeline.sample_rate, recipe.request.loudness),
-        pipeline.sample_rate,
-        settings,
-        joined,
-    )
+    with devices.memory_errors_named("the clip", "close other programs"):
+        for part in pipeline.chunks(
+            recipe.batch, recipe.request, recipe.sampling, source=source, stop=ask,
+            frames=min(_CHUNK_FRAMES, enough),
+        ):  # fmt: skip
+            codes.append(part.codes[recipe.position].copy())  # the other rows only make the shape
+            samples.append(part.samples[recipe.position].copy())
+            if sum(c.shape[-1] for c in codes) >= enough:
+                break
+    return _join(pipeline, recipe, codes, samples, wanted, source)
 
 
 def compare(recipe: Recipe, codes: NDArray[np.int64], pipeline: Pipeline) -> Verdict:
@@ -273,6 +261,38 @@ def compare(recipe: Recipe, codes: NDArray[np.int64], pipeline: Pipeline) -> Ver
         first_frame=first,
         at_s=None if first is None else first / pipeline.info.frame_rate,
         reasons=tuple(_reasons(recipe, pipeline, first)),
+    )
+
+
+def _join(
+    pipeline: Pipeline,
+    recipe: Recipe,
+    parts: list[NDArray[np.int64]],
+    samples: list[NDArray[np.float32]],
+    wanted: int,
+    source: Source | None,
+) -> Clip:
+    """Put the parts of the one clip together, cut where it was cut, and level it."""
+    codes = np.concatenate(parts, axis=-1)[:, :wanted]  # [K, T]
+    codes = codes[:, : _cut_length(codes, recipe)]
+    fade = 0 if source is None else source.fade
+    new = min(
+        codes.shape[-1] * pipeline.codec.hop_length,
+        round(recipe.request.duration_s * pipeline.sample_rate),
+    )
+    sound = np.concatenate(samples, axis=-1)[:, : fade + new]
+    settings = pipeline.settings(
+        recipe.batch, recipe.position, recipe.request, recipe.sampling, source
+    )
+    return Clip(
+        level(
+            sound if source is None else source.join(sound),
+            pipeline.sample_rate,
+            recipe.request.loudness,
+        ),
+        pipeline.sample_rate,
+        settings | describe_codes(codes, pipeline.frames_of(recipe.request)),
+        codes,
     )
 
 
@@ -325,7 +345,7 @@ def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig
     return kind(**given)
 
 
-def _take[T](settings: Mapping[str, Any], name: str, kind: type[T]) -> T:
+def _take(settings: Mapping[str, Any], name: str, kind: type[T]) -> T:
     if name not in settings:
         raise InputError(f"its settings lack {name!r}: they were edited")
     value = settings[name]
@@ -335,17 +355,17 @@ def _take[T](settings: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
 
 def _whole(settings: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = _take(settings, name, int)
+    value: int = _take(settings, name, int)
     if isinstance(value, bool) or not low <= value <= high:
         raise _edited(name, value)
     return value
 
 
 def _number(settings: Mapping[str, Any], name: str) -> float:
-    value = settings.get(name)
+    value: object = settings.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _edited(name, value)
-    return value
+    return float(value)
 
 
 def _edited(name: str, value: object) -> InputError:

@@ -1,0 +1,189 @@
+"""`musicgen-rl generate`: music from text."""
+
+from typing import Annotated, Any
+
+import typer
+
+from musicgen_rl.audio.io import read_audio
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.cli.output import Destination, choose_destination, proved
+from musicgen_rl.cli.show import Bar, note, one_line, print_path
+from musicgen_rl.cli.stopping import StopSignals
+from musicgen_rl.config import SamplingConfig, field_help
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.request import (
+    GenerationConfig,
+    check_clips,
+    check_prompts,
+    draw_seed,
+    override_sampling,
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_REQUEST = field_help(GenerationConfig)
+_SAMPLING = field_help(SamplingConfig)
+_LOUDNESS = field_help(LoudnessConfig)
+_OWN = "the model's own"
+
+
+@app.command(
+    epilog="Example: musicgen-rl generate 'slow sad piano' 'fast techno' -n 2 --duration 20 -o out"
+)
+def generate(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="What to play; several prompts, several clips."),
+    ] = None,
+    clips_per_prompt: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--clips-per-prompt",
+            help=_REQUEST["clips_per_prompt"],
+            show_default=str(GenerationConfig.clips_per_prompt),
+        ),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(help=_REQUEST["duration_s"], show_default=f"{GenerationConfig.duration_s:g}"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help=_REQUEST["seed"])] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help=_SAMPLING["guidance_scale"], show_default=_OWN)
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help=_SAMPLING["temperature"], show_default=_OWN)
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help=_SAMPLING["top_k"], show_default=_OWN)] = None,
+    top_p: Annotated[float | None, typer.Option(help=_SAMPLING["top_p"], show_default=_OWN)] = None,
+    continue_from: Annotated[
+        str | None, typer.Option(help="Audio file to go on from; the result starts with it.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
+    ] = "pocket",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto (the fastest that is right here), fp32, bf16 or int8.")
+    ] = "auto",
+    format: Annotated[
+        str | None, typer.Option(help="wav, flac, ogg or mp3.", show_default="wav")
+    ] = None,
+    loudness: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Target in LUFS. {_LOUDNESS['target_lufs']}",
+            show_default=f"{LoudnessConfig.target_lufs:g}",
+        ),
+    ] = None,
+    no_loudness: Annotated[
+        bool, typer.Option("--no-loudness", help="Leave the loudness as generated, unclipped.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder, or for a single clip a file name; nothing is ever overwritten.",
+            show_default="the current folder",
+        ),
+    ] = None,
+) -> None:
+    """Make music from text and print the files' paths."""
+    listed = check_prompts(prompts or [])
+    request = GenerationConfig(
+        loudness=_loudness(loudness, no_loudness),
+        **_given(duration_s=duration, seed=seed, clips_per_prompt=clips_per_prompt),
+    )
+    check_clips(len(listed), request.clips_per_prompt)
+    overrides = _given(
+        guidance_scale=guidance,
+        negative_prompt=negative_prompt,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+    )
+    _check_sampling(overrides)
+    destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
+    if continue_from is not None:
+        read_audio(continue_from)  # is it audio at all? said now, not after the model is loaded
+    with StopSignals() as stop:
+        _generate(
+            listed, request, overrides, destination, continue_from,
+            load={"model": model, "device": device, "dtype": dtype}, stop=stop,
+        )  # fmt: skip
+        if stop():
+            raise typer.Exit(stop.exit_code)
+
+
+def _generate(
+    prompts: list[str],
+    request: GenerationConfig,
+    overrides: dict[str, Any],
+    destination: Destination,
+    continue_from: str | None,
+    *,
+    load: dict[str, str],
+    stop: StopSignals,
+) -> None:
+    """Load the model and make the clips; everything that needs no model is checked already."""
+    from dataclasses import replace
+
+    from musicgen_rl.checkpoint import find_model, read_info
+    from musicgen_rl.pipeline import Pipeline, devices
+    from musicgen_rl.pipeline.files import generate_files
+
+    devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
+    info = read_info(find_model(load["model"]))
+    sampling = override_sampling(info.sampling, **overrides)
+    request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
+    total = len(prompts) * request.clips_per_prompt
+    with proved(destination.folder) as folder:
+        with Bar(f"loading {info.name}"):
+            pipeline = Pipeline.load(info.folder, device=load["device"], dtype=load["dtype"])
+        source = pipeline.read_source(continue_from)
+        note(
+            f"seed {request.seed}: {total} {'clip' if total == 1 else 'clips'} of "
+            f"{request.duration_s:g} s, {info.name} in {pipeline.dtype} on {pipeline.device}"
+        )
+        stop.patient = True
+        made = 0
+        with Bar("making music") as bar:
+            for path in generate_files(
+                pipeline, prompts, request, sampling, folder=folder, format=destination.format,
+                name=destination.name, source=source, stop=stop, progress=bar.update,
+            ):  # fmt: skip
+                made += 1
+                with bar.hidden():
+                    print_path(path)
+    if stop():
+        note(f"stopped: {made} of {total} files written, --seed {request.seed} makes them whole")
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Keep what the user set."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _loudness(target: float | None, off: bool) -> LoudnessConfig:
+    if target is not None and off:
+        raise ConfigError(f"--loudness {target:g} and --no-loudness contradict: give one of them")
+    return LoudnessConfig(enabled=not off, **_given(target_lufs=target))
+
+
+def _check_sampling(overrides: dict[str, Any]) -> None:
+    """Check what can be checked before the model's own defaults are known."""
+    alone = {name: value for name, value in overrides.items() if name != "negative_prompt"}
+    override_sampling(SamplingConfig(), **alone)
+    negative = overrides.get("negative_prompt")
+    if negative:
+        try:
+            check_prompts(negative)
+        except InputError as error:
+            raise InputError(f"--negative-prompt: {one_line(str(error))}") from error
+        if alone.get("guidance_scale") == 1.0:
+            override_sampling(SamplingConfig(), **overrides)
