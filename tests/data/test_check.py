@@ -16,9 +16,7 @@ Writer = Callable[..., Path]
 
 @pytest.fixture
 def tone(tmp_path: Path) -> Writer:
-    def write(
-        name: str, *, seconds: float = 3.0, level: float = 0.5, rate: int = RATE
-    ) -> Path:
+    def write(name: str, *, seconds: float = 3.0, level: float = 0.5, rate: int = RATE) -> Path:
         t = np.arange(round(seconds * rate)) / rate
         sf.write(tmp_path / name, level * np.sin(2 * np.pi * 220 * t), rate, subtype="FLOAT")
         return tmp_path / name

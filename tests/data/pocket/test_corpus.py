@@ -1,0 +1,184 @@
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from musicgen_rl.data.check import check_manifest
+from musicgen_rl.data.manifest import read_manifest
+from musicgen_rl.data.pocket import corpus
+from musicgen_rl.data.pocket.corpus import (
+    compose_piece,
+    kick_times,
+    make_corpus,
+    make_piece,
+    piece_paths,
+    split_of,
+)
+from musicgen_rl.data.pocket.corpus_config import CorpusConfig
+from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, Soundfont
+from musicgen_rl.data.pocket.score import Score
+from musicgen_rl.errors import ConfigError
+
+
+def fake_render(score: Score, soundfont: Soundfont) -> np.ndarray:
+    """Render every note as a decaying sine, in place of the synthesizer."""
+    out = np.zeros(round((score.duration_s + 1) * SAMPLE_RATE), dtype=np.float32)
+    t = np.arange(SAMPLE_RATE // 8) / SAMPLE_RATE
+    for part in score.parts[:2]:
+        for n in part.notes:
+            a = round(score.time_of(n.start) * SAMPLE_RATE)
+            hz = 440 * 2 ** ((n.pitch - 69) / 12)
+            wave = np.sin(2 * np.pi * hz * t) * np.exp(-t * 20) * 0.1
+            out[a : a + len(wave)] += wave[: max(0, len(out) - a)].astype(np.float32)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "render", fake_render)
+
+
+def config(folder: Path, **changes: object) -> CorpusConfig:
+    plain = CorpusConfig(
+        output=folder, hours=3 * 8 / 3600, min_duration_s=6, max_duration_s=10, tunes=0.0, seed=5
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_a_corpus_passes_its_own_check(tmp_path: Path) -> None:
+    path = make_corpus(config(tmp_path))
+    assert check_manifest(path) == []
+    entries = read_manifest(path)
+    assert len(entries) == 3
+    assert all(len(e.captions) == 8 for e in entries)
+    assert {e.license for e in entries} == {"CC0-1.0"}
+    info = sf.info(tmp_path / entries[0].audio)
+    assert (info.samplerate, info.channels, info.subtype) == (32000, 1, "PCM_16")
+
+
+def test_a_piece_depends_on_seed_and_index_only(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    make_corpus(config(a))
+    make_piece(config(b), 2)  # alone, out of order
+    ours, theirs = (piece_paths(config(f), 2) for f in (a, b))
+    for left, right in zip(ours, theirs, strict=True):
+        assert left.read_bytes() == right.read_bytes()
+    assert compose_piece(config(a), 0).score != compose_piece(config(a, seed=6), 0).score
+    assert compose_piece(config(a), 0).score != compose_piece(config(a), 1).score
+
+
+def test_finished_pieces_are_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    original = make_piece
+
+    def counting(c: CorpusConfig, index: int) -> object:
+        made.append(index)
+        return original(c, index)
+
+    path = make_corpus(config(tmp_path))
+    before = path.read_bytes()
+    piece_paths(config(tmp_path), 1)[1].unlink()  # as if killed before the json was written
+    monkeypatch.setattr(corpus, "make_piece", counting)
+    assert make_corpus(config(tmp_path)).read_bytes() == before
+    assert made == [1]
+
+
+def test_progress_counts_up(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    make_corpus(config(tmp_path), on_progress=lambda d, n, h: seen.append((d, n)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_styles_take_turns(tmp_path: Path) -> None:
+    c = config(tmp_path)
+    found = Counter(compose_piece(c, i).style.name for i in range(31))
+    assert set(found.values()) == {1}
+
+
+def test_the_number_of_pieces_follows_the_hours(tmp_path: Path) -> None:
+    c = CorpusConfig(output=tmp_path, hours=1.0, min_duration_s=30, max_duration_s=60)
+    assert c.num_pieces == 80
+
+
+def test_a_split_depends_on_the_name_alone() -> None:
+    assert split_of("tune-x", 0.2, 0.2) == split_of("tune-x", 0.2, 0.2)
+    found = Counter(split_of(f"piece {i}", 0.1, 0.2) for i in range(3000))
+    assert found["valid"] / 3000 == pytest.approx(0.1, abs=0.02)
+    assert found["test"] / 3000 == pytest.approx(0.2, abs=0.025)
+
+
+def test_pieces_on_one_tune_share_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = compose_piece
+
+    def on_a_tune(c: CorpusConfig, index: int) -> object:
+        return replace(original(c, index), tune="Reel", identity="tune-1")
+
+    monkeypatch.setattr(corpus, "compose_piece", on_a_tune)
+    entries = read_manifest(make_corpus(config(tmp_path, valid=0.4, test=0.4)))
+    assert {e.piece for e in entries} == {"tune-1"}
+    assert len({e.split for e in entries}) == 1
+    assert entries[0].attributes["tune"] == "Reel"
+
+
+def test_the_second_soundfont_gets_its_share(tmp_path: Path) -> None:
+    only_first = make_piece(config(tmp_path / "a", musescore=0.0), 0)
+    assert only_first.attributes["soundfont"] == "fluid"
+    fonts = {
+        make_piece(config(tmp_path / "b", musescore=1.0), i).attributes["soundfont"]
+        for i in range(3)
+    }
+    assert "musescore" in fonts
+    assert set(SOUNDFONTS) >= fonts
+
+
+def test_kick_times_follow_the_score(tmp_path: Path) -> None:
+    for index in range(31):
+        piece = compose_piece(config(tmp_path), index)
+        if piece.style.name == "house":
+            gaps = np.diff(kick_times(piece))
+            assert np.median(gaps) == pytest.approx(piece.score.seconds_per_beat, rel=0.05)
+
+
+def test_the_json_beside_the_audio_is_the_manifest_line(tmp_path: Path) -> None:
+    c = config(tmp_path)
+    entry = make_piece(c, 0)
+    assert json.loads(piece_paths(c, 0)[1].read_text()) == entry.to_json()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hours": 0}, "hours"),
+        ({"workers": 0}, "workers"),
+        ({"captions": 0}, "captions"),
+        ({"min_duration_s": 40, "max_duration_s": 30}, "max_duration_s"),
+        ({"tunes": 1.5}, "tunes"),
+        ({"valid": 0.6, "test": 0.6}, "leave room"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    tmp_path: Path, changes: dict[str, float], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        config(tmp_path, **changes)
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
+    # Spawned processes use the real synthesizer, so this needs the soundfonts.
+    if not all(s.path.is_file() for s in SOUNDFONTS.values()):
+        pytest.skip("needs both soundfonts")
+    pytest.MonkeyPatch().undo()
+    found = []
+    for workers in (2, 3):
+        folder = tmp_path / str(workers)
+        path = make_corpus(config(folder, workers=workers))
+        audio = [(folder / e.audio).read_bytes() for e in read_manifest(path)]
+        found.append((path.read_bytes(), audio))
+    assert found[0] == found[1]
