@@ -41,7 +41,7 @@ Stop = Callable[[], bool]
 Progress = Callable[[int, int], None]
 
 TEXT_BUCKET = 32  # text states are padded to a multiple, so that company rarely changes shapes
-_CHUNK_FRAMES = 1000  # decoded to sound at once: 20 s, whose context costs 5 %
+CHUNK_FRAMES = 1000  # decoded to sound at once: 20 s, whose context costs 5 %
 _STREAM_FRAMES = 10  # decoded at a time while streaming: 0.2 s
 _CPU_BATCH, _GPU_BATCH = 16, 64
 
@@ -263,7 +263,7 @@ class Pipeline:
         *,
         source: Source | None = None,
         stop: Stop | None = None,
-        frames: int = _CHUNK_FRAMES,
+        frames: int = CHUNK_FRAMES,
     ) -> Iterator[Chunk]:
         """Decode a batch part by part: codes and the samples that are final by then.
 

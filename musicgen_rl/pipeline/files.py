@@ -1,6 +1,6 @@
 """Clips straight to files, memory flat however long they are."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,11 @@ from musicgen_rl.audio.files import file_name, prepare_folder
 from musicgen_rl.audio.spool import Spool
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
+from musicgen_rl.pipeline.core import CHUNK_FRAMES, Pipeline, Progress, Stop
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips, draw_seed
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.work import Batch, Chunk
 
 
 def generate_files(
@@ -30,6 +31,8 @@ def generate_files(
     source: Source | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
+    part_frames: int = CHUNK_FRAMES,
+    heard: Callable[[Batch, Chunk], None] | None = None,
 ) -> Iterator[Path]:
     """Generate clips into a folder, each complete the moment its path is handed out.
 
@@ -44,6 +47,9 @@ def generate_files(
         source: what all clips go on from.
         stop: asked at every step; what is there then is written, names ending in `-stopped`.
         progress: called at every step with frames made and frames to make.
+        part_frames: codes decoded to sound at once.
+        heard: called with every part of a batch as soon as it is sound, before it is levelled; a
+            batch that ran out of memory is made again in halves, and so heard again.
 
     Returns:
         Paths, in the order of the prompts.
@@ -81,8 +87,12 @@ def generate_files(
                     for _ in batch.prompts
                 ]
                 codes: list[NDArray[np.int64]] = []
-                for part in pipeline.chunks(batch, request, sampling, source=source, stop=ask):
+                for part in pipeline.chunks(
+                    batch, request, sampling, source=source, stop=ask, frames=part_frames
+                ):
                     codes.append(part.codes)
+                    if heard is not None:
+                        heard(batch, part)
                     for spool, samples in zip(spools, part.samples, strict=True):
                         spool.push(samples)
                 joined = np.concatenate(codes, axis=-1)  # [B, K, T]

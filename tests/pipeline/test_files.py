@@ -93,3 +93,28 @@ def test_nothing_is_left_when_the_caller_walks_away(pipeline, tmp_path):
     next(files)
     files.close()
     assert len(os.listdir(tmp_path)) == 1
+
+
+def test_parts_are_heard_before_the_file_is_there(pipeline, tmp_path):
+    heard = []
+
+    def take(batch, part):
+        heard.append((list(batch.indices), part.samples, list(tmp_path.glob("*.wav"))))
+
+    raw = {"clips_per_prompt": 2, "duration_s": 1.1, "loudness": RAW}
+    request = GenerationConfig(**(raw | {"seed": 3}))
+    paths = list(
+        generate_files(
+            pipeline, ["drums"], request, pipeline.info.sampling,
+            folder=tmp_path, part_frames=10, heard=take,
+        )
+    )  # fmt: skip
+    assert len(heard) == 6  # 55 frames in tens
+    assert all(indices == [0, 1] and not files for indices, _, files in heard)
+    joined = np.concatenate([samples for _, samples, _ in heard], axis=-1)  # [2, 1, 8800]
+    for path, samples in zip(paths, joined, strict=True):
+        sound = read_audio(path).samples
+        assert sound.shape == samples.shape
+        # not levelled, but never clipped: the file may be the parts turned down
+        gain = float((sound * samples).sum() / np.square(samples).sum())
+        assert np.abs(sound - gain * samples).max() < 1e-3
