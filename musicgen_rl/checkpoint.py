@@ -86,9 +86,12 @@ def find_model(model: str | Path) -> Path:
     text = str(model)
     if not text.strip() or "\0" in text:
         raise ModelNotFoundError(f"the model name {text!r} is empty or broken: try --model pocket")
-    folder = Path(text).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
+    try:
+        folder = Path(text).expanduser()
+        if (folder / "config.json").is_file():
+            return folder
+    except (OSError, RuntimeError) as error:  # a name too long, no such user's home
+        raise ModelNotFoundError(f"no model {text!r:.80}: {error}") from error
     if folder.is_dir():
         raise CheckpointError(f"{folder} is not a model folder: it has no config.json")
     if folder.is_file():
@@ -250,6 +253,29 @@ def weight_files(folder: Path) -> list[Path]:
     return files + ([projection] if projection.is_file() else [])
 
 
+def part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
+    """Find the folder of a codec or text encoder: in the model's, beside it, or among checkpoints.
+
+    Args:
+        info: the model.
+        part: its `codec` or `text_encoder`.
+
+    Raises:
+        CheckpointError: it is in none of these places.
+    """
+    path = str(part.get("path", ""))
+    inside = (info.folder / path).resolve()
+    if path and inside.is_dir():
+        return inside
+    named = checkpoints_folder() / Path(path).name
+    if path and named.is_dir():
+        return named
+    raise CheckpointError(
+        f"{info.name}: its {part.get('type')} part is not at {inside} nor at {named}: copy the "
+        "whole `checkpoints` folder"
+    )
+
+
 def _info_of_musicgen(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
     """Read a folder in MusicGen's own format."""
     for part in ("decoder", "text_encoder", "audio_encoder"):
@@ -273,6 +299,7 @@ def _info_of_musicgen(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
     generation = folder / "generation_config.json"
     stored = read_json(generation) if generation.is_file() else {}
     sampling = SamplingConfig(guidance_scale=float(stored.get("guidance_scale") or 3.0))
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}  # of a merge
     return ModelInfo(
         name=_short_name(folder),
         folder=folder,
@@ -282,7 +309,8 @@ def _info_of_musicgen(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
         sampling=sampling,
         text_encoder={"type": "t5"},
         codec={"type": "encodec"},
-        license=_license_of(folder),
+        license=str(card.get("license") or _license_of(folder)),
+        notes=card.get("notes", {}),
     )
 
 

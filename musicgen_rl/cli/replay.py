@@ -11,7 +11,7 @@ from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.cli.output import choose_destination, proved
 from musicgen_rl.cli.show import Bar, note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
-from musicgen_rl.errors import AudioFileError, ConfigError, InputError
+from musicgen_rl.errors import AudioFileError, ConfigError, InputError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from musicgen_rl.pipeline.replay import Recipe, Verdict
@@ -65,7 +65,7 @@ def replay(
         to = None
         if output is not None:
             to = choose_destination(output, None, 1)
-        info = read_info(find_model(model if model is not None else recipe.model))
+        info = read_info(find_model(model) if model is not None else _find_by_name(recipe.model))
         check_model(recipe, info, model_hash(info))
         where, precision = _machine(recipe, device, dtype)
         with Bar(f"loading {info.name}"):
@@ -89,6 +89,25 @@ def replay(
                 print_path(clip.save(folder / name))
     if not verdict.identical:
         raise typer.Exit(1)
+
+
+def _find_by_name(name: str) -> Path:
+    """Find the model that the tags name among the local ones.
+
+    Tags may come from anybody, so they neither name a folder nor start a download.
+
+    Raises:
+        ModelNotFoundError: it is not here.
+    """
+    from musicgen_rl.checkpoint import checkpoints_folder
+
+    folder = checkpoints_folder() / name
+    if Path(name).name != name or not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"the clip was made by model {name!r}, which is not under {checkpoints_folder()}: name "
+            "its folder or hub id with --model"
+        )
+    return folder
 
 
 def _find_source(file: Path, recipe: "Recipe", given: str | None) -> str | None:

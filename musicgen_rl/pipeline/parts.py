@@ -26,7 +26,7 @@ def load_text_encoder(info: ModelInfo, device: torch.device) -> TextEncoder:
     if kind == "minilm":
         from musicgen_rl.text.minilm import MiniLM
 
-        encoder = MiniLM.load(_part_folder(info, info.text_encoder), device)
+        encoder = MiniLM.load(part_folder(info, info.text_encoder), device)
     elif kind == "t5":
         from musicgen_rl.text.t5 import T5Text
 
@@ -55,7 +55,7 @@ def load_codec_of(info: ModelInfo, device: torch.device) -> Codec:
     if kind == "frame":
         from musicgen_rl.codec.load import load_codec
 
-        codec = load_codec(_part_folder(info, info.codec))
+        codec = load_codec(part_folder(info, info.codec))
     elif kind == "encodec":
         from musicgen_rl.codec.encodec import encodec_from_tensors
 
@@ -78,7 +78,7 @@ def load_codec_of(info: ModelInfo, device: torch.device) -> Codec:
     return codec
 
 
-def _part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
+def part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
     """Find a part's folder: inside the model's, beside it, or under the checkpoints folder."""
     path = str(part.get("path", ""))
     inside = (info.folder / path).resolve()

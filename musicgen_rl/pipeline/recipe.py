@@ -1,0 +1,167 @@
+"""What a file's tags say of its making, checked: nothing in them is trusted."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.config import SamplingConfig
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
+from musicgen_rl.pipeline.work import Batch
+
+T = TypeVar("T")
+
+FORMAT = 1
+_MOST_ROWS = 4096
+_LONGEST_TEXT = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the tags of a file say of its making, checked."""
+
+    request: GenerationConfig
+    """Length, seed, loudness; one clip."""
+    sampling: SamplingConfig
+    """How tokens were drawn."""
+    batch: Batch
+    """As many rows as stood side by side then, all with this clip's prompt and index."""
+    position: int
+    """Row of this clip."""
+    source_name: str
+    """File it went on from; empty if it did not."""
+    source_sha256: str
+    """Hash of that file's codes; empty if it did not go on from any."""
+    model: str
+    """Name of the model."""
+    model_sha256: str
+    """Hash of its weights."""
+    window: Mapping[str, Any]
+    """Context of generation."""
+    device: str
+    """Where it was made."""
+    dtype: str
+    """In which precision."""
+    versions: Mapping[str, str]
+    """With which software."""
+    complete: bool
+    """False where it was cut short by a stop."""
+    codes_sha256: str
+    """Hash of the codes that came out."""
+    codes_checks: Mapping[str, Any]
+    """A check byte for every few frames."""
+
+    @property
+    def most_frames(self) -> int:
+        """Upper bound of the frames that the check bytes stand for."""
+        count = len(base64.b64decode(self.codes_checks["bytes"]))
+        return count * int(self.codes_checks["every"])
+
+
+def read_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Check a file's settings and bring them to a form that can be made again.
+
+    Args:
+        settings: from `read_tags`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: a field is missing or cannot be; the tags were edited, or are of a newer format.
+    """
+    if settings.get("format") != FORMAT:
+        raise InputError(
+            f"its settings are of format {settings.get('format')!r}, this version reads {FORMAT}: "
+            "update musicgen-rl"
+        )
+    batch = _take(settings, "batch", dict)
+    rows = _whole(batch, "clips", 1, _MOST_ROWS)
+    source = settings.get("continued_from") or {}
+    if not isinstance(source, dict):
+        raise _edited("continued_from", source)
+    index = _whole(settings, "index", 0, 2**31)
+    prompt = _take(settings, "prompt", str)
+    checks = _take(settings, "codes_checks", dict)
+    _whole(checks, "every", 1, 1_000_000)
+    try:
+        request = GenerationConfig(
+            duration_s=_number(settings, "duration_s"),
+            seed=_whole(settings, "seed", 0, 2**63 - 1),
+            first_index=index,
+            loudness=_config(LoudnessConfig, _take(settings, "loudness", dict)),
+        )
+        recipe = Recipe(
+            request=request,
+            sampling=override_sampling(SamplingConfig(), **_sampling(settings)),
+            batch=Batch(
+                check_prompts(prompt) * rows,
+                [index] * rows,
+                _whole(batch, "text_length", 0, _LONGEST_TEXT),
+            ),
+            position=_whole(batch, "position", 0, rows - 1),
+            source_name=str(source.get("file", "")),
+            source_sha256=str(source.get("codes_sha256", "")),
+            model=_take(settings, "model", str),
+            model_sha256=_take(settings, "model_sha256", str),
+            window=_take(settings, "window", dict),
+            device=_take(settings, "device", str),
+            dtype=_take(settings, "dtype", str),
+            versions=_take(settings, "versions", dict),
+            complete=_take(settings, "complete", bool),
+            codes_sha256=_take(settings, "codes_sha256", str),
+            codes_checks=checks,
+        )
+        if not recipe.most_frames:
+            raise _edited("codes_checks", checks)
+    except (ConfigError, InputError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"its settings were edited and cannot be: {error}") from error
+    return recipe
+
+
+def _sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    given = _take(settings, "sampling", dict)
+    missing = {f.name for f in fields(SamplingConfig)} - set(given)
+    if missing:
+        raise InputError(f"its settings lack sampling {min(missing)!r}: they were edited")
+    if not isinstance(given["negative_prompt"], str):
+        raise _edited("negative_prompt", given["negative_prompt"])
+    return given
+
+
+def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:
+    unknown = set(given) - {f.name for f in fields(kind)}
+    if unknown:
+        raise _edited("loudness", min(unknown))
+    return kind(**given)
+
+
+def _take(settings: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    if name not in settings:
+        raise InputError(f"its settings lack {name!r}: they were edited")
+    value = settings[name]
+    if not isinstance(value, kind):
+        raise _edited(name, value)
+    return value
+
+
+def _whole(settings: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value: int = _take(settings, name, int)
+    if isinstance(value, bool) or not low <= value <= high:
+        raise _edited(name, value)
+    return value
+
+
+def _number(settings: Mapping[str, Any], name: str) -> float:
+    value: object = settings.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _edited(name, value)
+    return float(value)
+
+
+def _edited(name: str, value: object) -> InputError:
+    return InputError(f"its settings say {name} = {value!r:.60}, which cannot be: they were edited")

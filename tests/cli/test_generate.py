@@ -1,0 +1,187 @@
+"""`generate` on a tiny model: every option reaches the file, stdout has paths alone."""
+
+import os
+import pty
+import re
+import subprocess
+
+import numpy as np
+import pytest
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import read_audio, read_tags
+from tests.cli.conftest import REPOSITORY, command, environment, shell
+
+
+@pytest.fixture
+def make(call, tiny_folder, tmp_path):
+    """Generate 0.2 s on the tiny model into an empty folder."""
+
+    def _make(*arguments, duration="0.2", output=tmp_path / "out", dtype="fp32"):
+        return call(
+            "generate", *arguments, "--duration", duration, "--model", tiny_folder,
+            "--device", "cpu", "--dtype", dtype, "-o", output,
+        )  # fmt: skip
+
+    return _make
+
+
+def settings_of(done):
+    assert done.code == 0, done.err
+    return read_tags(done.paths[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "value"),
+    [
+        (["--seed", "7"], "seed", 7),
+        (["--guidance", "2.5"], "sampling.guidance_scale", 2.5),
+        (["--temperature", "0.7"], "sampling.temperature", 0.7),
+        (["--top-k", "9"], "sampling.top_k", 9),
+        (["--top-p", "0.8"], "sampling.top_p", 0.8),
+        (["--guidance", "3", "--negative-prompt", "noise"], "sampling.negative_prompt", "noise"),
+        (["--loudness", "-20"], "loudness.target_lufs", -20.0),
+        (["--no-loudness"], "loudness.enabled", False),
+        ([], "sampling.top_k", 20),  # the tiny model's own
+        ([], "loudness.target_lufs", -16.0),
+        ([], "duration_s", 0.2),
+        ([], "prompt", "slow piano"),
+        ([], "model", "tiny"),
+        ([], "device", "cpu"),
+        ([], "dtype", "fp32"),
+        ([], "complete", True),
+    ],
+)
+def test_every_option_reaches_the_tags(make, arguments, path, value):
+    found = settings_of(make("slow piano", *arguments))
+    for name in path.split("."):
+        found = found[name]
+    assert found == value
+
+
+def test_the_dtype_asked_for_is_used(make):
+    assert settings_of(make("x", dtype="bf16"))["dtype"] == "bf16"
+
+
+@pytest.mark.parametrize("seconds", ["0.05", "0.3", "1.2345"])
+def test_the_file_is_as_long_as_asked(make, seconds):
+    (path,) = make("x", duration=seconds).paths
+    assert read_audio(path).num_samples == round(float(seconds) * 8000)
+
+
+def test_stdout_has_one_path_a_line_and_stderr_the_seed(make, tmp_path):
+    done = make("slow piano", "drums", "-n", "2", "--seed", "5")
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in done.paths] == [
+        "slow-piano-s5-0.wav", "slow-piano-s5-1.wav", "drums-s5-0.wav", "drums-s5-1.wav",
+    ]  # fmt: skip
+    assert all(p.is_file() for p in done.paths)
+    assert done.err == "seed 5: 4 clips of 0.2 s, tiny in fp32 on cpu\n"
+    assert len({read_tags(p)["codes_sha256"] for p in done.paths}) == 4
+
+
+def test_a_drawn_seed_is_shown_and_makes_the_clip_again(make):
+    first = make("x")
+    seed = re.match(r"seed (\d+):", first.err)[1]
+    again = make("x", "--seed", seed)
+    assert again.paths[0].name == f"x-s{seed}-0-2.wav"  # and nothing was overwritten
+    a, b = (read_audio(done.paths[0]) for done in (first, again))
+    assert np.array_equal(a.samples, b.samples)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
+def test_formats(make, format):
+    (path,) = make("x", "--format", format).paths
+    assert path.suffix == f".{format}"
+    assert read_tags(path)["prompt"] == "x"
+
+
+@pytest.mark.parametrize("name", ["song.flac", "SONG.MP3", "deep/song.wav"])
+def test_a_file_name_for_a_single_clip(make, tmp_path, name):
+    done = make("x", output=tmp_path / name)
+    assert done.paths == [tmp_path / name]
+    assert read_audio(tmp_path / name).num_samples == 1600
+    assert make("x", output=tmp_path / name).paths[0].stem.endswith("-2")
+
+
+def test_a_folder_may_be_named_like_a_file(make, tmp_path):
+    (tmp_path / "a.wav").mkdir()
+    assert make("x", output=tmp_path / "a.wav").paths[0].parent == tmp_path / "a.wav"
+
+
+def test_the_current_folder_is_the_default(call, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call("generate", "x", "--seed", "1", "--duration", "0.1", "--model", tiny_folder)
+    assert done.out == "x-s1-0.wav\n"
+    assert os.listdir(tmp_path) == ["x-s1-0.wav"]
+
+
+def test_it_goes_on_from_a_file(make, tmp_path):
+    tone = np.sin(np.arange(8000) / 9).astype(np.float32) * 0.3
+    Clip(tone, 8000).save(tmp_path / "tone.wav")
+    (path,) = make("x", "--continue-from", tmp_path / "tone.wav").paths
+    assert read_audio(path).num_samples == 8000 + 1600
+    assert read_tags(path)["continued_from"]["file"] == "tone.wav"
+
+
+def test_a_prompt_of_any_script_survives(make):
+    found = settings_of(make("séance 钢琴 🎹 \u202e x"))
+    assert found["prompt"] == "séance 钢琴 🎹 \u202e x"
+
+
+def test_musicgens_own_format_runs_too(call, tiny_musicgen_folder, tmp_path):
+    done = call(
+        "generate", "slow sad piano", "--model", tiny_musicgen_folder, "--duration", "0.1",
+        "--seed", "3", "--guidance", "1", "-o", tmp_path,
+    )  # fmt: skip
+    assert settings_of(done)["sampling"]["guidance_scale"] == 1.0
+
+
+def test_a_path_that_is_not_utf8_is_printed_as_it_is(tiny_folder, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    done = subprocess.run(
+        [*command("generate", "x", "--seed", 1, "--duration", "0.1", "--model", tiny_folder, "-o"),
+         folder],
+        capture_output=True, timeout=120, cwd=REPOSITORY, env=environment(),
+    )  # fmt: skip
+    assert done.stdout == folder + b"/x-s1-0.wav\n"
+    assert os.path.exists(done.stdout.strip())
+
+
+def test_in_a_pipe_there_is_no_progress_bar(tiny_folder, tmp_path):
+    done = shell(
+        "generate", "x", "--seed", 1, "--duration", 1, "--model", tiny_folder, "-o", tmp_path
+    )
+    assert done.code == 0
+    assert done.out == f"{tmp_path}/x-s1-0.wav\n"
+    assert done.err.splitlines()[0].startswith("seed 1:")
+    assert len(done.err.splitlines()) == 1
+    assert "\r" not in done.err
+    assert "\x1b" not in done.err
+
+
+def test_a_terminal_sees_a_bar_with_seconds_left(tiny_folder, tmp_path):
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("generate", "x", "-n", 20, "--seed", 1, "--duration", 4, "--dtype", "fp32",
+                "--model", tiny_folder, "-o", tmp_path),
+        stdout=subprocess.PIPE, stderr=terminal, cwd=REPOSITORY,
+        env=environment(TERM="xterm", COLUMNS="80"),
+    )  # fmt: skip
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            block = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        seen += block
+    out, _ = process.communicate(timeout=120)
+    os.close(master)
+    assert process.returncode == 0, seen
+    assert b"making music" in seen
+    assert re.search(rb"\d+ s left", seen)
+    shown = {int(number) for number in re.findall(rb"(\d+) %", seen)}
+    assert len(shown) > 3  # it moves within a batch
+    lines = out.decode().splitlines()
+    assert len(lines) == 20
+    assert all(line.startswith(f"{tmp_path}/x-s1-") for line in lines)
