@@ -21,7 +21,8 @@ def describe(piece: Piece) -> dict[str, Any]:
     Returns:
         style, words, instruments (most prominent first), lead, families, drums, kit, tempo_bpm,
         tempo_band, meter, key, mode (major or minor), scale, swing, density (notes a second),
-        density_band, register, dynamics, moods, tune.
+        density_band, register, dynamics, moods, tune, enters_s (when each instrument, and "drums",
+        is first heard, in seconds, so that a crop can be told apart from its piece).
     """
     score = piece.score
     seconds = max(score.duration_s, 1e-6)
@@ -60,7 +61,19 @@ def describe(piece: Piece) -> dict[str, Any]:
         "tune": piece.tune,
     }
     found["moods"] = moods(found)
+    found["enters_s"] = entrances(piece)
     return found
+
+
+def entrances(piece: Piece) -> dict[str, float]:
+    """Return when each instrument, and "drums", is first heard, in seconds."""
+    first: dict[str, float] = {}
+    for part in piece.score.parts:
+        if part.notes:
+            name = "drums" if part.is_drums else part.instrument
+            at = round(piece.score.time_of(min(n.start for n in part.notes)), 2)
+            first[name] = min(at, first.get(name, at))
+    return first
 
 
 def moods(facts: dict[str, Any]) -> list[str]:

@@ -22,9 +22,12 @@ from musicgen_rl.data.pocket.instruments import DRUM_KEYS
 from musicgen_rl.data.pocket.production import draw_mix, produce
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
 from musicgen_rl.data.pocket.styles import STYLES
+from musicgen_rl.data.pocket.voices import draw_voices
 
 LICENSE = "CC0-1.0"
 PIECES_A_FOLDER = 500
+VOICES_SHARE = 0.4
+"""Of the borrowed pieces, how many come from works in several voices."""
 
 
 def split_of(identity: str, valid: float, test: float) -> str:
@@ -42,6 +45,11 @@ def compose_piece(config: CorpusConfig, index: int) -> Piece:
     rng = random.Random(f"piece/{config.seed}/{index}")
     duration = rng.uniform(config.min_duration_s, config.max_duration_s)
     if rng.random() < config.tunes:
+        tries = 4 if rng.random() < VOICES_SHARE else 0
+        for _ in range(tries):  # some bars do not serve
+            voices = draw_voices(rng, duration_s=duration)
+            if voices is not None:
+                return voices
         tune, style = draw_tune(rng)
         return arrange(tune, style, rng, duration_s=duration)
     return compose(STYLES[names[place]], rng, duration_s=duration)

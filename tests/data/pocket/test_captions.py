@@ -164,3 +164,14 @@ def test_a_piece_is_described_by_its_notes(name: str) -> None:
     kits = {words for _, words in DRUM_KITS.values()}
     assert facts["kit"] in kits | {""}
     assert len(write_captions(facts, random.Random(0), count=8)) == 8
+
+
+def test_entrances_are_the_first_notes() -> None:
+    for seed in range(3):
+        piece = compose(STYLES["house"], random.Random(seed), duration_s=40)
+        heard = describe(piece)["enters_s"]
+        drums = next(p for p in piece.score.parts if p.is_drums)
+        assert heard["drums"] == pytest.approx(
+            min(n.start for n in drums.notes) * piece.score.seconds_per_beat, abs=0.01
+        )
+        assert set(heard) == {*describe(piece)["instruments"], "drums"}
