@@ -1,0 +1,89 @@
+"""The two ends of the slider, and the base they were tuned from, in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from musicgen_rl.checkpoint import ModelInfo, load_state
+from musicgen_rl.merging.check import check_mergeable, require_related
+from musicgen_rl.merging.ops import require_alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """Two state dicts with the same names and shapes, finite, in any floating dtype.
+
+    They are only read, tensor by tensor and again at each move, so sliders may share one of these,
+    and an end may be any Mapping that makes its tensors when asked. A tensor that both ends have
+    alike should be one object: it is then held once, and a slider writes it once.
+
+    Raises:
+        CheckpointError: a tensor is missing, extra, misshapen or not finite; it is named.
+    """
+
+    quality: Mapping[str, Tensor]
+    """Weights at lam = 0."""
+    diversity: Mapping[str, Tensor]
+    """Weights at lam = 1."""
+    base: Mapping[str, Tensor] | None = None
+    """What both were tuned from; slerp and liti need it."""
+
+    def __post_init__(self) -> None:
+        """Check names, shapes and numbers."""
+        states = {"quality": self.quality, "diversity": self.diversity}
+        require_alike(states | ({"base": self.base} if self.base is not None else {}))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, shared tensors counted once."""
+        states = [self.quality, self.diversity] + ([self.base] if self.base is not None else [])
+        sizes = {t.data_ptr(): t.nbytes for state in states for t in state.values()}
+        return sum(sizes.values())
+
+    def to(self, device: torch.device) -> "Endpoints":
+        """Copy to a device, shared tensors still shared; itself where it is there already."""
+        states = [dict(s) for s in (self.quality, self.diversity, self.base or {})]
+        if all(t.device == device for state in states for t in state.values()):
+            return self
+        moved = {id(t): t.to(device) for state in states for t in state.values()}
+        first, second, initial = ({n: moved[id(t)] for n, t in s.items()} for s in states)
+        return Endpoints(
+            quality=first, diversity=second, base=None if self.base is None else initial
+        )
+
+
+def load_endpoints(
+    quality: ModelInfo, diversity: ModelInfo, base: ModelInfo | None = None
+) -> Endpoints:
+    """Load two models' weights as stored, after checking that they may be merged.
+
+    Args:
+        quality: the one at lam = 0.
+        diversity: the one at lam = 1.
+        base: what both were tuned from; slerp and liti need it.
+
+    Raises:
+        CheckpointError: they may not be merged, or a file is damaged; says what and why.
+    """
+    one_family = check_mergeable(quality, diversity, base)
+    first = load_state(quality)
+    second = _share(load_state(diversity), first)
+    if not one_family:
+        require_related(first, second, (quality.name, diversity.name))
+    if base is None:
+        return Endpoints(quality=first, diversity=second)
+    initial = _share(load_state(base), first)
+    if not one_family:
+        require_related(first, initial, (quality.name, base.name))
+    return Endpoints(quality=first, diversity=second, base=initial)
+
+
+def _share(state: dict[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put the other's tensor in place of each that is equal to it, so that it is held once."""
+    return {
+        name: other[name] if tensor.dtype == other[name].dtype and tensor.equal(other[name])
+        else tensor
+        for name, tensor in state.items()
+    }  # fmt: skip
