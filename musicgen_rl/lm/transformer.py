@@ -96,9 +96,12 @@ class MusicLM(nn.Module):
         super().__init__()
         self.config = config
         D, K, V = config.hidden_size, config.num_codebooks, config.codebook_size
-        self.embed = nn.Embedding(K * (V + 1), D)  # codebook k owns rows k (V + 1) onwards
-        for name, table in self.tables(config).items():
-            self.register_buffer(name, table, persistent=False)
+        table = torch.empty(K * (V + 1), D)  # codebook k owns rows k (V + 1) onwards
+        self.embed = nn.Embedding(*table.shape, _weight=table)
+        # Never on meta: torch would import its compiler (1 s) to compute shapes of sines.
+        with torch.device("cpu" if table.is_meta else table.device):
+            for name, constants in self.tables(config).items():
+                self.register_buffer(name, constants, persistent=False)
         projected = config.text_hidden_size != D
         self.text_projection = nn.Linear(config.text_hidden_size, D) if projected else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
@@ -239,7 +242,12 @@ def _attend_static(
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Draw weights as transformers does for this architecture: normal with deviation 0.02."""
+    """Draw weights as transformers does for this architecture: normal with deviation 0.02.
+
+    On the meta device there is nothing to draw, and torch would import its compiler to do so (1 s).
+    """
+    if any(p.is_meta for p in module.parameters(recurse=False)):
+        return
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
