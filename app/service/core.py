@@ -1,0 +1,285 @@
+"""The service: one queue, one worker, one model."""
+
+import contextlib
+import ctypes
+import gc
+import logging
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app.service.job import ACTIVE, Job, State, Update
+from app.service.making import make
+from app.service.pace import Pace, in_words
+from app.service.request import Admitted, JobRequest, Limits, admit
+from musicgen_rl.errors import ResourceError
+from musicgen_rl.pipeline.core import Pipeline
+from musicgen_rl.pipeline.request import GenerationConfig
+
+log = logging.getLogger(__name__)
+
+_SWEEP_S = 60.0
+_WARM_UP_S = 0.5
+
+
+class QueueFullError(ResourceError):
+    """No place is free in the queue; the message says when to come back."""
+
+    def __init__(self, message: str, retry_s: float) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+        """Seconds after which a place should be free."""
+
+
+class ServiceClosedError(ResourceError):
+    """The service is shutting down."""
+
+
+class Service:
+    """Makes music for many visitors, one job after the other.
+
+    The worker thread is the only one that touches the pipeline. Each job carries its own settings,
+    seed, stop and folder, so nothing of one visitor can reach another.
+
+    Args:
+        pipeline: handed over: nobody else may use it.
+        limits: what is granted.
+        folder: for files of jobs; a new private one, removed on `close`, where None.
+        warm_up: make half a second of music first, so that the first visitor finds everything
+            loaded and gets an honest estimate.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        limits: Limits | None = None,
+        folder: Path | None = None,
+        warm_up: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.info = pipeline.info
+        self.sample_rate = pipeline.sample_rate
+        self.device, self.dtype = str(pipeline.device), pipeline.dtype
+        self.limits = limits or Limits()
+        self._pipeline, self._clock = pipeline, clock
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="musicgen-rl-"))
+        self._pace = Pace()
+        self._change = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._ended: deque[Job] = deque()
+        self._closed = False
+        self._warm_up = warm_up
+        self._worker = threading.Thread(target=self._work, name="musicgen-rl worker", daemon=True)
+        self._worker.start()
+
+    def submit(self, request: JobRequest, client: str = "") -> Job:
+        """Check a request and queue it.
+
+        Args:
+            request: as the visitor gave it.
+            client: whose it is; one client may have `limits.max_per_client` jobs at a time.
+
+        Returns:
+            The job; look at it with `poll` or `watch`.
+
+        Raises:
+            InputError: the prompt cannot be used.
+            ConfigError: a number out of range, or a seed that is not one.
+            QueueFullError: no place is free; says when to try again.
+            ServiceClosedError: the service is shutting down.
+        """
+        admitted = admit(request, self.limits, self.info.sampling)
+        with self._change:
+            if self._closed:
+                raise ServiceClosedError("the studio is shutting down: come back later")
+            if len(self._waiting) >= self.limits.max_waiting:
+                raise self._full()
+            mine = len(self._jobs_of(client))
+            if mine >= self.limits.max_per_client:
+                raise QueueFullError(
+                    f"you have {mine} jobs here already: wait for one to end, or stop it",
+                    self._remaining(self._running),
+                )
+            folder = self.folder / secrets.token_urlsafe(16)
+            job = Job(admitted, client, folder, self._clock)
+            self._waiting.append(job)
+            self._change.notify_all()
+        return job
+
+    def poll(self, job: Job) -> Update:
+        """Look at a job: where it stands, and what is new since the last look. Never waits."""
+        with self._change:
+            ahead = self._ahead(job)
+            left = self._remaining(job) + sum(self._remaining(other) for other in ahead)
+        return job.look(len(ahead), left or None)
+
+    def watch(self, job: Job, interval_s: float = 0.1) -> Iterator[Update]:
+        """Look at a job until it has ended; a watcher that leaves before that frees the job.
+
+        Args:
+            job: from `submit`.
+            interval_s: between looks.
+
+        Returns:
+            Updates; the last one holds the ending.
+        """
+        try:
+            while True:
+                update = self.poll(job)
+                yield update
+                if update.state not in ACTIVE:
+                    return
+                with self._change:
+                    if not update.parts:
+                        self._change.wait(interval_s)
+        finally:
+            if job.state in ACTIVE:
+                self.release(job)
+
+    def stop(self, job: Job) -> None:
+        """Stop a job and keep what it has made; no other job notices."""
+        self._end(job, abandon=False)
+
+    def release(self, job: Job) -> None:
+        """Forget a job: ended if it was still active, its files removed."""
+        self._end(job, abandon=True)
+        if job.state not in ACTIVE:  # else the worker removes them, when it has let go
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def jobs_of(self, client: str) -> list[Job]:
+        """List the jobs of a client that wait or run."""
+        with self._change:
+            return self._jobs_of(client)
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Jobs waiting, and jobs in work."""
+        with self._change:
+            return len(self._waiting), int(self._running is not None)
+
+    def seconds_for(self, request: Admitted) -> float:
+        """Estimate how long a request takes here once it runs; 0 while nothing is known."""
+        return self._pace.seconds(request.rows, self._steps(request.generation))
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Stop everything and remove the service's files."""
+        with self._change:
+            self._closed = True
+            jobs = [*self._waiting, *([self._running] if self._running else [])]
+            self._change.notify_all()
+        for job in jobs:
+            self.release(job)
+        self._worker.join(timeout_s)
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, job: Job, *, abandon: bool) -> None:
+        job.ask_to_stop(abandon=abandon)
+        with self._change:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.end(State.STOPPED)
+                self._ended.append(job)
+            self._change.notify_all()
+
+    def _work(self) -> None:
+        if self._warm_up:
+            self._practise()
+        while (job := self._take()) is not None:
+            started = self._clock()
+            make(self._pipeline, job)
+            if job.state is State.DONE:
+                steps = self._steps(job.request.generation)
+                self._pace.note(job.request.rows, steps, self._clock() - started)
+            if job.abandoned:
+                shutil.rmtree(job.folder, ignore_errors=True)
+            with self._change:
+                self._running = None
+                self._ended.append(job)
+                self._change.notify_all()
+            del job
+            give_memory_back()
+        self._sweep(everything=True)
+
+    def _take(self) -> Job | None:
+        """Wait for the next job; None when the service closes."""
+        with self._change:
+            while not self._waiting and not self._closed:
+                self._change.wait(_SWEEP_S)
+                self._sweep()
+            if self._closed:
+                return None
+            # The one place where jobs that differ only in prompt and seed could be taken together.
+            job = self._waiting.popleft()
+            self._running = job
+            job.begin()
+            self._change.notify_all()
+        self._sweep()
+        return job
+
+    def _practise(self) -> None:
+        started = self._clock()
+        request = GenerationConfig(duration_s=_WARM_UP_S, seed=0)
+        try:
+            for _ in range(2):  # the first one also loads and compiles, which happens only once
+                started = self._clock()
+                self._pipeline.run(["warming up"], request, self.info.sampling)
+        except Exception:
+            log.exception("the warm-up failed; jobs will say why")
+            return
+        rows = 2 if self.info.sampling.guidance_scale != 1.0 else 1
+        self._pace.note(rows, self._steps(request), self._clock() - started)
+
+    def _sweep(self, *, everything: bool = False) -> None:
+        """Remove the files of jobs that ended long ago."""
+        now = self._clock()
+        while self._ended and (everything or now - self._ended[0].ended_at > self.limits.keep_s):
+            shutil.rmtree(self._ended.popleft().folder, ignore_errors=True)
+
+    def _steps(self, request: GenerationConfig) -> int:
+        return self._pipeline.frames_of(request) + self.info.lm.num_codebooks - 1
+
+    def _jobs_of(self, client: str) -> list[Job]:
+        jobs = [*self._waiting, *([self._running] if self._running else [])]
+        return [job for job in jobs if job.client == client]
+
+    def _ahead(self, job: Job) -> list[Job]:
+        """List the jobs that come before this one."""
+        if job not in self._waiting:
+            return []
+        before = [self._running] if self._running else []
+        return [*before, *list(self._waiting)[: self._waiting.index(job)]]
+
+    def _remaining(self, job: Job | None) -> float:
+        """Estimate seconds of work a job still needs."""
+        if job is None:
+            return 0.0
+        spent, left = job.running_seconds()
+        return max(0.0, self.seconds_for(job.request) - spent) if left is None else left
+
+    def _full(self) -> QueueFullError:
+        retry = self._remaining(self._running)
+        return QueueFullError(
+            f"the queue is full ({len(self._waiting)} jobs are waiting): try again in "
+            f"{in_words(retry)}",
+            max(1.0, retry),
+        )
+
+
+def give_memory_back() -> None:
+    """Return what the last job used to the system."""
+    gc.collect()
+    if sys.platform == "linux":
+        # glibc keeps freed memory for itself; a service that idles should not.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,177 @@
+"""A job: what the visitor's side and the worker's side share, and nothing else does."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.service.request import Admitted
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+ACTIVE = (State.WAITING, State.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What a visitor learns at one look."""
+
+    state: State
+    """Where the job stands."""
+    position: int
+    """Jobs before this one; 0 once it runs."""
+    fraction: float
+    """Share made, 0 to 1."""
+    seconds_left: float | None
+    """Until this job ends, waiting included; None where nothing is known yet."""
+    parts: list[NDArray[np.float32]]
+    """New sound of the first variation since the last look, [C, m] each, in order."""
+    files: list[Path]
+    """New files since the last look, each complete, in order of the variations."""
+    error: str
+    """One sentence, where the job failed."""
+
+
+class Abandoned(Exception):  # noqa: N818  (not an error: its visitor has left)
+    """Raised inside a job's own work when nobody wants it any more."""
+
+
+class Job:
+    """One visitor's job. Made by `Service.submit`; all methods may be called from any thread.
+
+    Args:
+        request: checked.
+        client: whose it is.
+        folder: where its files go; its own.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        request: Admitted,
+        client: str,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.request, self.client, self.folder = request, client, folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state = State.WAITING
+        self._stopped_at: float | None = None
+        self._abandoned = False
+        self._started_at = self.ended_at = 0.0
+        self._done = self._total = 0
+        self._parts: list[NDArray[np.float32]] = []
+        self._files: list[Path] = []
+        self._seen_files = 0
+        self._error = ""
+
+    @property
+    def seed(self) -> int:
+        """The seed in use."""
+        assert self.request.generation.seed is not None
+        return self.request.generation.seed
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        with self._lock:
+            return self._state
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its visitor has left."""
+        return self._abandoned
+
+    def stop_wanted(self) -> bool:
+        """Tell the worker, at every step, whether to stop."""
+        return self._stopped_at is not None
+
+    def seconds_since_stop(self) -> float:
+        """Tell how long ago a stop was asked for; 0 if it was not."""
+        return 0.0 if self._stopped_at is None else self._clock() - self._stopped_at
+
+    def ask_to_stop(self, *, abandon: bool = False) -> None:
+        """Have the worker end this job at its next step; abandoned, nothing of it is kept."""
+        with self._lock:
+            if self._state in ACTIVE and self._stopped_at is None:
+                self._stopped_at = self._clock()
+            if abandon:
+                self._abandoned = True
+                self._parts.clear()
+
+    def begin(self) -> None:
+        """Note that the worker has taken it up."""
+        with self._lock:
+            self._state = State.RUNNING
+            self._started_at = self._clock()
+
+    def advance(self, done: int, total: int) -> None:
+        """Note frames made of frames to make.
+
+        Raises:
+            Abandoned: the visitor has left, so the work is to end here and now.
+        """
+        if self._abandoned:
+            raise Abandoned
+        with self._lock:
+            self._done, self._total = done, total
+
+    def hear(self, part: NDArray[np.float32]) -> None:
+        """Hand over the next sound [C, m] of the first variation."""
+        with self._lock:
+            if not self._abandoned:
+                self._parts.append(part)
+
+    def deliver(self, path: Path) -> None:
+        """Hand over a finished file."""
+        with self._lock:
+            self._files.append(path)
+
+    def end(self, state: State, error: str = "") -> None:
+        """Note how it ended; the first ending stands."""
+        with self._lock:
+            if self._state in ACTIVE:
+                self._state, self._error, self.ended_at = state, error, self._clock()
+
+    def running_seconds(self) -> tuple[float, float | None]:
+        """Tell seconds in work so far, and seconds left going by them (None at the start)."""
+        with self._lock:
+            if self._state is not State.RUNNING:
+                return 0.0, None
+            spent = self._clock() - self._started_at
+            share = self._done / self._total if self._total else 0.0
+            return spent, (spent * (1 - share) / share if share > 0.05 else None)
+
+    def look(self, position: int, seconds_left: float | None) -> Update:
+        """Take what is new since the last look; the outlook comes from the service."""
+        with self._lock:
+            parts, self._parts = self._parts, []
+            files = self._files[self._seen_files :]
+            self._seen_files = len(self._files)
+            finished = self._state is State.DONE
+            return Update(
+                state=self._state,
+                position=position,
+                fraction=1.0 if finished else self._done / self._total if self._total else 0.0,
+                seconds_left=seconds_left if self._state in ACTIVE else None,
+                parts=parts,
+                files=files,
+                error=self._error,
+            )

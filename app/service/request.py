@@ -1,0 +1,139 @@
+"""What a visitor may ask for, and the checks at the door."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from musicgen_rl.audio.encoding import FORMATS
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.config import SamplingConfig, require, require_number
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.request import (
+    GenerationConfig,
+    check_prompts,
+    draw_seed,
+    override_sampling,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one service grants."""
+
+    max_duration_s: float = 120.0
+    """Longest clip, in seconds."""
+    max_variations: int = 8
+    """Most clips of one request."""
+    max_prompt_characters: int = 500
+    """Longest prompt, and longest negative prompt."""
+    max_waiting: int = 16
+    """Jobs that may wait; the next visitor is told when to come back."""
+    max_per_client: int = 2
+    """Jobs one visitor may have waiting or in work."""
+    keep_s: float = 3600.0
+    """Age at which files nobody fetched are removed, in seconds."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_number("max_duration_s", self.max_duration_s, 0.5, 600.0, unit="s")
+        require_number("keep_s", self.keep_s, 1.0, 1e7, unit="s")
+        for name, high in (
+            ("max_variations", 64),
+            ("max_prompt_characters", 2000),
+            ("max_waiting", 10_000),
+            ("max_per_client", 10_000),
+        ):
+            _require_whole(name, getattr(self, name), 1, high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """One request as it came, unchecked."""
+
+    prompt: str
+    """What to play."""
+    duration_s: float = GenerationConfig.duration_s
+    """Length of every clip, in seconds."""
+    variations: int = GenerationConfig.clips_per_prompt
+    """Clips of this prompt."""
+    seed: int | None = None
+    """Same seed, same music; drawn where None."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of SamplingConfig the visitor set; the model's own where missing or None."""
+    loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
+    """How loud clips come out."""
+    format: str = "wav"
+    """Of the files: wav, flac, ogg or mp3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """A request that has passed the door: nothing in it can be wrong any more."""
+
+    prompt: str
+    """Outer white space taken off."""
+    generation: GenerationConfig
+    """Its seed is set."""
+    sampling: SamplingConfig
+    """The model's defaults under what the visitor set."""
+    format: str
+    """wav, flac, ogg or mp3."""
+
+    @property
+    def rows(self) -> int:
+        """Rows decoded side by side; guidance doubles them."""
+        return self.generation.clips_per_prompt * (2 if self.sampling.guidance_scale != 1.0 else 1)
+
+
+def admit(request: JobRequest, limits: Limits, defaults: SamplingConfig) -> Admitted:
+    """Check a request before it may wait.
+
+    Args:
+        request: as it came.
+        limits: of this service.
+        defaults: the model's own sampling.
+
+    Returns:
+        The same, checked, with a seed.
+
+    Raises:
+        InputError: an empty or overlong prompt.
+        ConfigError: a number out of range.
+    """
+    prompt = _checked_text(request.prompt, "the prompt", limits.max_prompt_characters)
+    require_number("duration", request.duration_s, 0.5, limits.max_duration_s, unit="s")
+    _require_whole("variations", request.variations, 1, limits.max_variations)
+    if request.format not in FORMATS:
+        raise ConfigError(f"unknown format {request.format!r}: use {', '.join(FORMATS)}")
+    chosen = dict(request.sampling)
+    negative = chosen.get("negative_prompt")
+    if negative:
+        name = "the negative prompt"
+        chosen["negative_prompt"] = _checked_text(negative, name, limits.max_prompt_characters)
+    return Admitted(
+        prompt=prompt,
+        generation=GenerationConfig(
+            duration_s=request.duration_s,
+            seed=draw_seed() if request.seed is None else request.seed,
+            clips_per_prompt=request.variations,
+            loudness=request.loudness,
+        ),
+        sampling=override_sampling(defaults, **chosen),
+        format=request.format,
+    )
+
+
+def _checked_text(text: str, name: str, most: int) -> str:
+    (checked,) = check_prompts(text)
+    checked = checked.strip()
+    if len(checked) > most:
+        raise InputError(f"{name} has {len(checked)} characters, at most {most}: shorten it")
+    return checked
+
+
+def _require_whole(name: str, value: object, low: int, high: int) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(
+        whole and low <= value <= high,  # type: ignore[operator]
+        f"{name} must be a whole number from {low} to {high}, got {value!r}",
+    )
