@@ -97,3 +97,14 @@ def spectrograms(
 
     draw_spectrograms(manifest, figure)
     typer.echo(str(figure))
+
+
+@app.command()
+def listen(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file of a corpus of ours.")],
+    pieces: Annotated[int, typer.Option(help="How many pieces of every style.", min=1)] = 3,
+) -> None:
+    """Measure level, silence, notes in the key and tempo, style by style."""
+    from musicgen_rl.data.pocket.listen import listen as measure_styles  # slow to import
+
+    typer.echo(measure_styles(manifest, pieces=pieces))

@@ -132,7 +132,13 @@ def _tempo(facts: dict[str, Any], rng: random.Random) -> str:
 def _key(facts: dict[str, Any], rng: random.Random) -> str:
     if rng.random() < 0.3:
         return f"{facts['mode']} key"
-    return f"{facts['key']} {facts['mode']}"
+    return key_name(facts)
+
+
+def key_name(facts: dict[str, Any]) -> str:
+    """Spell a key as musicians do: C# minor rather than Db minor."""
+    sharp = {"Db": "C#", "Ab": "G#"} if facts["mode"] == "minor" else {}
+    return f"{sharp.get(facts['key'], facts['key'])} {facts['mode']}"
 
 
 def _tags(facts: dict[str, Any], rng: random.Random) -> str:
@@ -221,7 +227,7 @@ def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
     options = [mood.format(feel)] * 3 + [
         f"The tempo is {rng.choice(TEMPO_WORDS[facts['tempo_band']])}.",
         f"It runs at {bpm} bpm.",
-        f"It is in {facts['key']} {facts['mode']}.",
+        f"It is in {key_name(facts)}.",
         "There are no drums." if not facts["drums"] else "The drums keep a steady beat.",
     ]
     options += [f"The {instrument_word(rng, facts['lead'])} carries the melody."]

@@ -11,6 +11,7 @@ from musicgen_rl.data.pocket.captions import (
     USES,
     article,
     join,
+    key_name,
     write_captions,
 )
 from musicgen_rl.data.pocket.compose import compose
@@ -175,3 +176,9 @@ def test_entrances_are_the_first_notes() -> None:
             min(n.start for n in drums.notes) * piece.score.seconds_per_beat, abs=0.01
         )
         assert set(heard) == {*describe(piece)["instruments"], "drums"}
+
+
+def test_minor_keys_are_spelled_as_musicians_do() -> None:
+    assert key_name({"key": "Db", "mode": "minor"}) == "C# minor"
+    assert key_name({"key": "Db", "mode": "major"}) == "Db major"
+    assert key_name({"key": "Bb", "mode": "minor"}) == "Bb minor"
