@@ -25,6 +25,8 @@ _REQUEST = field_help(GenerationConfig)
 _SAMPLING = field_help(SamplingConfig)
 _LOUDNESS = field_help(LoudnessConfig)
 _OWN = "the model's own"
+# Numbers are read here, not by Typer, whose message leaves out what was given.
+_WHOLE, _NUMBER = "WHOLE", "NUMBER"
 
 
 @app.command(
@@ -36,30 +38,36 @@ def generate(
         typer.Argument(metavar="PROMPT", help="What to play; several prompts, several clips."),
     ] = None,
     clips_per_prompt: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             "-n",
             "--clips-per-prompt",
+            metavar=_WHOLE,
             help=_REQUEST["clips_per_prompt"],
             show_default=str(GenerationConfig.clips_per_prompt),
         ),
     ] = None,
     duration: Annotated[
-        float | None,
+        str | None,
         typer.Option(help=_REQUEST["duration_s"], show_default=f"{GenerationConfig.duration_s:g}"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help=_REQUEST["seed"])] = None,
+    seed: Annotated[str | None, typer.Option(metavar=_WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Annotated[
-        float | None, typer.Option(help=_SAMPLING["guidance_scale"], show_default=_OWN)
+        str | None,
+        typer.Option(metavar=_NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN),
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help=_SAMPLING["temperature"], show_default=_OWN)
+        str | None, typer.Option(metavar=_NUMBER, help=_SAMPLING["temperature"], show_default=_OWN)
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help=_SAMPLING["top_k"], show_default=_OWN)] = None,
-    top_p: Annotated[float | None, typer.Option(help=_SAMPLING["top_p"], show_default=_OWN)] = None,
+    top_k: Annotated[
+        str | None, typer.Option(metavar=_WHOLE, help=_SAMPLING["top_k"], show_default=_OWN)
+    ] = None,
+    top_p: Annotated[
+        str | None, typer.Option(metavar=_NUMBER, help=_SAMPLING["top_p"], show_default=_OWN)
+    ] = None,
     continue_from: Annotated[
         str | None, typer.Option(help="Audio file to go on from; the result starts with it.")
     ] = None,
@@ -74,8 +82,9 @@ def generate(
         str | None, typer.Option(help="wav, flac, ogg or mp3.", show_default="wav")
     ] = None,
     loudness: Annotated[
-        float | None,
+        str | None,
         typer.Option(
+            metavar=_NUMBER,
             help=f"Target in LUFS. {_LOUDNESS['target_lufs']}",
             show_default=f"{LoudnessConfig.target_lufs:g}",
         ),
@@ -96,16 +105,20 @@ def generate(
     """Make music from text and print the files' paths."""
     listed = check_prompts(prompts or [])
     request = GenerationConfig(
-        loudness=_loudness(loudness, no_loudness),
-        **_given(duration_s=duration, seed=seed, clips_per_prompt=clips_per_prompt),
+        loudness=_loudness(_number("--loudness", loudness), no_loudness),
+        **_given(
+            duration_s=_number("--duration", duration),
+            seed=_whole("--seed", seed),
+            clips_per_prompt=_whole("-n", clips_per_prompt),
+        ),
     )
     check_clips(len(listed), request.clips_per_prompt)
     overrides = _given(
-        guidance_scale=guidance,
+        guidance_scale=_number("--guidance", guidance),
         negative_prompt=negative_prompt,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        temperature=_number("--temperature", temperature),
+        top_k=_whole("--top-k", top_k),
+        top_p=_number("--top-p", top_p),
     )
     _check_sampling(overrides)
     destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
@@ -167,6 +180,20 @@ def _generate(
 def _given(**values: Any) -> dict[str, Any]:
     """Keep what the user set."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _number(option: str, text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise ConfigError(f"{option} takes a number, got {text!r:.60}") from None
+
+
+def _whole(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise ConfigError(f"{option} takes a whole number, got {text!r:.60}") from None
 
 
 def _loudness(target: float | None, off: bool) -> LoudnessConfig:

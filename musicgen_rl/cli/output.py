@@ -1,6 +1,7 @@
 """Where files go: a folder, or one file's own name."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def choose_destination(output: str | None, format: str | None, num_clips: int) -
         raise ConfigError(f"the output {output!r} is empty or broken: name a folder or a file")
     path = Path(output or ".")
     ending = path.suffix.lower()
-    if path.is_dir() or output is None or output.endswith("/"):
+    if os.path.isdir(path) or output is None or output.endswith("/"):
         return Destination(folder=path, format=format or "wav")
     if ending in _NOT_WRITTEN:
         raise ConfigError(f"{path.name!r}: files of {ending} are not written, use wav or mp3")
@@ -68,7 +69,7 @@ def proved(folder: Path) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be made or written to.
     """
-    new = [f for f in (folder, *folder.parents) if not f.exists()]  # deepest first
+    new = [f for f in (folder, *folder.parents) if not os.path.exists(f)]  # deepest first
     try:
         yield prepare_folder(folder)
     except BaseException:

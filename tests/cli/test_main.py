@@ -93,7 +93,7 @@ def test_a_broken_command_does_not_break_another(call, monkeypatch):
         (errors.InputError("the prompt is empty"), 2, "error: the prompt is empty\n"),
         (errors.StorageError("two\nlines\x1b[31m"), 2, "error: two lines\\x1b[31m\n"),
         (MemoryError(), 2, "error: not enough memory: "),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/a"), 2, "No space left on device: '/a'"),
+        (OSError(errno.ENOSPC, "No space left", "/a"), 2, "error: No space left: '/a': "),
         (PermissionError(errno.EACCES, "Permission denied", "b"), 2, "Permission denied: 'b'"),
         (ModuleNotFoundError("no", name="gradio"), 2, "pip install 'musicgen-rl[app]'"),
         (ModuleNotFoundError("no", name="ray.data"), 2, "pip install 'musicgen-rl[ray]'"),

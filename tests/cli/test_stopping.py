@@ -1,0 +1,93 @@
+"""Ctrl-C and SIGTERM: what is finished is kept, and the exit status says so."""
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.cli.stopping import StopSignals
+from tests.cli.conftest import REPOSITORY, command, environment
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=REPOSITORY, env=environment(),
+    )  # fmt: skip
+
+
+def test_ctrl_c_keeps_what_is_finished(tiny_folder, tmp_path):
+    process = start(
+        "generate", "x", "-n", 900, "--duration", 5, "--seed", 1, "--dtype", "fp32",
+        "--model", tiny_folder, "-o", tmp_path,
+    )  # fmt: skip
+    first = process.stdout.readline()  # a batch is finished, the next one is under way
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130, err
+    paths = [first.strip(), *out.split()]
+    assert sorted(os.listdir(tmp_path)) == sorted(os.path.basename(p) for p in paths)
+    whole = [p for p in paths if read_tags(p)["complete"]]
+    assert 1 <= len(whole) < 900
+    assert all(read_audio(p).num_samples == 40_000 for p in whole)
+    for path in set(paths) - set(whole):
+        assert "-stopped" in path
+        assert 0 < read_audio(path).num_samples < 40_000
+    assert "stopping" in err
+    assert f"{len(paths)} of 900 files written, --seed 1" in err
+    assert "Traceback" not in err
+
+
+def test_sigterm_keeps_what_there_is_of_a_long_clip(tiny_folder, tmp_path):
+    process = start(
+        "generate", "x", "--duration", 600, "--seed", 1, "--dtype", "fp32",
+        "--model", tiny_folder, "-o", tmp_path / "one.wav",
+    )  # fmt: skip
+    assert process.stderr.readline().startswith("seed 1: 1 clip of 600 s")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 143, err
+    assert out == f"{tmp_path}/one-stopped.wav\n"
+    assert os.listdir(tmp_path) == ["one-stopped.wav"]
+    assert read_tags(tmp_path / "one-stopped.wav")["complete"] is False
+    assert re.search("1 of 1 files? written", err)
+
+
+def test_ctrl_c_while_loading_ends_at_once_and_leaves_nothing(tiny_folder, tmp_path, monkeypatch):
+    from musicgen_rl.cli import main
+    from musicgen_rl.pipeline.core import Pipeline
+
+    def load(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(Pipeline, "load", load)
+    assert main(["generate", "x", "--model", str(tiny_folder), "-o", str(tmp_path / "a/b")]) == 130
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(number, capfd):
+    with StopSignals() as stop:
+        assert stop() is False
+        assert stop.exit_code == 0
+        stop.patient = True
+        os.kill(os.getpid(), number)
+        assert stop() is True
+        assert stop.exit_code == 128 + number
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), number)
+        assert ended.value.code == 128 + number
+    assert capfd.readouterr().err.count("stopping") == 1
+
+
+def test_the_handlers_of_before_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
