@@ -1,0 +1,1 @@
+"""Parts of the benchmarks: the machine, timing, what is measured, and the report."""

@@ -1,0 +1,158 @@
+"""Measurements that need a process of their own: start-up, memory, long clips.
+
+Run as a script with a job in JSON as its argument; prints a result in JSON as its last line.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+PROMPT = "slow sad piano, late at night"
+
+
+def run_fresh(job: dict[str, Any], environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """Do a job in a new process; `total_s` in the result is the life of that process."""
+    start = time.perf_counter()
+    said = subprocess.run(
+        [sys.executable, __file__, json.dumps(job)],
+        capture_output=True, text=True, env=os.environ | (environment or {}),
+    )  # fmt: skip
+    total = time.perf_counter() - start
+    if said.returncode:
+        raise RuntimeError(f"{job['kind']} failed:\n{said.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
+    return result | {"total_s": total}
+
+
+def start(job: dict[str, Any]) -> dict[str, Any]:
+    """Import, load, and make the first sound."""
+    began = time.perf_counter()
+    from bench.machine import use_cores
+
+    use_cores(job["cores"])
+    from musicgen_rl.pipeline import Pipeline
+
+    imported = time.perf_counter()
+    pipeline = Pipeline.load(job["model"])
+    loaded = time.perf_counter()
+    next(iter(pipeline.stream(PROMPT, duration_s=1.0, seed=1)))
+    return {
+        "import_s": imported - began,
+        "load_s": loaded - imported,
+        "first_sound_s": time.perf_counter() - loaded,
+    }
+
+
+def long_clip(job: dict[str, Any]) -> dict[str, Any]:
+    """Make one clip of `seconds`, `repeats` times after a short one; time and memory."""
+    folder = Path(job["folder"])
+    pipeline = _load(job)
+    _make(pipeline, folder, job["warm_s"])
+    before = peak_mb()
+    times = []
+    for _ in range(job["repeats"]):
+        began = time.perf_counter()
+        _make(pipeline, folder, job["seconds"])
+        times.append(time.perf_counter() - began)
+    return {"seconds": job["seconds"], "times_s": times, "peak_mb": peak_mb(), "warm_mb": before}
+
+
+def many_clips(job: dict[str, Any]) -> dict[str, Any]:
+    """Make `count` clips one after the other; memory after each."""
+    folder = Path(job["folder"])
+    pipeline = _load(job)
+    held = []
+    for _ in range(job["count"]):
+        _make(pipeline, folder, job["seconds"])
+        held.append(now_mb())
+    return {"held_mb": held, "peak_mb": peak_mb()}
+
+
+def text_to_file(job: dict[str, Any]) -> dict[str, Any]:
+    """Time text to file after loading, and its parts."""
+    folder = Path(job["folder"])
+    pipeline = _load(job)
+    _make(pipeline, folder, job["seconds"])
+    times = []
+    for _ in range(job["repeats"]):
+        began = time.perf_counter()
+        _make(pipeline, folder, job["seconds"])
+        times.append(time.perf_counter() - began)
+    return {"times_s": times, "parts_s": _parts(pipeline, job["seconds"]), "dtype": pipeline.dtype}
+
+
+def peak_mb() -> float:
+    """Read this process's largest resident size so far, MB."""
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
+
+
+def now_mb() -> float:
+    """Read this process's resident size, MB; the peak where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_mb()
+    return pages * resource.getpagesize() / 1e6
+
+
+def _load(job: dict[str, Any]) -> Any:
+    from bench.machine import use_cores
+
+    use_cores(job["cores"])
+    from musicgen_rl.pipeline import Pipeline
+
+    return Pipeline.load(job["model"])
+
+
+def _make(pipeline: Any, folder: Path, seconds: float) -> None:
+    """Make one file and remove it, so that a full disk is not what is measured."""
+    from musicgen_rl.pipeline.files import generate_files
+    from musicgen_rl.pipeline.request import GenerationConfig
+
+    request = GenerationConfig(duration_s=seconds, seed=1)
+    for path in generate_files(pipeline, [PROMPT], request, pipeline.info.sampling, folder=folder):
+        path.unlink()
+
+
+def _parts(pipeline: Any, seconds: float) -> dict[str, float]:
+    """Time the stages one by one: text, tokens, sound, and by difference levelling and writing."""
+    import torch
+
+    from musicgen_rl.pipeline.request import GenerationConfig
+
+    request = GenerationConfig(duration_s=seconds, seed=1)
+    batch = pipeline.plan([PROMPT], request, pipeline.info.sampling)[0]
+    began = time.perf_counter()
+    pipeline.text.encode(["another " + PROMPT])
+    text = time.perf_counter() - began
+    began = time.perf_counter()
+    parts = list(pipeline.chunks(batch, request, pipeline.info.sampling))
+    all_of_it = time.perf_counter() - began
+    codes = torch.cat([torch.from_numpy(p.codes) for p in parts], -1)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        pipeline.codec.decode(codes)
+    sound = time.perf_counter() - began
+    return {"text": text, "tokens": all_of_it - sound, "codec": sound}
+
+
+JOBS = {"start": start, "long": long_clip, "many": many_clips, "text_to_file": text_to_file}
+
+
+def main() -> None:
+    """Do the job given as the argument."""
+    job = json.loads(sys.argv[1])
+    print(json.dumps(JOBS[job["kind"]](job)))
+
+
+if __name__ == "__main__":
+    main()
