@@ -2,15 +2,18 @@
 
 log-mel and log-pitch bands -> ConvNeXt -> residual VQ -> ConvNeXt -> two sounding heads, summed:
 
-- tones: amplitudes of fixed oscillators, a fifth of a semitone apart;
-- noise: amplitudes of bands of fixed noise, four times a frame.
+- tones: amplitudes of fixed oscillators, a fifth of a semitone apart, every 20 ms;
+- noise: amplitudes of bands of fixed noise, every 5 ms.
 
 Why not the magnitude and phase of an inverse STFT, as in Vocos (arXiv:2306.00814), whose trunk this
 is: a network that sees only codes answers a steady sound with the same frame over and over, and
 equal frames 1/50 s apart sound multiples of 50 Hz and nothing else; measured, all pitches came out
 as that comb. Here oscillators and noise run on by themselves, in the clip's own time, and equal
-frames sound a steady tone of its own pitch, or steady noise. They repeat after 512 frames;
+frames sound a steady tone of its own pitch, or steady noise. They repeat after ten seconds;
 `decode_from` tells a part of a clip where in it the part begins.
+
+A frame longer than 20 ms is cut into parts of about that: heard one by one, coded as one vector,
+sounded one by one.
 """
 
 import math
@@ -35,7 +38,7 @@ from musicgen_rl.errors import ConfigError, InputError
 
 PITCHES = 168
 """Half-semitone bands the encoder also hears, from 32.7 Hz (C1) up seven octaves."""
-PITCH_N_FFT = 8192
+PITCH_WINDOW_S = 0.256
 PITCH_LOW_HZ = 440.0 * SEMITONE**-45
 FEATURE_MEAN = -6.0
 FEATURE_SPREAD = 2.5
@@ -45,7 +48,8 @@ MAX_LEVEL = 1.0
 """Natural logarithms of an amplitude: before training, and at most."""
 NOISE_BANDS = 48
 NOISE_STEPS = 4
-"""Noise levels a frame: attacks are placed to 5 ms at 50 frames a second."""
+"""Noise levels a part: attacks are placed to 5 ms."""
+PART_S = 0.02
 
 
 class ConvNeXtBlock(nn.Module):
@@ -102,17 +106,22 @@ class FrameCodec(nn.Module):
 
     def __init__(self, config: FrameCodecConfig) -> None:
         super().__init__()
-        if config.n_fft % 2 or config.hop_length % (2 * NOISE_STEPS):
+        parts = max(1, round(config.hop_length / config.sample_rate / PART_S))
+        if config.n_fft % 2 or config.hop_length % (2 * NOISE_STEPS * parts):
             raise ConfigError(
                 f"n_fft {config.n_fft} must be even and hop_length {config.hop_length} a multiple "
-                f"of {2 * NOISE_STEPS}"
+                f"of {2 * NOISE_STEPS * parts}"
             )
+        self.parts = parts
+        """Parts of a frame."""
+        self.part_length = config.hop_length // parts
+        """Samples of a part."""
         self.config = config
         width = config.decoder_width
+        heard = parts * (config.n_mels + PITCHES)
         self.encoder = FrameStack(
-            config.n_mels + PITCHES, config.encoder_width, config.encoder_layers, config.kernel_size
+            heard, config.encoder_width, config.encoder_layers, config.kernel_size
         )
-        heard = config.n_mels + PITCHES
         self.to_latent = nn.Linear(config.encoder_width, config.codebook_dim)
         self.hear = nn.Linear(heard, config.codebook_dim)
         self.quantizer = ResidualQuantizer(
@@ -122,9 +131,9 @@ class FrameCodec(nn.Module):
             config.codebook_dim, width, config.decoder_layers, config.kernel_size
         )
         high_hz = min(TONE_HIGH_HZ, 0.45 * config.sample_rate)
-        steps = tone_steps(config.sample_rate, config.hop_length, high_hz)
-        self.tone_head = nn.Linear(width, len(steps))
-        self.noise_head = nn.Linear(width, NOISE_STEPS * NOISE_BANDS)
+        steps = tone_steps(config.sample_rate, self.part_length, high_hz)
+        self.tone_head = nn.Linear(width, parts * len(steps))
+        self.noise_head = nn.Linear(width, parts * NOISE_STEPS * NOISE_BANDS)
         self.sound = nn.Linear(
             config.codebook_dim, self.tone_head.out_features + self.noise_head.out_features
         )
@@ -139,16 +148,16 @@ class FrameCodec(nn.Module):
         self._set_noise()
 
     def _set_tones(self, steps: Tensor) -> None:
-        """Lay out the oscillators' windowed waves and their phase at each frame."""
-        hop = self.config.hop_length
+        """Lay out the oscillators' windowed waves and their phase at each part."""
+        hop = self.part_length
         fixed = torch.Generator().manual_seed(1)
         phase = torch.rand(len(steps), generator=fixed, dtype=torch.float64) * 2.0 * math.pi
         time = torch.arange(2 * hop, dtype=torch.float64) - hop
         angle = steps[:, None] * (2.0 * math.pi / (hop * TONE_PERIOD)) * time + phase[:, None]
         waves = torch.cat([angle.cos(), -angle.sin()]) * hann(2 * hop).double()
         self.register_buffer("tone_waves", waves.float(), persistent=False)  # [2N, 2 * hop]
-        frames = torch.arange(TONE_PERIOD)[:, None]
-        turn = (frames * steps % TONE_PERIOD).double() * (2.0 * math.pi / TONE_PERIOD)
+        parts = torch.arange(TONE_PERIOD)[:, None]
+        turn = (parts * steps % TONE_PERIOD).double() * (2.0 * math.pi / TONE_PERIOD)
         turns = torch.cat([turn.cos(), turn.sin()], -1).float()
         self.register_buffer("tone_turns", turns, persistent=False)  # [period, 2N]
         unit = self.config.sample_rate / (hop * TONE_PERIOD)
@@ -157,7 +166,7 @@ class FrameCodec(nn.Module):
 
     def _set_noise(self) -> None:
         """Draw the noise once and for all: random phases of a short STFT."""
-        window = 2 * self.config.hop_length // NOISE_STEPS
+        window = 2 * self.part_length // NOISE_STEPS
         shape = (PERIOD, NOISE_STEPS, window // 2 + 1)
         phase = torch.rand(shape, generator=torch.Generator().manual_seed(2)) * 2.0 * math.pi
         scale = window / 4.0  # a band at level 1 is about as loud as a sine of amplitude 1
@@ -198,18 +207,18 @@ class FrameCodec(nn.Module):
         return convolutions + 1, convolutions + 1
 
     def features(self, samples: Tensor) -> Tensor:
-        """Hear samples [B, M] as log bands [B, T, n_mels + 168], about zero mean, unit spread."""
+        """Hear samples [B, M] as log bands [B, T, parts * (n_mels + 168)], of about unit spread."""
         c = self.config
+        window = 2 * round(PITCH_WINDOW_S * c.sample_rate / 2)
         mel = mel_filters(c.n_mels, c.n_fft, c.sample_rate)
-        pitch = pitch_filters(PITCHES, PITCH_LOW_HZ, 2, PITCH_N_FFT, c.sample_rate)
-        bands = torch.cat(
-            [
-                log_bands(samples, mel, c.n_fft, c.hop_length),
-                log_bands(samples, pitch, PITCH_N_FFT, c.hop_length),
-            ],
-            -1,
-        )
-        return (bands - FEATURE_MEAN) / FEATURE_SPREAD
+        pitch = pitch_filters(PITCHES, PITCH_LOW_HZ, 2, window, c.sample_rate)
+        whole = nn.functional.pad(samples, (0, -samples.shape[-1] % c.hop_length))
+        heard = [
+            log_bands(whole, mel, c.n_fft, self.part_length),
+            log_bands(whole, pitch, window, self.part_length),
+        ]
+        bands = (torch.cat(heard, -1) - FEATURE_MEAN) / FEATURE_SPREAD  # [B, T * parts, bands]
+        return bands.reshape(len(samples), -1, self.parts * bands.shape[-1])
 
     def latents(self, samples: Tensor) -> Tensor:
         """Encode samples [B, M] to latents before quantization, [B, T, D]."""
@@ -228,26 +237,28 @@ class FrameCodec(nn.Module):
             Samples, [B, T * hop_length].
         """
         hidden = self.decoder(latents)
-        frame = torch.arange(latents.shape[1], device=latents.device)
-        place = (start_frames[:, None].to(latents.device) + frame) % PERIOD  # [B, T]
         levels = torch.cat([self.tone_head(hidden), self.noise_head(hidden)], -1)
         levels = (levels + self.sound(latents)).clamp(max=MAX_LEVEL).exp()
-        tones, noises = levels.split(
-            [self.tone_head.out_features, self.noise_head.out_features], -1
+        sizes = [self.tone_head.out_features, self.noise_head.out_features]
+        tones, noises = levels.split(sizes, -1)
+        B, parts = len(latents), latents.shape[1] * self.parts
+        part = torch.arange(parts, device=latents.device)
+        place = (start_frames[:, None].to(latents.device) * self.parts + part) % PERIOD
+        return self._tones(tones.reshape(B, parts, -1), place) + self._noises(
+            noises.reshape(B, parts, -1), place
         )
-        return self._tones(tones, place) + self._noises(noises, place)
 
     def _tones(self, amplitudes: Tensor, place: Tensor) -> Tensor:
-        """Sound oscillators of amplitudes [B, T, N] in frames numbered [B, T]."""
+        """Sound oscillators of amplitudes [B, P, N] in parts numbered [B, P]."""
         turned = torch.cat([amplitudes, amplitudes], -1) * self.tone_turns[place % TONE_PERIOD]
-        return overlap_add(turned @ self.tone_waves, self.hop_length)
+        return overlap_add(turned @ self.tone_waves, self.part_length)
 
     def _noises(self, levels: Tensor, place: Tensor) -> Tensor:
-        """Sound noise of levels [B, T, steps * bands] in frames numbered [B, T]."""
-        B, T, _ = levels.shape
-        bins = levels.view(B, T, NOISE_STEPS, NOISE_BANDS) @ self.noise_bands
-        spectrum = (bins * self.noise[place]).flatten(1, 2)  # [B, T * steps, bins]
-        hop = self.hop_length // NOISE_STEPS
+        """Sound noise of levels [B, P, steps * bands] in parts numbered [B, P]."""
+        B, P, _ = levels.shape
+        bins = levels.view(B, P, NOISE_STEPS, NOISE_BANDS) @ self.noise_bands
+        spectrum = (bins * self.noise[place]).flatten(1, 2)  # [B, P * steps, bins]
+        hop = self.part_length // NOISE_STEPS
         frames = torch.fft.irfft(spectrum, n=2 * hop, dim=-1) * hann(2 * hop).to(levels)
         return overlap_add(frames, hop)
 

@@ -15,9 +15,9 @@ LOG_FLOOR = 1e-5
 """Magnitudes below this (-100 dB of full scale) count as silence."""
 SEMITONE = 2.0 ** (1.0 / 12.0)
 TONE_PERIOD = 64
-"""Frames after which every oscillator is back at its phase: pitch grid of frame_rate / 64 Hz."""
+"""Parts of 20 ms after which every oscillator is back at its phase: a pitch grid of 0.8 Hz."""
 PERIOD = 512
-"""Frames after which the noise repeats."""
+"""Parts of 20 ms after which the noise repeats."""
 TONE_LOW_HZ = 32.0
 TONES_PER_SEMITONE = 5
 
@@ -129,7 +129,7 @@ def tone_steps(sample_rate: int, hop_length: int, high_hz: float) -> Tensor:
 
     Args:
         sample_rate: Hz.
-        hop_length: samples a frame.
+        hop_length: samples a part.
         high_hz: no oscillator above this.
 
     Returns:
@@ -139,7 +139,8 @@ def tone_steps(sample_rate: int, hop_length: int, high_hz: float) -> Tensor:
     first = math.ceil(12 * TONES_PER_SEMITONE * math.log2(TONE_LOW_HZ / 440.0))
     last = math.floor(12 * TONES_PER_SEMITONE * math.log2(high_hz / 440.0))
     ladder = torch.arange(first, last + 1, dtype=torch.float64) / TONES_PER_SEMITONE
-    return torch.unique((440.0 * SEMITONE**ladder / unit).round().long())
+    steps = (440.0 * SEMITONE**ladder / unit).round().long().tolist()
+    return torch.tensor(sorted(set(steps)))
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
@@ -155,5 +156,6 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     B, T, N = frames.shape
     total = (T - 1) * hop_length + N
     before = (N - hop_length) // 2
-    summed: Tensor = F.fold(frames.mT, (1, total), (1, N), stride=(1, hop_length))
-    return summed.view(B, total)[:, before : before + T * hop_length]
+    summed: Tensor = F.fold(frames.mT, (1, total), (1, N), stride=(1, hop_length)).view(B, total)
+    inner: Tensor = summed[:, before : before + T * hop_length]
+    return inner

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.frame import ConvNeXtBlock, FrameCodec
 from musicgen_rl.codec.load import save_codec
 from musicgen_rl.codec.spectral import PERIOD
 from musicgen_rl.config import FrameCodecConfig, require, require_number
@@ -34,11 +34,17 @@ from musicgen_rl.training.checkpointing import (
     save_training_state,
 )
 from musicgen_rl.training.codec_codebooks import CodebookLearner, usage
-from musicgen_rl.training.codec_crops import AudioPool, draw_crops, fixed_crops, read_split
+from musicgen_rl.training.codec_crops import (
+    MAX_TRANSPOSE,
+    AudioPool,
+    draw_crops,
+    fixed_crops,
+    read_split,
+)
 from musicgen_rl.training.codec_losses import log_mel_distance, training_distances
 from musicgen_rl.training.codec_start import start_codec
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
-from musicgen_rl.training.optim import build_optimizers, rate_factor, set_rate
+from musicgen_rl.training.optim import Muon, rate_factor, set_rate
 
 PITCH_WEIGHT = 2.0
 """Of the pitch distance; mel distances have weight 1 each."""
@@ -62,7 +68,9 @@ class CodecTrainConfig:
     """Crops a step."""
     crop_s: float = 1.0
     """Length of a crop in seconds."""
-    learning_rate: float = 1e-3
+    transpose: int = 3
+    """Crops are played up to so many semitones faster or slower, for more variety; 0 to 4."""
+    learning_rate: float = 1.5e-3
     """AdamW's peak; cosine to zero over the run."""
     muon_learning_rate: float = 0.0
     """Muon's peak for the weight matrices of blocks; 0 gives them to AdamW, as all the rest."""
@@ -89,6 +97,7 @@ class CodecTrainConfig:
         require_number("steps", self.steps, 0, 1e9)
         require_number("batch_size", self.batch_size, 1, 4096)
         require_number("crop_s", self.crop_s, 0.3, 30, unit="s")
+        require_number("transpose", self.transpose, 0, MAX_TRANSPOSE)
         require_number("learning_rate", self.learning_rate, 1e-7, 1.0)
         require_number("muon_learning_rate", self.muon_learning_rate, 0.0, 1.0)
         require_number("warmup_steps", self.warmup_steps, 0, 1e9)
@@ -116,13 +125,8 @@ class CodecRun:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         self.model = FrameCodec(config.codec)
         self.codebooks = CodebookLearner(self.model.quantizer)
-        self.optimizers = build_optimizers(
-            self.model,
-            muon_lr=config.muon_learning_rate,
-            adamw_lr=config.learning_rate,
-            muon_decay=0.0,
-            adamw_decay=0.0,
-            muon_steps=5,
+        self.optimizers = build_codec_optimizers(
+            self.model, config.learning_rate, config.muon_learning_rate
         )
         self.recent = torch.zeros(0, config.codec.codebook_dim)  # [<= RECENT_LATENTS, D]
         self.step = 0
@@ -180,6 +184,29 @@ class CodecRun:
         return True
 
 
+def build_codec_optimizers(
+    model: FrameCodec, learning_rate: float, muon_learning_rate: float
+) -> list[torch.optim.Optimizer]:
+    """Give the ConvNeXt blocks' matrices to Muon, if its rate is not 0, and the rest to AdamW.
+
+    Returns:
+        One or two optimisers; each group remembers its peak rate as `peak_lr`.
+    """
+    blocks = [m for m in model.modules() if isinstance(m, ConvNeXtBlock)]
+    matrices = [w for b in blocks for w in (b.expand.weight, b.contract.weight)]
+    chosen = {id(w) for w in matrices} if muon_learning_rate > 0 else set()
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    groups = [{"params": rest, "peak_lr": learning_rate}]
+    built: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    ]
+    if chosen:
+        built.append(
+            Muon([{"params": matrices, "peak_lr": muon_learning_rate}], muon_learning_rate)
+        )
+    return built
+
+
 def train_codec(config: CodecTrainConfig) -> Path:
     """Train a frame codec, or go on with the run in `config.folder`.
 
@@ -201,7 +228,9 @@ def train_codec(config: CodecTrainConfig) -> Path:
     run = CodecRun(config)
     resumed = run.resume()
     if not resumed:
-        kept = start_codec(run.model, fixed_crops(pool, 64, 4 * length))
+        kept = start_run(run, pool)
+        # Linear algebra libraries may round otherwise in another process: never start twice.
+        run.save()
         sys.stderr.write(f"codec: latents keep {kept:.1%} of what is heard\n")
     path = Path(config.folder) / "metrics.jsonl"
     with MetricsLog(path, resume_step=run.step if resumed else 0, live=sys.stderr) as log:
@@ -209,8 +238,7 @@ def train_codec(config: CodecTrainConfig) -> Path:
         replaced = 0
         while run.progress() < 1.0:
             started = time.monotonic()
-            crops = draw_crops(pool, config.batch_size, length, config.seed, run.step)
-            losses = train_step(run, crops)
+            losses = train_step(run, next_crops(run, pool))
             replaced += int(losses.pop("replaced", 0))
             run.seconds += time.monotonic() - started
             done = run.progress() >= 1.0
@@ -230,6 +258,18 @@ def train_codec(config: CodecTrainConfig) -> Path:
     finished = Path(config.folder) / "codec"
     save_codec(run.model, finished)
     return finished
+
+
+def next_crops(run: CodecRun, pool: AudioPool) -> Tensor:
+    """Draw the crops of the run's next step, [B, M]."""
+    c = run.config
+    return draw_crops(pool, c.batch_size, c.crop_samples, c.seed, run.step, c.transpose)
+
+
+def start_run(run: CodecRun, pool: AudioPool) -> float:
+    """Set a fresh run's straight paths; return the share of variance that the latents keep."""
+    length = min(4 * run.config.crop_samples, *pool.lengths)
+    return start_codec(run.model, fixed_crops(pool, 64, length))
 
 
 def train_step(run: CodecRun, crops: Tensor) -> dict[str, float]:

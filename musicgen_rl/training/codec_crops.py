@@ -1,16 +1,26 @@
 """Random crops of audio files; which ones depends on seed and step alone, so a run can resume."""
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
+from scipy.signal import resample_poly
 from torch import Tensor
 
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.errors import AudioFileError, InputError
+
+MAX_TRANSPOSE = 4
+SPEEDS = {
+    n: (ratio.numerator, ratio.denominator)
+    for n in range(-MAX_TRANSPOSE, MAX_TRANSPOSE + 1)
+    for ratio in [Fraction(2.0 ** (-n / 12)).limit_denominator(20)]
+}
+"""Semitones up -> (up, down) of the resampling that shortens the wave, within 10 cents."""
 
 
 class AudioPool:
@@ -76,7 +86,9 @@ def _float(samples: npt.NDArray[np.int16]) -> Tensor:
     return torch.from_numpy(samples.astype(np.float32) / 32768.0)
 
 
-def draw_crops(pool: AudioPool, count: int, length: int, seed: int, step: int) -> Tensor:
+def draw_crops(
+    pool: AudioPool, count: int, length: int, seed: int, step: int, transpose: int = 0
+) -> Tensor:
     """Draw a step's crops, each second of audio as likely as any other.
 
     Args:
@@ -85,6 +97,7 @@ def draw_crops(pool: AudioPool, count: int, length: int, seed: int, step: int) -
         length: samples a crop.
         seed: of the run.
         step: of the run; the same (seed, step) draws the same crops.
+        transpose: crops are played up to so many semitones faster or slower, as a tape would.
 
     Returns:
         Samples [B, length]; levels vary by -9 to +3 dB, never beyond full scale.
@@ -94,8 +107,14 @@ def draw_crops(pool: AudioPool, count: int, length: int, seed: int, step: int) -
     files = random.choice(len(weights), size=count, p=weights / weights.sum())
     crops = []
     for file in files:
-        start = int(random.integers(0, pool.lengths[file] - length + 1))
-        crop = pool.read(int(file), start, length)
+        semitones = int(random.integers(-transpose, transpose + 1))
+        up, down = SPEEDS[semitones]
+        needed = min(-(-length * down // up) + 1, pool.lengths[file]) if semitones else length
+        start = int(random.integers(0, pool.lengths[file] - needed + 1))
+        crop = pool.read(int(file), start, needed)
+        if semitones:
+            turned = resample_poly(crop.numpy(), up, down)[:length].astype(np.float32)
+            crop = torch.from_numpy(np.pad(turned, (0, length - len(turned))))
         gain = 10.0 ** (float(random.uniform(-9.0, 3.0)) / 20.0)
         peak = float(crop.abs().max())
         crops.append(crop * min(gain, 1.0 / max(peak, 1e-9)))

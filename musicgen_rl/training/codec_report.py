@@ -143,7 +143,7 @@ def draw_spectrograms(
             spectrum = torch.stft(sound, 2048, 512, window=window / 512, return_complex=True).abs()
             image = 20.0 * spectrum.clamp(min=LOG_FLOOR).log10()
             axes[row][column].imshow(
-                image[:512], origin="lower", aspect="auto", vmin=-90, vmax=0, cmap="magma",
+                image[:512].numpy(), origin="lower", aspect="auto", vmin=-90, vmax=0, cmap="magma",
                 extent=(0, len(sound) / sample_rate, 0, sample_rate / 4000),
             )  # fmt: skip
             axes[row][column].set_title(f"{titles[column]}: {('reference', 'codec')[row]}")

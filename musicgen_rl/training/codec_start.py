@@ -53,30 +53,34 @@ def start_codec(model: FrameCodec, samples: Tensor) -> float:
     return float(values[-D:].sum() / values.sum())
 
 
-def _levels(heard: Tensor) -> Tensor:
-    return heard * FEATURE_SPREAD + FEATURE_MEAN
+def _by_part(model: FrameCodec, heard: Tensor) -> Tensor:
+    """Turn features of frames [N, heard] into log levels of parts, [N * parts, bands]."""
+    return (heard * FEATURE_SPREAD + FEATURE_MEAN).view(len(heard) * model.parts, -1)
 
 
 def _tone_levels(model: FrameCodec, heard: Tensor) -> Tensor:
-    """Log amplitudes of the oscillators, [N, tones], read off features [N, heard]."""
+    """Log amplitudes of the oscillators, [N, parts * tones], read off features [N, heard]."""
     n_mels = model.config.n_mels
+    levels = _by_part(model, heard)  # [N * parts, bands]
     place = 24.0 * (model.tone_hz / PITCH_LOW_HZ).log2()
-    pitched = _interpolate(_levels(heard[:, n_mels:]), place)
+    pitched = _interpolate(levels[:, n_mels:], place)
     mel_place = _mel_place(model, model.tone_hz, n_mels)
-    melodic = _interpolate(_levels(heard[:, :n_mels]), mel_place) + TONE_OFFSET
-    return torch.where(place <= PITCHES - 1, pitched, melodic) + TONE_OFFSET
+    melodic = _interpolate(levels[:, :n_mels], mel_place) + TONE_OFFSET
+    found = torch.where(place <= PITCHES - 1, pitched, melodic) + TONE_OFFSET
+    return found.view(len(heard), -1)
 
 
 def _noise_levels(model: FrameCodec, heard: Tensor) -> Tensor:
-    """Log levels of the noise bands, [N, steps * bands], read off features [N, heard]."""
-    c = model.config
+    """Log levels of the noise, [N, parts * steps * bands], read off features [N, heard]."""
+    n_mels = model.config.n_mels
     centres = torch.arange(1, NOISE_BANDS + 1) / (NOISE_BANDS + 1)  # of the mel range
-    place = centres * (c.n_mels + 1) - 1
-    flat = torch.zeros(1, 64, NOISE_STEPS * NOISE_BANDS).exp()
-    sounded = model.features(model._noises(flat, torch.arange(64)[None]))[0, 16:-16]
-    own = _interpolate(_levels(sounded[:, : c.n_mels]).mean(0, keepdim=True), place)
-    wanted = _interpolate(_levels(heard[:, : c.n_mels]), place) - own + NOISE_OFFSET
-    return wanted.repeat(1, NOISE_STEPS)
+    place = centres * (n_mels + 1) - 1
+    levels = _by_part(model, heard)  # [N * parts, bands]
+    flat = torch.ones(1, 64, NOISE_STEPS * NOISE_BANDS)
+    sounded = model.features(model._noises(flat, torch.arange(64)[None]))[0]
+    own = _by_part(model, sounded)[16:-16, :n_mels].mean(0)
+    wanted = _interpolate(levels[:, :n_mels], place) - _interpolate(own[None], place)
+    return (wanted + NOISE_OFFSET).repeat(1, NOISE_STEPS).view(len(heard), -1)
 
 
 def _mel_place(model: FrameCodec, hz: Tensor, n_mels: int) -> Tensor:

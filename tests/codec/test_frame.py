@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -181,3 +182,33 @@ def test_ten_seconds_decode_within_three_tenths_of_a_second() -> None:
         codec.decode(codes)
         took.append(time.perf_counter() - began)
     assert min(took) < 0.3
+
+
+LONG = replace(TINY, hop_length=320)
+"""Frames of 40 ms, so two parts a frame."""
+
+
+def test_frames_of_two_parts_keep_length_reach_and_place() -> None:
+    codec = tiny_codec(config=LONG)
+    assert codec.parts == 2
+    codes = random_codes(codec, 1, 40)
+    whole = codec.decode(codes)
+    assert whole.shape == (1, 1, 40 * 320)
+    before, after = codec.context_frames
+    part = codec.decode_from(codes[..., 9:35], 9)
+    inner = part[..., before * 320 : (26 - after) * 320]
+    wanted = whole[..., (9 + before) * 320 : (35 - after) * 320]
+    assert torch.allclose(inner, wanted, atol=1e-5)
+    assert codec.encode(torch.randn(1, 1, 641)).shape == (1, 3, 3)
+
+
+def test_parts_hear_what_short_frames_hear() -> None:
+    """Two parts of one long frame are two frames of the codec with half the hop."""
+    long, short = tiny_codec(config=LONG), tiny_codec()
+    samples = torch.randn(1, 3200) * 0.1
+    heard = long.features(samples)
+    assert heard.shape[1] == 10
+    assert torch.equal(heard.reshape(1, 20, -1), short.features(samples))
+    levels = torch.rand(1, 20, len(long.tone_hz)) * 0.1
+    place = torch.arange(20)[None]
+    assert torch.equal(long._tones(levels, place), short._tones(levels, place))

@@ -15,10 +15,12 @@ TINY = FrameCodecConfig(
 )  # fmt: skip
 
 
-def tiny_codec(seed: int = 0, *, spread: float = 0.3) -> FrameCodec:
+def tiny_codec(
+    seed: int = 0, *, spread: float = 0.3, config: FrameCodecConfig = TINY
+) -> FrameCodec:
     """A codec in which every weight matters: its zero-initialised heads are random here."""
     torch.manual_seed(seed)
-    codec = FrameCodec(TINY)
+    codec = FrameCodec(config)
     with torch.no_grad():
         for linear in (codec.tone_head, codec.noise_head, codec.to_latent, codec.sound):
             linear.weight.normal_(std=spread)
