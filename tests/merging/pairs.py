@@ -31,7 +31,9 @@ def tiny_state(seed: int, *, near: dict | None = None) -> dict:
     torch.manual_seed(seed)
     if near is not None:
         return {name: t + 0.05 * torch.randn_like(t) for name, t in near.items()}
-    return {n: t.clone() + 0.1 * torch.randn_like(t) for n, t in MusicLM(TINY_LM).state_dict().items()}
+    return {
+        n: t.clone() + 0.1 * torch.randn_like(t) for n, t in MusicLM(TINY_LM).state_dict().items()
+    }
 
 
 def tiny_lm(seed: int = 9, dtype=torch.float32) -> MusicLM:
