@@ -14,6 +14,8 @@ from torch import Tensor
 
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.lm import compiled_layout as layout
+from musicgen_rl.lm.compiled_program import projection_program, step_program, text_program
 from musicgen_rl.lm.compiled_threads import run_threads
 from musicgen_rl.lm.compiled_weights import CompiledWeights, aligned
 from musicgen_rl.lm.condition import Condition
@@ -35,13 +37,9 @@ class CompiledRunner:
     """
 
     def __init__(self, model: MusicLM | CompiledWeights, rows: int, max_steps: int) -> None:
-        from musicgen_rl.lm import compiled_kernels as kernels
-
         if rows < 1 or max_steps < 1:
             raise ConfigError(f"rows and max_steps must be >= 1, got {rows} and {max_steps}")
-        self._kernels = kernels
-        is_model = isinstance(model, MusicLM)
-        self.weights = CompiledWeights.from_model(model) if is_model else model
+        self.weights = CompiledWeights.from_model(model) if isinstance(model, MusicLM) else model
         self.config = self.weights.config
         self.rows, self.max_steps, self.length = rows, max_steps, 0
         config = self.config
@@ -54,14 +52,18 @@ class CompiledRunner:
         self._tokens = np.zeros((N, K), np.int64)
         widest_out = max(3 * D, config.ffn_size)
         widest_in = max(at.width for at in self.weights.places.values())
-        self._x, self._z = aligned((N, D), np.float32), aligned((N, D), np.float32)
+        self._x = aligned((N, D), np.float32)
+        self._z = aligned((N, max(D, config.text_hidden_size)), np.float32)
         self._y = aligned((N, widest_out), np.float32)
         self._out, self._out_scale = aligned((N, widest_in), np.int16), aligned((N,), np.float32)
         self._logits = aligned((rows, K * V), np.float32)
+        self._result = torch.from_numpy(self._logits).view(rows, K, V)
+        self._rows = np.arange(rows)
         self._self = _Memory(config, rows, max_steps)
         self._cross = _Memory(config, rows, 1)
         self._step_program = step_program(self.weights)
         self._text_program = text_program(self.weights)
+        self._projection = projection_program(self.weights)
         self._ready = False
 
     @torch.no_grad()
@@ -82,24 +84,24 @@ class CompiledRunner:
                 f"the text states have shape {tuple(hidden.shape)}, this runner takes "
                 f"{self.rows} prompts of width {expected}"
             )
-        if self.weights.text_weight is not None:
-            hidden = torch.nn.functional.linear(
-                hidden, self.weights.text_weight, self.weights.text_bias
-            )
         if mask.shape[1] > self._cross.steps:
             self._cross = _Memory(self.config, self.rows, mask.shape[1])
         # Only real states are kept, side by side, so padding has no influence at all.
         self._counts[:] = mask.sum(1).numpy()
         row, place = mask.nonzero(as_tuple=True)
         place = (mask.cumsum(1) - 1)[row, place]
-        text = hidden[mask].numpy()  # [M, D]
+        text = hidden[mask].numpy()  # [M, text D]
         block = len(self._row)
         self._bind()
         for start in range(0, len(text), block):
             count = min(block, len(text) - start)
-            self._z[:count] = text[start : start + count]
+            self._z[:count, : text.shape[1]] = text[start : start + count]
             self._row[:count] = row[start : start + count].numpy()
             self._place[:count] = place[start : start + count].numpy()
+            if len(self._projection):
+                self._run(self._projection, count, 0)
+                D = self.config.hidden_size
+                self._z[:count, :D] = self._y[:count, :D] + self.weights.text_bias
             self._run(self._text_program, count, 0)
         self.reset()
         self._ready = True
@@ -128,14 +130,13 @@ class CompiledRunner:
             part = tokens[:, :, start : start + block]
             steps = part.shape[2]
             N = self.rows * steps
-            flat = part.transpose(1, 2).reshape(N, -1)
-            self._tokens[:N] = flat.numpy()
+            self._tokens[:N] = part.transpose(1, 2).reshape(N, -1).numpy()
             self._row[:N] = np.repeat(np.arange(self.rows), steps)
             self._place[:N] = np.tile(np.arange(self.length, self.length + steps), self.rows)
             self._picks[:] = np.arange(self.rows) * steps + steps - 1
             self._run(self._step_program, N, self.rows if start + steps == S else 0)
             self.length += steps
-        return self._result()
+        return self._result
 
     def step(self, tokens: Tensor) -> Tensor:
         """Run one step.
@@ -149,11 +150,15 @@ class CompiledRunner:
         Raises:
             InputError, ConfigError: as `prefill`.
         """
-        return self.prefill(tokens.unsqueeze(2))
-
-    def _result(self) -> Tensor:
-        shape = self.rows, self.config.num_codebooks, self.config.codebook_size
-        return torch.from_numpy(self._logits).view(shape)
+        # As prefill of one step, without its bookkeeping, which would take a third of the time.
+        self._check((*tokens.shape, 1), 1)
+        N = self.rows
+        self._tokens[:N] = tokens.numpy()
+        self._row[:N] = self._picks[:] = self._rows
+        self._place[:N] = self.length
+        self._run(self._step_program, N, N)
+        self.length += 1
+        return self._result
 
     def _check(self, shape: tuple[int, ...], steps: int) -> None:
         if not self._ready:
@@ -171,14 +176,17 @@ class CompiledRunner:
 
     def _bind(self) -> None:
         """Collect the arguments that stay the same from step to step."""
-        k, w, own, cross = self._kernels, self.weights, self._self, self._cross
+        w, own, cross = self.weights, self._self, self._cross
         threads = torch.get_num_threads()
         self._threads = threads
-        lines = max(len(self._step_program), len(self._text_program))
-        self._control = aligned((k.PHASES + 2 * lines,), np.int64)
-        self._control[k.CLOSED] = 1
-        self._job = aligned((8,), np.int64)
-        scores = aligned((threads, max(own.steps, cross.steps)), np.float32)
+        # A helper that comes late must not join another program: each has its own control.
+        self._controls: dict[int, NDArray[np.int64]] = {}
+        for program in (self._step_program, self._text_program, self._projection):
+            control = aligned((layout.PHASES + 2 * len(program),), np.int64)
+            control[layout.CLOSED] = 1
+            self._controls[id(program)] = control
+        self._job = aligned((layout.JOB_SIZE,), np.int64)
+        scores = aligned((threads, max(own.steps, cross.steps) + own.width), np.float32)
         query = aligned((threads, own.width), np.int16)
         self._arguments = (
             self._job, self._tokens, self._row, self._place, self._picks, self._counts, w.numbers,
@@ -191,10 +199,13 @@ class CompiledRunner:
     def _run(self, program: NDArray[np.int64], tokens: int, picked: int) -> None:
         if torch.get_num_threads() != self._threads:
             self._bind()
-        k, job = self._kernels, self._job
-        job[k.TOKENS], job[k.PICKED], job[k.BAD_TOKEN] = tokens, picked, 0
-        run_threads(k.run, self._threads, self._control, program, *self._arguments)
-        if job[k.BAD_TOKEN]:
+        from musicgen_rl.lm.compiled_kernels import run
+
+        job = self._job
+        job[layout.TOKENS], job[layout.PICKED], job[layout.BAD_TOKEN] = tokens, picked, 0
+        control = self._controls[id(program)]
+        run_threads(run, self._threads, control, program, *self._arguments)
+        if job[layout.BAD_TOKEN]:
             raise InputError(f"a token lies outside 0..{self.config.codebook_size}")
 
 
@@ -202,76 +213,10 @@ class _Memory:
     """Keys and values of all layers, [layers, rows, heads, steps, head], and their scales."""
 
     def __init__(self, config: LMConfig, rows: int, steps: int) -> None:
-        from musicgen_rl.lm import compiled_kernels as kernels
-
-        self.steps = -(-steps // kernels.KEYS) * kernels.KEYS
-        self.width = -(-config.head_size // 16) * 16
+        self.steps = -(-steps // layout.KEYS) * layout.KEYS
+        self.width = -(-config.head_size // layout.HEAD_WIDTH) * layout.HEAD_WIDTH
         shape = config.num_layers, rows, config.num_heads, self.steps
-        self.keys = aligned((*shape, self.width), kernels.CACHE_DTYPE)
-        self.values = aligned((*shape, self.width), kernels.CACHE_DTYPE)
+        self.keys = aligned((*shape, self.width), layout.CACHE_DTYPE)
+        self.values = aligned((*shape, self.width), layout.CACHE_DTYPE)
         self.key_scales = aligned(shape, np.float32)
         self.value_scales = aligned(shape, np.float32)
-
-
-def _line(kind: int, **fields: int) -> list[int]:
-    from musicgen_rl.lm import compiled_kernels as kernels
-
-    line = [0] * kernels.NUM_FIELDS
-    line[kernels.KIND] = kind
-    for name, value in fields.items():
-        line[getattr(kernels, name.upper())] = value
-    return line
-
-
-def _linear(weights: CompiledWeights, name: str, activation: int = 0, pick: int = 0) -> list[int]:
-    from musicgen_rl.lm import compiled_kernels as kernels
-
-    at = weights.places[f"{name}.weight"]
-    return _line(
-        kernels.LINEAR, outputs=at.outputs, width_in=at.width, weight_at=at.weight_at,
-        scale_at=at.scale_at, activation=activation, pick=pick,
-    )  # fmt: skip
-
-
-def step_program(weights: CompiledWeights) -> NDArray[np.int64]:
-    """List what a step does: `Block.forward` of every layer, then the heads."""
-    from musicgen_rl.lm import compiled_kernels as k
-
-    config = weights.config
-    D, activation = config.hidden_size, {"gelu": 1, "relu": 2}[config.activation]
-    lines = [_line(k.EMBED)]
-    for i in range(config.num_layers):
-        block = f"blocks.{i}"
-        lines += [
-            _line(k.NORM_ADD, norm=3 * i, add=int(i > 0)),
-            _linear(weights, f"{block}.self_qkv"),
-            _line(k.REMEMBER, which=0, layer=i, column=D),
-            _line(k.ATTEND, which=0, layer=i),
-            _line(k.QUANTIZE, width_in=D),
-            _linear(weights, f"{block}.self_out"),
-            _line(k.NORM_ADD, norm=3 * i + 1, add=1),
-            _linear(weights, f"{block}.cross_query"),
-            _line(k.ATTEND, which=1, layer=i),
-            _line(k.QUANTIZE, width_in=D),
-            _linear(weights, f"{block}.cross_out"),
-            _line(k.NORM_ADD, norm=3 * i + 2, add=1),
-            _linear(weights, f"{block}.ffn_in", activation=activation),
-            _line(k.QUANTIZE, which=1, width_in=config.ffn_size),
-            _linear(weights, f"{block}.ffn_out"),
-        ]
-    lines += [
-        _line(k.NORM_ADD, norm=3 * config.num_layers, add=1, pick=1),
-        _linear(weights, "heads", pick=1),
-    ]
-    return np.array(lines, np.int64)
-
-
-def text_program(weights: CompiledWeights) -> NDArray[np.int64]:
-    """List how the keys and values of text in z are made, for every layer."""
-    from musicgen_rl.lm import compiled_kernels as k
-
-    lines = [_line(k.QUANTIZE, width_in=weights.config.hidden_size)]
-    for i in range(weights.config.num_layers):
-        lines.append(_linear(weights, f"blocks.{i}.cross_key_value"))
-        lines.append(_line(k.REMEMBER, which=1, layer=i, column=0))
-    return np.array(lines, np.int64)

@@ -11,9 +11,18 @@ from torch import Tensor
 
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError
+from musicgen_rl.lm.compiled_layout import WIDTH
 from musicgen_rl.lm.transformer import MusicLM
 
-_LINEARS = ("self_qkv", "self_out", "cross_query", "cross_key_value", "cross_out", "ffn_in", "ffn_out")
+_LINEARS = (
+    "self_qkv",
+    "self_out",
+    "cross_query",
+    "cross_key_value",
+    "cross_out",
+    "ffn_in",
+    "ffn_out",
+)
 _NORMS = ("self_norm", "cross_norm", "ffn_norm")
 
 
@@ -42,9 +51,6 @@ class CompiledWeights:
     """
 
     def __init__(self, config: LMConfig) -> None:
-        from musicgen_rl.lm import compiled_kernels as kernels
-
-        self._kernels = kernels
         self.config = config
         D, K, V = config.hidden_size, config.num_codebooks, config.codebook_size
         shapes = {
@@ -57,10 +63,13 @@ class CompiledWeights:
         named = [
             (f"blocks.{i}.{name}.weight", *shapes[name])
             for i in range(config.num_layers)
-            for name in _LINEARS
+            for name in shapes
         ]
-        for name, outputs, inputs in [*named, ("heads.weight", K * V, D)]:
-            width = -(-inputs // kernels.WIDTH) * kernels.WIDTH
+        named.append(("heads.weight", K * V, D))
+        if config.text_hidden_size != D:
+            named.append(("text_projection.weight", D, config.text_hidden_size))
+        for name, outputs, inputs in named:
+            width = -(-inputs // WIDTH) * WIDTH
             self.places[name] = Place(outputs, inputs, width, weight_at, scale_at)
             weight_at += outputs * width
             scale_at += outputs
@@ -68,11 +77,7 @@ class CompiledWeights:
         self.scales = aligned((scale_at,), np.float32)
         self.norms = aligned((3 * config.num_layers + 1, 2, D), np.float32)
         self.embed = aligned((K * (V + 1), D), np.float32)
-        self.text_weight: Tensor | None = None
-        self.text_bias: Tensor | None = None
-        if config.text_hidden_size != D:
-            self.text_weight = torch.zeros(D, config.text_hidden_size)
-            self.text_bias = torch.zeros(D)
+        self.text_bias = np.zeros(D, np.float32)
         norms = torch.from_numpy(self.norms)
         self._plain = {"embed.weight": torch.from_numpy(self.embed)}
         for i in range(config.num_layers):
@@ -80,9 +85,8 @@ class CompiledWeights:
                 self._plain[f"blocks.{i}.{name}.weight"] = norms[3 * i + j, 0]
                 self._plain[f"blocks.{i}.{name}.bias"] = norms[3 * i + j, 1]
         self._plain |= {"norm.weight": norms[-1, 0], "norm.bias": norms[-1, 1]}
-        if self.text_weight is not None and self.text_bias is not None:
-            self._plain["text_projection.weight"] = self.text_weight
-            self._plain["text_projection.bias"] = self.text_bias
+        if "text_projection.weight" in self.places:
+            self._plain["text_projection.bias"] = torch.from_numpy(self.text_bias)
 
     @classmethod
     def from_model(cls, model: MusicLM) -> "CompiledWeights":
@@ -149,9 +153,12 @@ class CompiledWeights:
 
     def _lerp(self, name: str, a: Tensor, b: Tensor, weight: float) -> None:
         numbers, scales = self._view(name)
+        from musicgen_rl.lm.compiled_kernels import lerp_quantize
+
         first = a.float().contiguous().numpy()
         second = first if b is a else b.float().contiguous().numpy()
-        self._kernels.lerp_quantize(first, second, weight, 0, len(first), numbers, scales)
+        mixed = np.empty(first.shape[1], np.float32)
+        lerp_quantize(first, second, weight, mixed, 0, len(first), numbers, scales)
 
     def _check(self, name: str, tensor: Tensor) -> None:
         if name in self._plain:
@@ -172,4 +179,5 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
+    result: NDArray[Any] = raw[start : start + size].view(dtype).reshape(shape)
+    return result
