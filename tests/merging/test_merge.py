@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_ours(models, tmp_path, m
 
     monkeypatch.setattr(os, "rename", refuse)
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(StorageError, match="cannot write the merge to .*Permission denied"):
+    with pytest.raises(StorageError, match=r"cannot write the merge to .*Permission denied"):
         merged(models, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 

@@ -213,9 +213,9 @@ def test_moves_from_several_threads_wait_for_one_another():
 def test_endpoints_of_another_model_are_refused_by_tensor():
     points = ends()
     without = {n: t for n, t in QUALITY.items() if n != "norm.bias"}
-    with pytest.raises(CheckpointError, match="diversity lacks the tensor 'norm.bias'"):
+    with pytest.raises(CheckpointError, match=r"diversity lacks the tensor 'norm.bias'"):
         Endpoints(quality=QUALITY, diversity=without)
-    with pytest.raises(CheckpointError, match="the endpoint lacks the tensor 'norm.bias'"):
+    with pytest.raises(CheckpointError, match=r"the endpoint lacks the tensor 'norm.bias'"):
         Slider(Endpoints(quality=without, diversity=without), tiny_lm())
     wide = QUALITY | {"norm.bias": torch.zeros(33)}
     with pytest.raises(CheckpointError, match=r"'norm.bias' has shape \(33,\) in the endpoint"):
