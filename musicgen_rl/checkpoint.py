@@ -149,8 +149,6 @@ def load_lm(info: ModelInfo, dtype: torch.dtype = torch.float32) -> MusicLM:
         model = MusicLM(info.lm)
     state = {name: tensor.to(dtype) for name, tensor in load_state(info).items()}
     model.load_state_dict(state, assign=True)
-    fresh = MusicLM.tables(info.lm)
-    model.offsets, model.positions = fresh["offsets"], fresh["positions"]
     return model.eval().requires_grad_(False)
 
 

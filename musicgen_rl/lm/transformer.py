@@ -97,7 +97,7 @@ class MusicLM(nn.Module):
         self.config = config
         D, K, V = config.hidden_size, config.num_codebooks, config.codebook_size
         table = torch.empty(K * (V + 1), D)  # codebook k owns rows k (V + 1) onwards
-        self.embed = nn.Embedding(*table.shape, _weight=table)
+        self.embed = nn.Embedding(K * (V + 1), D, _weight=table)
         # Never on meta: torch would import its compiler (1 s) to compute shapes of sines.
         with torch.device("cpu" if table.is_meta else table.device):
             for name, constants in self.tables(config).items():
