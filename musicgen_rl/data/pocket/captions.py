@@ -197,7 +197,7 @@ def _sentence(facts: dict[str, Any], rng: random.Random) -> str:
         f", played on {lead}",
         f" with {article(lead)} melody",
         f" led by the {lead}",
-        f" in which the {lead} plays the main tune",
+        f" with the main tune on {lead}",
     ]
     text += rng.choice(ways) if rng.random() < 0.75 else f" with {lead}"
     if backing and rng.random() < 0.6:
@@ -230,7 +230,7 @@ def _two_sentences(facts: dict[str, Any], rng: random.Random) -> str:
         f"It is in {key_name(facts)}.",
         "There are no drums." if not facts["drums"] else "The drums keep a steady beat.",
     ]
-    options += [f"The {instrument_word(rng, facts['lead'])} carries the melody."]
+    options += [f"The melody is on {instrument_word(rng, facts['lead'])}."]
     options += ["The rhythm swings."] if facts["swing"] else []
     options += ["It is in three-four time."] if facts["meter"] == "3/4" else []
     options += ["The texture is sparse."] if facts["density_band"] == "sparse" else []

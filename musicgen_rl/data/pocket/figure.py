@@ -11,7 +11,8 @@ from musicgen_rl.data.manifest import Entry, read_manifest, write_atomic
 from musicgen_rl.errors import InputError
 
 SECONDS = 12.0
-COLUMNS = 4
+COLUMNS = 5
+COLOURS = 32
 
 
 def pick_styles(entries: list[Entry]) -> list[Entry]:
@@ -33,10 +34,11 @@ def draw_spectrograms(manifest: Path, figure: Path) -> None:
         InputError: if the manifest or its audio cannot be read.
     """
     from matplotlib.figure import Figure
+    from PIL import Image
 
     picked = pick_styles(read_manifest(manifest))
     rows = -(-len(picked) // COLUMNS)
-    sheet = Figure(figsize=(4 * COLUMNS, 1.5 * rows), layout="constrained")
+    sheet = Figure(figsize=(2.6 * COLUMNS, 1.25 * rows), layout="constrained")
     for index, entry in enumerate(picked):
         path = manifest.parent / entry.audio
         try:
@@ -46,18 +48,19 @@ def draw_spectrograms(manifest: Path, figure: Path) -> None:
         except (sf.LibsndfileError, OSError) as error:
             raise InputError(f"cannot read {path}: {error}") from error
         mel = librosa.feature.melspectrogram(
-            y=samples.mean(axis=1), sr=rate, n_fft=2048, hop_length=rate // 50, n_mels=96
+            y=samples.mean(axis=1), sr=rate, n_fft=2048, hop_length=rate // 12, n_mels=56
         )
         axes = sheet.add_subplot(rows, COLUMNS, index + 1)
         decibels = librosa.power_to_db(mel, ref=np.max, top_db=70)
         axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma")
         facts = entry.attributes
         axes.set_title(
-            f"{facts.get('style', '')}, {facts.get('tempo_bpm', '')} bpm, {facts.get('key', '')} "
-            f"{facts.get('mode', '')}",
-            fontsize=8,
+            f"{facts.get('style', '')}, {facts.get('tempo_bpm', '')} bpm",
+            fontsize=7,
         )
         axes.set_axis_off()
-    buffer = io.BytesIO()
-    sheet.savefig(buffer, format="png", dpi=50)
-    write_atomic(figure, buffer.getvalue())
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    sheet.savefig(drawn, format="png", dpi=84)
+    # A palette keeps the sheet small enough for a repository.
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(packed, format="png", optimize=True)
+    write_atomic(figure, packed.getvalue())
