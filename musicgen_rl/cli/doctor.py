@@ -196,9 +196,14 @@ def _ffmpeg() -> Check:
 
 
 def _pocket() -> Check:
-    from musicgen_rl.checkpoint import CHECKPOINTS_VARIABLE, find_model, read_info, weight_files
+    from musicgen_rl.checkpoint import (
+        CHECKPOINTS_VARIABLE,
+        find_model,
+        part_folder,
+        read_info,
+        weight_files,
+    )
     from musicgen_rl.errors import MusicgenRLError
-    from musicgen_rl.pipeline.parts import part_folder
 
     try:
         info = read_info(find_model("pocket"))

@@ -125,7 +125,7 @@ def describe_model(model: str) -> dict[str, Any]:
 
 def _describe_codec(found: Any) -> dict[str, Any]:
     """Add the codec's own sample rate and hop to what the model's card says of it."""
-    from musicgen_rl.pipeline.parts import part_folder
+    from musicgen_rl.checkpoint import part_folder
     from musicgen_rl.storage import read_json
 
     if found.codec.get("type") == "encodec":

@@ -1,13 +1,9 @@
 """The parts around an LM, built from what its folder says."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder, weight_files
+from musicgen_rl.checkpoint import ModelInfo, part_folder, weight_files
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.errors import CheckpointError, UnsupportedModelError
 from musicgen_rl.storage import read_json, read_tensors
@@ -76,21 +72,6 @@ def load_codec_of(info: ModelInfo, device: torch.device) -> Codec:
     if move is not None and device.type != "cpu":
         move(device)
     return codec
-
-
-def part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
-    """Find a part's folder: inside the model's, beside it, or under the checkpoints folder."""
-    path = str(part.get("path", ""))
-    inside = (info.folder / path).resolve()
-    if path and inside.is_dir():
-        return inside
-    named = checkpoints_folder() / Path(path).name
-    if path and named.is_dir():
-        return named
-    raise CheckpointError(
-        f"{info.name}: its {part.get('type')} part is not at {inside} nor at {named}: copy the "
-        "whole `checkpoints` folder"
-    )
 
 
 def _composite(info: ModelInfo, prefix: str) -> dict[str, Tensor]:
