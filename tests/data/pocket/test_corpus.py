@@ -174,7 +174,6 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     # Spawned processes use the real synthesizer, so this needs the soundfonts.
     if not all(s.path.is_file() for s in SOUNDFONTS.values()):
         pytest.skip("needs both soundfonts")
-    pytest.MonkeyPatch().undo()
     found = []
     for workers in (2, 3):
         folder = tmp_path / str(workers)
