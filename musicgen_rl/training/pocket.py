@@ -8,7 +8,6 @@ A stage that is done is skipped, unless its options changed, which is refused ra
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -18,10 +17,12 @@ from typing import Any
 import torch
 
 from musicgen_rl.checkpoint import load_state, read_info, save_model
+from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.load import load_codec, save_codec
 from musicgen_rl.config import FrameCodecConfig, LMConfig, require
 from musicgen_rl.data.pocket.corpus import make_corpus
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
-from musicgen_rl.errors import ConfigError, StorageError
+from musicgen_rl.errors import ConfigError, StorageError, UnsupportedModelError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.codec import CodecTrainConfig, train_codec
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
@@ -228,8 +229,11 @@ def ship(source: Path, target: Path, text_encoder: Path, work: Path) -> dict[str
     records = {name: read_json(work / f"{name}.json") for name in STAGES
                if (work / f"{name}.json").is_file()}  # fmt: skip
     save_model(target, shipped, load_state(info))
+    codec = load_codec(source / "codec")
+    if not isinstance(codec, FrameCodec):
+        raise UnsupportedModelError(f"{source / 'codec'} is not a frame codec")
+    save_codec(codec, target / "codec", dtype=torch.float16)
     try:
-        shutil.copytree(source / "codec", target / "codec", dirs_exist_ok=True)
         (target / "README.md").write_text(model_card(shipped, records), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error}") from error

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder, load_lm, read_info, save_model
+from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.load import load_codec, save_codec
 from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.transformer import MusicLM
@@ -22,6 +24,7 @@ from musicgen_rl.training.pocket import (
     stages,
 )
 from musicgen_rl.training.pocket_card import model_card
+from tests.models import TINY_CODEC
 
 
 def config(tmp_path: Path, **options: Any) -> PocketConfig:
@@ -130,8 +133,7 @@ def exported(folder: Path) -> ModelInfo:
                             "loss_null_per_codebook": [1.5, 2.75]}},
     )  # fmt: skip
     save_model(folder, info, MusicLM(lm).state_dict())
-    (folder / "codec").mkdir()
-    (folder / "codec" / "config.json").write_text("{}")
+    save_codec(FrameCodec(TINY_CODEC), folder / "codec")
     return info
 
 
@@ -142,7 +144,9 @@ def test_what_is_shipped_is_the_export_with_its_codec_and_card(tmp_path: Path) -
     shipped = read_info(target)
     assert (shipped.name, shipped.license) == ("mine", "Apache-2.0")
     assert (target / shipped.text_encoder["path"]).resolve() == encoder.resolve()
-    assert (target / "codec" / "config.json").is_file()
+    exact = load_codec(tmp_path / "export" / "codec").state_dict()
+    for name, tensor in load_codec(target / "codec").state_dict().items():
+        assert torch.equal(tensor, exact[name].half().float()), name
     assert found["bytes"] > 1000
     ours = load_lm(shipped).get_parameter("heads.weight")
     assert torch.equal(ours, load_lm(read_info(info.folder)).get_parameter("heads.weight"))
