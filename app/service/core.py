@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import gc
 import logging
 import secrets
 import shutil
@@ -277,8 +276,11 @@ class Service:
 
 
 def give_memory_back() -> None:
-    """Return what the last job used to the system."""
-    gc.collect()
+    """Return what the last job used to the system.
+
+    No gc.collect(): with torch loaded it holds all threads for half a second, sound on its way to
+    other visitors included, and a job's arrays are in no cycle.
+    """
     if sys.platform == "linux":
         # glibc keeps freed memory for itself; a service that idles should not.
         with contextlib.suppress(OSError, AttributeError):
