@@ -1,6 +1,6 @@
 """Measure a move of the slider: ours in place against the other ways, each beside its floor.
 
-    python benchmarks/slider.py [--quick] [--threads N] [--rounds N] [--out benchmarks/results]
+    python benchmarks/slider.py [--quick] [--only 30M small] [--threads N] [--rounds N] [--out DIR]
 
 Writes slider.json and slider.md. All ways of one shape take turns in one process; the speed of
 copying, from which the floors come, is taken in the same turns. Nothing else should run meanwhile;
@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LORA_RANK = 16
 LORA_LAYERS = ["self_qkv", "self_out", "cross_query", "cross_key_value", "cross_out", "ffn_in",
                "ffn_out", "heads"]  # fmt: skip
+SHAPES = {"30M": DECODER_30M, "small": MUSICGEN_SMALL}
+"""`small` is MusicGen-small's shape, 420 M parameters."""
 State = dict[str, Tensor]
 Move = Callable[[float], object]
 
@@ -41,9 +43,9 @@ def main() -> None:
     """Measure and write."""
     options = _options()
     threads = use_cores(options.threads)
-    shapes = {"30 M": DECODER_30M, "420 M, MusicGen-small's shape": MUSICGEN_SMALL}
-    if options.quick:
-        shapes = {"tiny": TINY}
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    shapes = {"tiny": TINY} if options.quick else {n: SHAPES[n] for n in options.only or SHAPES}
     rounds = 1 if options.quick else options.rounds
     command = "python benchmarks/slider.py" + (" --quick" if options.quick else "")
     result: dict[str, Any] = {
@@ -63,10 +65,8 @@ def main() -> None:
         if torch.cuda.is_available():
             on_gpu = measure(config, rounds, torch.device("cuda"))
             result["sections"][f"{name}, {torch.cuda.get_device_name()}"] = on_gpu
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "slider.json").write_text(json.dumps(result, indent=1) + "\n")
-    (out / "slider.md").write_text(page(result))
+        (out / "slider.json").write_text(json.dumps(result, indent=1) + "\n")
+        (out / "slider.md").write_text(page(result))
     print(page(result))
 
 
@@ -314,6 +314,7 @@ def page(result: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the code")
+    parser.add_argument("--only", nargs="+", choices=list(SHAPES), help="some of the shapes")
     parser.add_argument("--threads", type=int, default=1, help="cores to use")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each way")
     parser.add_argument("--out", default=str(ROOT / "benchmarks" / "results"), help="folder")

@@ -42,12 +42,24 @@ class Endpoints:
         sizes = {t.data_ptr(): t.nbytes for state in states for t in state.values()}
         return sum(sizes.values())
 
-    def to(self, device: torch.device) -> "Endpoints":
-        """Copy to a device, shared tensors still shared; itself where it is there already."""
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Endpoints":
+        """Copy to a device, and to a dtype; itself where nothing changes.
+
+        In the dtype of the running model (float32 for int8) a move is one pass over memory; from
+        half precision it takes half the memory for the endpoints and almost twice the time.
+
+        Args:
+            device: where to.
+            dtype: as stored if None.
+
+        Returns:
+            The copy; what was shared between the ends still is.
+        """
         states = [dict(s) for s in (self.quality, self.diversity, self.base or {})]
-        if all(t.device == device for state in states for t in state.values()):
+        tensors = [t for state in states for t in state.values()]
+        if all(t.device == device and dtype in (None, t.dtype) for t in tensors):
             return self
-        moved = {id(t): t.to(device) for state in states for t in state.values()}
+        moved = {id(t): t.to(device, dtype) for t in tensors}
         first, second, initial = ({n: moved[id(t)] for n, t in s.items()} for s in states)
         return Endpoints(
             quality=first, diversity=second, base=None if self.base is None else initial

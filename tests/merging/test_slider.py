@@ -144,6 +144,18 @@ def test_tensors_alike_at_both_ends_are_held_and_written_once(method):
         assert same(model, fresh(points, lam, method))
 
 
+def test_endpoints_change_dtype_and_still_share_what_they_shared():
+    shared = {"norm.bias": QUALITY["norm.bias"]}
+    points = Endpoints(quality=QUALITY, diversity=DIVERSITY | shared)
+    device = torch.device("cpu")
+    assert points.to(device) is points
+    assert points.to(device, torch.float32) is points
+    half = points.to(device, torch.float16)
+    assert half.nbytes == points.nbytes // 2
+    assert half.quality["norm.bias"] is half.diversity["norm.bias"]
+    assert half.diversity["heads.weight"].equal(DIVERSITY["heads.weight"].half())
+
+
 def test_where_it_stands_a_move_does_nothing():
     points, model = ends(), tiny_lm()
     slider = Slider(points, model, MergeConfig(lam=0.5))
