@@ -1,5 +1,6 @@
 """MusicGen-small's shape on a CUDA GPU, ours and transformers taking turns."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -49,7 +50,7 @@ def measure_gpu(
     precision = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
     source = random_lm(config)
     theirs = transformers_peer.same_model(source, precision, device)
-    pool = RunnerPool(prepare_model(random_lm(config), where, dtype), where, dtype)
+    pool = RunnerPool(prepare_model(copy.deepcopy(source), where, dtype), where, dtype)
     block = torch.ones(64_000_000, device=where)
     rows: list[dict[str, Any]] = []
     bandwidth = 0.0

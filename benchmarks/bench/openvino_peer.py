@@ -178,6 +178,16 @@ class Decoder:
             exact = self._model(tokens, condition)
         return float((theirs - exact).norm() / exact.norm())
 
+    def check(self) -> None:
+        """Raise unless the state holds every step taken.
+
+        With OpenVINO 2026.4.1 a decoder that had taken steps took no more, without a word and in
+        no time, once another one was compiled from the same weights.
+        """
+        held = self._request.query_state()[0].state.shape[2]
+        if held != self._position[0]:
+            raise RuntimeError(f"OpenVINO took {held} of {self._position[0]} steps")
+
     def settings(self) -> dict[str, str]:
         """Tell what OpenVINO made of its settings."""
         names = ("INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION",
@@ -198,4 +208,4 @@ def candidate(
             decoder.step(next(tokens))
 
     run(before)
-    return Candidate(name, run, steps)
+    return Candidate(name, run, steps, check=decoder.check)

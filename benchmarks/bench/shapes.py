@@ -1,5 +1,6 @@
 """Shapes that are measured, and random models of them."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,8 +33,9 @@ _TINY_CODEC = FrameCodecConfig(
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def random_lm(config: LMConfig) -> MusicLM:
-    """Make a model with random weights, ready to run; the same each time."""
+    """Make a model with random weights, ready to run; the same object each time: only read it."""
     torch.manual_seed(0)
     return MusicLM(config).eval().requires_grad_(False)
 

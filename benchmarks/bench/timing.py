@@ -17,6 +17,8 @@ class Candidate:
     """Takes that many steps; each call goes on where the last one stopped."""
     steps: int = 1
     """Steps of one turn."""
+    check: Callable[[], None] | None = None
+    """Called after the last turn; raises where not all the work was done."""
 
 
 def take_turns(
@@ -54,6 +56,9 @@ def take_turns(
                 times[candidate.name].append((clock() - start) / candidate.steps)
     finally:
         gc.enable()
+    for candidate in candidates:
+        if candidate.check is not None:
+            candidate.check()
     return times
 
 

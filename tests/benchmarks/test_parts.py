@@ -61,6 +61,14 @@ def test_candidates_take_turns_and_the_first_turn_does_not_count():
     assert times == {"a": [1.0] * 3, "b": [3.0] * 3}
 
 
+def test_a_candidate_that_did_not_do_its_work_is_found_out():
+    def lazy():
+        raise RuntimeError("took 0 of 3 steps")
+
+    with pytest.raises(RuntimeError, match="0 of 3"):
+        take_turns([Candidate("a", print, check=lazy)], rounds=1)
+
+
 def test_two_candidates_of_one_name_are_refused():
     with pytest.raises(ValueError, match="same name"):
         take_turns([Candidate("a", print), Candidate("a", print)], rounds=1)
