@@ -18,6 +18,7 @@ setup: .venv/ready
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --upgrade pip
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[app,train,eval,dev]'
+	.venv/bin/python -c 'import musicgen_rl.lm.compiled_kernels'  # compiled once, half a minute
 	touch .venv/ready
 
 demo: setup

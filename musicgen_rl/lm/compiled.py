@@ -7,6 +7,8 @@ the same program over more tokens, so cached and uncached agree to the bit, and 
 numbers whatever the other rows are and however many threads there are.
 """
 
+from importlib.util import find_spec
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +25,11 @@ from musicgen_rl.lm.transformer import MusicLM, sinusoids
 
 _BLOCK = 128
 """Tokens that prefill runs at once: enough for speed, little memory, no change of results."""
+
+
+def int8_available() -> bool:
+    """Tell whether int8 decoding can run: numba compiles its kernels."""
+    return find_spec("numba") is not None
 
 
 class CompiledRunner:

@@ -1,6 +1,7 @@
 """Where and in which precision to run, and whether there is room."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import ConfigError, MemoryLimitError
-from musicgen_rl.lm.quantize import int8_available
+from musicgen_rl.lm.compiled import int8_available
 
 DTYPES = ("auto", "fp32", "bf16", "int8")
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}
@@ -39,8 +40,9 @@ def choose_device(device: str) -> torch.device:
 def choose_dtype(dtype: str, device: torch.device) -> str:
     """Choose the precision: "auto" is the fastest that is right on this device.
 
-    That is bf16 on a GPU; on a CPU int8 (half to a fifth of fp32's time, see
-    benchmarks/results/decode.md), or fp32 where torch has no int8 kernels.
+    That is bf16 on a GPU and int8 on x86 CPUs (a fraction of fp32's time, see
+    benchmarks/results/decode.md). Elsewhere it is fp32: int8 should run on ARM too, but has not
+    been tried there, so it must be asked for.
 
     Raises:
         ConfigError: unknown, or not to be had on this device.
@@ -52,9 +54,10 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
             raise ConfigError("dtype int8 is for CPUs: use bf16 or fp32 on a GPU")
         return "bf16" if dtype == "auto" else dtype
     if dtype == "auto":
-        return "int8" if int8_available() else "fp32"
+        x86 = platform.machine().lower() in ("x86_64", "amd64")
+        return "int8" if x86 and int8_available() else "fp32"
     if dtype == "int8" and not int8_available():
-        raise ConfigError("dtype int8 needs an x86 CPU with AVX2: use fp32 here")
+        raise ConfigError("dtype int8 needs numba (`pip install numba`): use fp32 here")
     return dtype
 
 

@@ -5,17 +5,20 @@ from contextlib import contextmanager
 
 import torch
 
-from musicgen_rl.lm.quantize import quantize_linears
+from musicgen_rl.lm.compiled import CompiledRunner
+from musicgen_rl.lm.compiled_weights import CompiledWeights
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.sampling.decode import MakeRunner
 from musicgen_rl.sampling.runner import EagerRunner, GraphRunner, Runner
 
+Prepared = MusicLM | CompiledWeights
+"""A model as it runs: a module, or for int8 on a CPU the weights of the compiled runner."""
 
-def prepare_model(model: MusicLM, device: torch.device, dtype: str) -> MusicLM:
-    """Bring a float32 model to where and how it runs; changes it in place."""
+
+def prepare_model(model: MusicLM, device: torch.device, dtype: str) -> Prepared:
+    """Bring a float32 model to where and how it runs; a module is changed in place."""
     if dtype == "int8":
-        quantize_linears(model)
-        return model
+        return CompiledWeights.from_model(model)
     precision = torch.bfloat16 if dtype == "bf16" else torch.float32
     positions = model.positions
     model = model.to(device, precision)
@@ -32,7 +35,7 @@ class RunnerPool:
         dtype: how it runs.
     """
 
-    def __init__(self, model: MusicLM, device: torch.device, dtype: str) -> None:
+    def __init__(self, model: Prepared, device: torch.device, dtype: str) -> None:
         self.model, self.device, self.dtype = model, device, dtype
         self._kept: dict[tuple[int, int, int], Runner] = {}
 
@@ -61,6 +64,8 @@ class RunnerPool:
             torch.cuda.empty_cache()
 
     def _new(self, rows: int, max_steps: int, text_length: int) -> Runner:
+        if isinstance(self.model, CompiledWeights):
+            return CompiledRunner(self.model, rows, max_steps)
         if self.device.type == "cuda":
             return GraphRunner(self.model, rows, max_steps, text_length)
         return EagerRunner(self.model, rows, max_steps)
