@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "Make music from text.",
     "replay": "Make a clip again from its own tags and prove it the same.",
     "info": "Show how a file was made, or what a model is.",
+    "demo": "Open the studio, a page in the browser.",
     "doctor": "Say what runs here, what is missing, and how to get it.",
     "data": "Make and check what models learn from.",
     "train": "Train models.",

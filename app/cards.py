@@ -1,0 +1,81 @@
+"""One card for each variation: player, picture, download."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from app.picture import spectrogram
+from musicgen_rl.audio.io import read_audio
+
+
+@dataclass(frozen=True)
+class Card:
+    """The components of one variation; hidden until there is something in it."""
+
+    number: int
+    box: gr.Column
+    player: gr.Audio
+    picture: gr.Image
+    download: gr.DownloadButton
+
+    @property
+    def components(self) -> list[Any]:
+        """All of them, as an event's outputs."""
+        return [self.box, self.player, self.picture, self.download]
+
+    def hidden(self) -> dict[Any, Any]:
+        """Update that takes the card away, and what is in it."""
+        return {
+            self.box: gr.update(visible=False),
+            self.player: None,
+            self.picture: None,
+            self.download: None,
+        }
+
+    def showing(self, path: Path, picture: Image.Image) -> dict[Any, Any]:
+        """Update that shows a finished file."""
+        whole = not path.stem.endswith("-stopped")
+        label = f"Variation {self.number}" + ("" if whole else " (stopped)")
+        return {
+            self.box: gr.update(visible=True),
+            self.player: gr.update(value=str(path), label=label),
+            self.picture: picture,
+            self.download: gr.update(
+                value=str(path), label=f"Download variation {self.number} ({path.suffix[1:]})"
+            ),
+        }
+
+
+def make_card(number: int) -> Card:
+    """Place a hidden card where the page is being laid out."""
+    with gr.Column(visible=False, elem_classes="card", min_width=280) as box:
+        player = gr.Audio(
+            label=f"Variation {number}",
+            interactive=False,
+            type="filepath",
+            buttons=[],
+            waveform_options=gr.WaveformOptions(
+                waveform_color="#b9aa98", waveform_progress_color="#d9622b"
+            ),
+        )
+        picture = gr.Image(
+            label=f"Spectrogram of variation {number}",
+            show_label=False,
+            interactive=False,
+            buttons=[],
+            height=110,
+            container=False,
+            elem_classes="spectrogram",
+            alt_text=f"Spectrogram of variation {number}: time to the right, pitch upwards",
+        )
+        download = gr.DownloadButton(f"Download variation {number}", size="md")
+    return Card(number, box, player, picture, download)
+
+
+def draw(path: Path) -> Image.Image:
+    """Draw the picture of an audio file."""
+    clip = read_audio(path)
+    return spectrogram(clip.samples, clip.sample_rate)

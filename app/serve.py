@@ -1,0 +1,223 @@
+"""Start the studio: who may reach it, at which address, and how it ends."""
+
+import errno
+import gc
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.passwords import checker, read_account
+from app.service import Limits, Service
+from musicgen_rl.config import require
+from musicgen_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+FIRST_PORT = 7860
+_TRIED_PORTS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """How the studio is served."""
+
+    model: str = "pocket"
+    """pocket, a folder, or a hub id such as facebook/musicgen-small."""
+    host: str = "127.0.0.1"
+    """Address to listen at; others than this computer's own need --auth or --no-auth."""
+    port: int | None = None
+    """Port to listen at; without it 7860, or the next free one."""
+    auth: tuple[str, ...] = ()
+    """USER:HASH of who may use the page, as --hash-password prints it."""
+    no_auth: bool = False
+    """Let everyone who can reach the address use the page."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto (the fastest that is right here), fp32, bf16 or int8."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and that nobody is let in by mistake."""
+        require(
+            self.port is None or 1 <= self.port <= 65535,
+            f"--port must be from 1 to 65535, got {self.port}",
+        )
+        require(
+            not (self.auth and self.no_auth),
+            "--auth and --no-auth contradict each other: give one of them",
+        )
+        for account in self.auth:
+            read_account(account)
+        require(
+            is_loopback(self.host) or bool(self.auth) or self.no_auth,
+            f"--host {self.host} would let others in: add --auth USER:HASH (made by "
+            "`musicgen-rl demo --hash-password USER`), or --no-auth if everyone may use it",
+        )
+
+
+@dataclass
+class Running:
+    """A studio that can be reached."""
+
+    url: str
+    page: "gr.Blocks"
+    service: Service
+    folder: Path
+
+    def close(self) -> None:
+        """End all jobs, stop listening, remove every file."""
+        self.service.close()
+        self.page.close(verbose=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reached from this computer only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def choose_port(host: str, port: int | None) -> int:
+    """Choose a port that is free now.
+
+    Args:
+        host: address to listen at.
+        port: this one or none; None takes the first free one from 7860 on.
+
+    Raises:
+        ConfigError: it is taken, or the address is not this computer's.
+    """
+    tried = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + _TRIED_PORTS)
+    for candidate in tried:
+        if _is_free(host, candidate):
+            return candidate
+    if port is not None:
+        raise ConfigError(f"port {port} is taken: leave --port out, or name another one")
+    raise ConfigError(
+        f"ports {FIRST_PORT} to {FIRST_PORT + _TRIED_PORTS - 1} are all taken: name one with --port"
+    )
+
+
+def start(
+    config: ServeConfig, *, limits: Limits | None = None, streaming: bool | None = None
+) -> Running:
+    """Load the model and open the page; returns once it can be reached.
+
+    Args:
+        config: checked.
+        limits: of the service.
+        streaming: as for `studio.build`.
+
+    Raises:
+        ConfigError: the address or the port cannot be had.
+        ModelError: the model cannot be used.
+    """
+    port = choose_port(config.host, config.port)
+    folder = Path(tempfile.mkdtemp(prefix="musicgen-rl-studio-"))
+    service = None
+    try:
+        _set_up_gradio(folder)
+        from app.studio import CSS, build, theme
+        from musicgen_rl.pipeline import Pipeline
+
+        pipeline = Pipeline.load(config.model, device=config.device, dtype=config.dtype)
+        service = Service(pipeline, limits=limits, folder=folder / "jobs")
+        page = build(service, streaming=streaming)
+        _, url, _ = page.launch(
+            server_name=config.host,
+            server_port=port,
+            auth=checker([read_account(text) for text in config.auth]) if config.auth else None,
+            theme=theme(),
+            css_paths=[CSS],
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            inbrowser=False,
+            show_error=False,
+            allowed_paths=[],
+            max_file_size="1mb",
+            enable_monitoring=False,
+            ssr_mode=False,
+            run_history=False,
+            mcp_server=False,
+            footer_links=[],
+        )
+    except BaseException:
+        if service is not None:
+            service.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    # What is loaded now stays: a collection that walked all of it would hold every visitor up.
+    gc.collect()
+    gc.freeze()
+    return Running(url, page, service, folder)
+
+
+def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
+    """Open the studio, say where it is, and stay until Ctrl-C or SIGTERM.
+
+    Args:
+        config: checked.
+        say: prints a line.
+    """
+    ended = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    say(f"loading {config.model} ...")
+    running = start(config)
+    try:
+        for number in before:
+            signal.signal(number, lambda *_: ended.set())
+        say(f"the studio is open at {running.url}")
+        say("Ctrl-C closes it")
+        ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        running.close()
+
+
+def _set_up_gradio(folder: Path) -> None:
+    """Set what Gradio reads from the environment: nothing leaves this computer."""
+    settings: dict[str, Any] = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": str(folder / "cache"),
+        "GRADIO_SHARE": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    os.environ.update(settings)
+    # Gradio asks its own address whether it is up; a proxy would not know.
+    listed = [name for name in (os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost") if name]
+    os.environ["NO_PROXY"] = ",".join(dict.fromkeys(listed))
+
+
+def _is_free(host: str, port: int) -> bool:
+    address = host.strip("[]")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except socket.gaierror:
+            raise ConfigError(f"--host {host!r} is no address: try 127.0.0.1") from None
+        except PermissionError:
+            raise ConfigError(
+                f"port {port} needs the system's permission: choose one above 1023"
+            ) from None
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(f"--host {host} is not an address of this computer") from None
+            return False
+    return True

@@ -1,0 +1,54 @@
+"""The line that says how a job stands, as HTML without a word of the visitor's in it."""
+
+import html
+
+from app.service import State, Update
+from app.service.pace import in_words
+
+READY = "Ready when you are."
+
+
+def line(text: str, *, kind: str = "", fraction: float | None = None) -> str:
+    """Lay out one sentence, and a bar where there is a share to show.
+
+    Args:
+        text: plain; escaped here.
+        kind: "", "good" or "bad".
+        fraction: 0 to 1; no bar where None.
+    """
+    bar = ""
+    if fraction is not None:
+        percent = round(100 * fraction)
+        bar = (
+            '<div class="bar" role="progressbar" aria-label="Share made" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{percent}">'
+            f'<div style="width:{percent}%"></div></div>'
+        )
+    role = "alert" if kind == "bad" else "status"
+    return f'<div class="status {kind}" role="{role}"><p>{html.escape(text)}</p>{bar}</div>'
+
+
+def describe(update: Update, *, clips: int, playing_later: bool) -> str:
+    """Say how a job stands.
+
+    Args:
+        update: the last look at it.
+        clips: variations asked for.
+        playing_later: sound is held back until it can play without a gap.
+    """
+    left = "" if update.seconds_left is None else f"about {in_words(update.seconds_left)} left"
+    what = "one clip" if clips == 1 else f"{clips} clips"
+    if update.state is State.WAITING:
+        before = "1 job is" if update.position == 1 else f"{update.position} jobs are"
+        first = f"Waiting: {before} before yours" if update.position else "Waiting to start"
+        return line(f"{first}{', ' if left else ''}{left}.", fraction=0.0)
+    if update.state is State.RUNNING:
+        if playing_later:
+            left += f"{', ' if left else ''}playing starts when it will not break off"
+        text = f"Making {what}: {round(100 * update.fraction)} %{', ' if left else ''}{left}."
+        return line(text, fraction=update.fraction)
+    if update.state is State.DONE:
+        return line(f"Done: {what}.", kind="good")
+    if update.state is State.STOPPED:
+        return line("Stopped. What was made until then is kept below.", kind="good")
+    return line(f"{update.error[:1].upper()}{update.error[1:].rstrip('.')}.", kind="bad")
