@@ -128,7 +128,6 @@ def _drop_pages(model: Path | None) -> float:
             if path.is_file() and hasattr(os, "posix_fadvise"):
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
-                    os.fsync(descriptor)
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                     size += path.stat().st_size
                 finally:
