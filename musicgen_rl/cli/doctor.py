@@ -124,11 +124,15 @@ def _gpu() -> Check:
 
 
 def _int8() -> Check:
-    from musicgen_rl.lm.quantize import int8_available
+    import torch
 
+    from musicgen_rl.lm.compiled import int8_available
+    from musicgen_rl.pipeline.devices import choose_dtype
+
+    auto = choose_dtype("auto", torch.device("cpu"))
     ok = int8_available()
-    found = "yes, dtype auto is int8 on the CPU" if ok else "none, dtype auto is fp32 on the CPU"
-    fix = "not needed; they need an x86 CPU with AVX2"
+    found = f"{'yes' if ok else 'none'}, on the CPU dtype auto is {auto}"
+    fix = "not needed; for several times the speed on a CPU: pip install numba"
     return Check(name="int8 kernels", ok=ok, found=found, fix=fix)
 
 

@@ -49,7 +49,11 @@ def generate(
     ] = None,
     duration: Annotated[
         str | None,
-        typer.Option(help=_REQUEST["duration_s"], show_default=f"{GenerationConfig.duration_s:g}"),
+        typer.Option(
+            metavar=_NUMBER,
+            help=_REQUEST["duration_s"],
+            show_default=f"{GenerationConfig.duration_s:g}",
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar=_WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Annotated[

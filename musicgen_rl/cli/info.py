@@ -1,5 +1,6 @@
 """`musicgen-rl info`: how a file was made, or what a model is."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from musicgen_rl.cli.show import one_line, print_json, rows
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_FREE = ("apache-2.0", "mit", "bsd", "cc0", "unlicense", "isc", "zlib", "public-domain")
+_FREE = re.compile(r"(apache-2\.0|mit|mit-0|bsd(-.+)?|cc0(-1\.0)?|unlicense|isc|zlib|0bsd)")
 
 
 @app.command()
@@ -50,7 +51,7 @@ def may_i_use(license: str) -> str:
         return "unknown: the model does not say its licence, ask its maker before you publish"
     if "-nc" in name or "noncommercial" in name or "non-commercial" in name:
         return f"not commercially: the weights' licence, {license}, is for non-commercial use only"
-    if name.startswith(_FREE):
+    if _FREE.fullmatch(name):
         return f"yes, also commercially: the weights' licence, {license}, does not restrict it"
     return f"perhaps: read the conditions of the weights' licence, {license}, or ask its maker"
 

@@ -162,21 +162,17 @@ def _join(
     """Put the parts of the one clip together, cut where it was cut, and level it."""
     codes = np.concatenate(parts, axis=-1)[:, :wanted]  # [K, T]
     codes = codes[:, : _cut_length(codes, recipe)]
-    fade = 0 if source is None else source.fade
+    known = 0 if source is None else source.samples.shape[1]  # what it goes on from comes first
     new = min(
         codes.shape[-1] * pipeline.codec.hop_length,
         round(recipe.request.duration_s * pipeline.sample_rate),
     )
-    sound = np.concatenate(samples, axis=-1)[:, : fade + new]
+    sound = np.concatenate(samples, axis=-1)[:, : known + new]
     settings = pipeline.settings(
         recipe.batch, recipe.position, recipe.request, recipe.sampling, source
     )
     return Clip(
-        level(
-            sound if source is None else source.join(sound),
-            pipeline.sample_rate,
-            recipe.request.loudness,
-        ),
+        level(sound, pipeline.sample_rate, recipe.request.loudness),
         pipeline.sample_rate,
         settings | describe_codes(codes, pipeline.frames_of(recipe.request)),
         codes,
