@@ -1,7 +1,6 @@
 """Time of a decoding step: ours, transformers and OpenVINO taking turns."""
 
 import copy
-import importlib.util
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,10 @@ from bench.machine import has_bf16
 from bench.shapes import TEXT_LENGTH, random_lm
 from bench.timing import Candidate, summary, take_turns
 from musicgen_rl.config import LMConfig
-from musicgen_rl.lm.quantize import int8_available
+from musicgen_rl.errors import ConfigError
+from musicgen_rl.lm.compiled import CompiledRunner
+from musicgen_rl.lm.quantize import int8_available, quantize_linears
+from musicgen_rl.pipeline.devices import choose_dtype
 from musicgen_rl.pipeline.runners import RunnerPool, prepare_model
 from musicgen_rl.sampling.runner import EagerRunner, Runner
 
@@ -124,8 +126,10 @@ def _add_ours_as_used(
 ) -> None:
     plan = table.plan
     for dtype in dtypes:
-        if dtype == "int8" and not int8_available():
-            table.notes.append("int8 is left out: torch has no int8 kernels for this processor")
+        try:
+            choose_dtype(dtype, CPU)
+        except ConfigError as why:
+            table.notes.append(f"ours in {dtype} is left out: {why}")
             continue
         model = copy.deepcopy(random_lm(plan.config))
         pool = RunnerPool(prepare_model(model, CPU, dtype), CPU, dtype)
@@ -151,14 +155,10 @@ def _add_ours_alone(table: _Table) -> None:
     model = random_lm(plan.config)
     room = plan.context + plan.steps * plan.turns
     runners: list[tuple[str, str, Runner]] = [("torch", "fp32", EagerRunner(model, 1, room))]
-    if importlib.util.find_spec("numba"):
-        from musicgen_rl.lm.compiled import CompiledRunner
-
-        runners.append(("compiled", "int8", CompiledRunner(model, 1, room)))
-    else:
-        table.notes.append("the compiled int8 runner is left out: pip install numba")
+    runners.append(("compiled", "int8", CompiledRunner(model, 1, room)))
     if int8_available():
-        quantized = prepare_model(copy.deepcopy(model), CPU, "int8")
+        quantized = copy.deepcopy(model)
+        quantize_linears(quantized)
         runners.append(("torch", "int8", EagerRunner(quantized, 1, room)))
     for kind, dtype, runner in runners:
         candidate = ours.alone(
