@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from bench.machine import commit, describe_machine, describe_versions, use_cores
-from bench.shapes import DECODER_30M, MUSICGEN_SMALL, TINY, random_lm
+from bench.shapes import DECODER_30M, MUSICGEN_SMALL, TINY
 from bench.timing import Candidate, summary, take_turns
 from torch import Tensor, nn
 
@@ -104,6 +104,12 @@ def measure(config: LMConfig, rounds: int, device: torch.device) -> dict[str, An
         "peft_linear_error": linear_is_not_the_line(),
         "rows": rows,
     }
+
+
+def random_lm(config: LMConfig) -> MusicLM:
+    """Make a random model of its own, to be written to."""
+    torch.manual_seed(0)
+    return MusicLM(config).eval().requires_grad_(False)
 
 
 def endpoints(model: MusicLM) -> tuple[State, State, State]:
