@@ -46,7 +46,7 @@ class Endpoints:
         """Copy to a device, and to a dtype; itself where nothing changes.
 
         In the dtype of the running model (float32 for int8) a move is one pass over memory; from
-        half precision it takes half the memory for the endpoints and almost twice the time.
+        half precision it takes half the memory for the endpoints and two to three times the time.
 
         Args:
             device: where to.
