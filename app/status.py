@@ -28,13 +28,14 @@ def line(text: str, *, kind: str = "", fraction: float | None = None) -> str:
     return f'<div class="status {kind}" role="{role}"><p>{html.escape(text)}</p>{bar}</div>'
 
 
-def describe(update: Update, *, clips: int, playing_later: bool) -> str:
+def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = False) -> str:
     """Say how a job stands.
 
     Args:
         update: the last look at it.
         clips: variations asked for.
         playing_later: sound is held back until it can play without a gap.
+        kept: whether there are files.
     """
     left = "" if update.seconds_left is None else f"about {in_words(update.seconds_left)} left"
     what = "one clip" if clips == 1 else f"{clips} clips"
@@ -50,5 +51,6 @@ def describe(update: Update, *, clips: int, playing_later: bool) -> str:
     if update.state is State.DONE:
         return line(f"Done: {what}.", kind="good")
     if update.state is State.STOPPED:
-        return line("Stopped. What was made until then is kept below.", kind="good")
+        left = "What was heard until then is kept below." if kept else "Nothing was heard yet."
+        return line(f"Stopped. {left}", kind="good")
     return line(f"{update.error[:1].upper()}{update.error[1:].rstrip('.')}.", kind="bad")

@@ -199,13 +199,14 @@ class Studio:
                 if sound is not None:
                     out[results.live] = sound
             held = self.streams and bool(update.fraction) and not playback.started
-            text = describe(update, clips=clips, playing_later=held and update.fraction > 0.2)
-            if text != said:
-                out[results.status] = said = text
             for path in update.files:
                 picture = await asyncio.to_thread(draw, path)
                 out |= results.cards[shown].showing(path, picture)
                 shown += 1
+            later = held and update.fraction > 0.2
+            text = describe(update, clips=clips, playing_later=later, kept=shown > 0)
+            if text != said:
+                out[results.status] = said = text
             if ended:
                 yield out | self._buttons(busy=False)
                 return

@@ -47,8 +47,8 @@ class Update:
     """One sentence, where the job failed."""
 
 
-class Abandoned(Exception):  # noqa: N818  (not an error: its visitor has left)
-    """Raised inside a job's own work when nobody wants it any more."""
+class Stopped(Exception):  # noqa: N818  (not an error: its visitor wants it so)
+    """Raised inside a job's own work when it is to end here and now."""
 
 
 class Job:
@@ -73,8 +73,7 @@ class Job:
         self._clock = clock
         self._lock = threading.Lock()
         self._state = State.WAITING
-        self._stopped_at: float | None = None
-        self._abandoned = False
+        self._stopping = self._abandoned = False
         self._started_at = self.ended_at = 0.0
         self._done = self._total = 0
         self._parts: list[NDArray[np.float32]] = []
@@ -99,19 +98,21 @@ class Job:
         """Whether its visitor has left."""
         return self._abandoned
 
-    def stop_wanted(self) -> bool:
-        """Tell the worker, at every step, whether to stop."""
-        return self._stopped_at is not None
+    @property
+    def stopping(self) -> bool:
+        """Whether it is to end, by wish or because its visitor has left."""
+        return self._stopping
 
-    def seconds_since_stop(self) -> float:
-        """Tell how long ago a stop was asked for; 0 if it was not."""
-        return 0.0 if self._stopped_at is None else self._clock() - self._stopped_at
+    @property
+    def has_files(self) -> bool:
+        """Whether a whole clip is there already."""
+        with self._lock:
+            return bool(self._files)
 
     def ask_to_stop(self, *, abandon: bool = False) -> None:
         """Have the worker end this job at its next step; abandoned, nothing of it is kept."""
         with self._lock:
-            if self._state in ACTIVE and self._stopped_at is None:
-                self._stopped_at = self._clock()
+            self._stopping = True
             if abandon:
                 self._abandoned = True
                 self._parts.clear()
@@ -126,10 +127,10 @@ class Job:
         """Note frames made of frames to make.
 
         Raises:
-            Abandoned: the visitor has left, so the work is to end here and now.
+            Stopped: the work is to end here and now.
         """
-        if self._abandoned:
-            raise Abandoned
+        if self._stopping:
+            raise Stopped
         with self._lock:
             self._done, self._total = done, total
 

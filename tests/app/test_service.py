@@ -13,6 +13,7 @@ from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.errors import MemoryLimitError
 from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.pipeline.provenance import codes_hash
 from tests.app.conftest import finish
 
 LONG = JobRequest(prompt="for ever", duration_s=110.0)
@@ -108,18 +109,45 @@ def test_stop_ends_within_a_fifth_of_a_second_and_keeps_what_was_made(start):
     service, took = start(), []
     for _ in range(3):  # the best of three: a busy machine may take its time once
         job = begin_long(service)
-        wait_until(lambda job=job: job.running_seconds()[0] > 0.1)
+        heard = []
+        while not heard:
+            heard += service.poll(job).parts
         began = time.monotonic()
         service.stop(job)
         wait_until(lambda job=job: job.state is State.STOPPED, 5.0)
         took.append(time.monotonic() - began)
-        (path,) = service.poll(job).files
+        update = service.poll(job)
+        (path,) = update.files
         assert path.stem.endswith("-stopped")
-        assert read_tags(path)["complete"] is False
-        assert 0 < read_audio(path).duration_s < 110
+        kept = read_audio(path)  # exactly what was heard
+        assert np.abs(kept.samples - np.concatenate(heard + update.parts, 1)).max() < 1e-4
+        tags = read_tags(path)
+        assert (tags["complete"], tags["seed"]) == (False, job.seed)
         if took[-1] < 0.2:
             break
     assert min(took) < 0.2
+
+
+def test_codes_in_the_tags_of_a_stopped_file_are_those_of_its_sound(start, pipeline):
+    service = start()
+    job = begin_long(service)
+    while not service.poll(job).parts:
+        time.sleep(0.005)
+    service.stop(job)
+    path = finish(service, job)[-1].files[0]
+    frames, tags = read_audio(path).num_samples // 160, read_tags(path)
+    service.close()  # which gives the pipeline back
+    (whole,) = pipeline.generate(LONG.prompt, duration_s=frames / 50 + 1, seed=job.seed)
+    assert tags["codes_sha256"] == codes_hash(whole.codes[:, :frames])
+
+
+def test_nothing_is_kept_of_a_job_stopped_before_its_first_sound(start, monkeypatch):
+    service = start()
+    monkeypatch.setattr("app.service.making.PART_FRAMES", 100_000)
+    job = begin_long(service)
+    service.stop(job)
+    assert [u.files for u in finish(service, job)][-1] == []
+    assert job.state is State.STOPPED
 
 
 def test_a_waiting_job_that_is_stopped_leaves_the_queue_at_once(start):
