@@ -66,6 +66,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write one safetensors file in place of what was there, at once or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(dict(tensors), temporary, metadata={"format": "pt"})
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)  # safetensors makes files that only their owner can read
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)

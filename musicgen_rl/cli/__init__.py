@@ -17,6 +17,7 @@ COMMANDS = {
     "info": "Show how a file was made, or what a model is.",
     "demo": "Open the studio, a page in the browser.",
     "doctor": "Say what runs here, what is missing, and how to get it.",
+    "merge": "Merge two models of one base into one.",
     "data": "Make and check what models learn from.",
     "train": "Train models.",
 }
