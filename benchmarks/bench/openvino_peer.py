@@ -143,9 +143,10 @@ class Decoder:
         self.rows, self._model = rows, model
         self._tokens = np.zeros((rows, model.config.num_codebooks, 1), np.int64)
         self._position = np.zeros(1, np.int64)
-        beams = np.arange(rows, dtype=np.int32)
+        self._beams = np.arange(rows, dtype=np.int32)
+        # OpenVINO only points to these arrays, so they must live as long as this object.
         for name, array in (
-            ("tokens", self._tokens), ("position", self._position), ("beam_idx", beams)
+            ("tokens", self._tokens), ("position", self._position), ("beam_idx", self._beams)
         ):  # fmt: skip
             self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
 
@@ -181,8 +182,7 @@ class Decoder:
     def check(self) -> None:
         """Raise unless the state holds every step taken.
 
-        With OpenVINO 2026.4.1 a decoder that had taken steps took no more, without a word and in
-        no time, once another one was compiled from the same weights.
+        Given a `beam_idx` out of range, OpenVINO takes no step, in no time and without a word.
         """
         held = self._request.query_state()[0].state.shape[2]
         if held != self._position[0]:

@@ -214,7 +214,6 @@ def _add_openvino(
     model = random_lm(plan.config)
     exported = exported or openvino_peer.export(model)
     wanted = [(count, scale != 1.0) for count in clips for scale in guidances]
-    # All are made before any is used: one that is made later stops the others (`Decoder.check`).
     decoders = [
         openvino_peer.Decoder(exported, model, count * (2 if guided else 1), plan.cores)
         for count, guided in wanted
