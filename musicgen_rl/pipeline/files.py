@@ -111,6 +111,10 @@ def generate_files(
                     )
                     if not settings["complete"]:
                         path = path.with_stem(f"{path.stem}-stopped")
-                    yield spool.finish(path, format, settings)
+                    written = spool.finish(path, format, settings)
+                    handed_out = True
+                    yield written
         except (MemoryError, RuntimeError) as error:
+            if handed_out:  # their files are there: making them again would write them twice
+                raise
             queue = pipeline.halve(batch, error) + queue

@@ -118,3 +118,20 @@ def test_parts_are_heard_before_the_file_is_there(pipeline, tmp_path):
         # not levelled, but never clipped: the file may be the parts turned down
         gain = float((sound * samples).sum() / np.square(samples).sum())
         assert np.abs(sound - gain * samples).max() < 1e-3
+
+
+def test_memory_that_runs_out_after_a_file_does_not_write_it_twice(pipeline, tmp_path, monkeypatch):
+    from musicgen_rl.audio.spool import Spool
+
+    real, finished = Spool.finish, []
+
+    def tight(self, *args, **more):
+        if finished:
+            raise MemoryError
+        finished.append(1)
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Spool, "finish", tight)
+    with pytest.raises(MemoryError):
+        make(pipeline, tmp_path, clips_per_prompt=2)
+    assert os.listdir(tmp_path) == ["slow-sad-piano-s3-0.wav"]
