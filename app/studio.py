@@ -22,9 +22,12 @@ from app.service import ACTIVE, Job, JobRequest, Service, State
 from app.status import READY, describe, line
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.errors import MusicgenRLError
+from musicgen_rl.pipeline.request import draw_seed
 
 CSS = Path(__file__).parent / "static" / "studio.css"
-_LOOK_S = 0.12  # between two looks at a job
+_LOOK_S = 0.1  # between two looks at a job
+_SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
+_HELD_SHARE = 0.2  # sound held back longer than this is explained
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 
@@ -59,6 +62,7 @@ class Results:
     go: gr.Button
     stop: gr.Button
     status: gr.HTML
+    empty: gr.HTML
     live_box: gr.Column
     live: gr.Audio
     cards: list[Card]
@@ -66,13 +70,39 @@ class Results:
 
 def theme() -> gr.themes.Base:
     """Make the page's theme, of fonts that every system has: nothing is fetched from anywhere."""
+    plain = {
+        "block_title_background_fill": "transparent",
+        "block_title_text_color": "*body_text_color",
+        "block_title_padding": "0",
+        "block_label_background_fill": "*block_background_fill",
+        "block_label_text_color": "*body_text_color",
+        "block_label_border_width": "0px",
+    }
+    quieter = {
+        f"{name}_dark": value
+        for name, value in plain.items()
+        if "_width" not in name and "padding" not in name
+    }
+    accent = gr.themes.Color(
+        "#fff3ec", "#ffe4d3", "#fdc6a5", "#f9a273", "#ee7e45", "#d9622b", "#bd4f1e", "#9a3f19",
+        "#7b3417", "#642d16", "#361508", name="ember",
+    )  # fmt: skip
     return gr.themes.Soft(
-        primary_hue=gr.themes.colors.orange,
-        secondary_hue=gr.themes.colors.orange,
+        primary_hue=accent,
+        secondary_hue=accent,
         neutral_hue=gr.themes.colors.stone,
         font=list(_SYSTEM_FONTS),
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
         radius_size=gr.themes.sizes.radius_md,
+    ).set(
+        **(plain | quieter),
+        # White on it has a contrast of 4.9.
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        slider_color="*primary_500",
+        slider_color_dark="*primary_500",
     )
 
 
@@ -104,46 +134,47 @@ def build(service: Service, *, streaming: bool | None = None) -> gr.Blocks:
 
 
 class Studio:
-    """What happens on the page; holds no visitor's data."""
+    """What happens on the page.
+
+    A run is three events: one admits the job and clears the page, one follows the job, one shows
+    the clips. Not one alone, because Gradio works through all outputs of an event at every update,
+    and the cards are many.
+
+    Args:
+        service: what makes the music.
+        controls: what is set on the page.
+        results: what is shown on it.
+        streams: whether sound is played while it is made.
+    """
 
     def __init__(
         self, service: Service, controls: Controls, results: Results, streams: bool
     ) -> None:
         self.service, self.controls, self.results = service, controls, results
         self.streams = streams
+        self._jobs: dict[str, Job] = {}  # of each open page, its last one
 
     def wire(self, page: gr.Blocks) -> None:
         """Tie events to what they do."""
         controls, results = self.controls, self.results
-        outputs = [results.go, results.stop, results.status, results.live_box, results.live]
-        outputs += [controls.seed, *(c for card in results.cards for c in card.components)]
-        gr.on(
+        cards = [component for card in results.cards for component in card.components]
+        head = [results.go, results.stop, results.status, results.live_box]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        begun = gr.on(
             [results.go.click, controls.prompt.submit],
-            self.generate,
+            self.begin,
             inputs=controls.inputs,
-            outputs=outputs,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
+            outputs=[*head, results.empty, controls.seed, *cards],
+            **quiet,
         )
-        results.stop.click(self.stop, queue=False, show_progress="hidden", api_visibility="private")
+        followed = begun.success(self.follow, outputs=[results.status, results.live], **quiet)
+        followed.success(self.show, outputs=[*head[:2], *cards], **quiet)
+        results.stop.click(self.stop, queue=False, **quiet)
         # A seed that was typed is meant to stay.
-        controls.seed.input(
-            None, outputs=controls.locked, js="() => true", api_visibility="private"
-        )
+        controls.seed.input(None, outputs=controls.locked, js="() => true", **quiet)
         page.unload(self.leave)
 
-    def stop(self, request: gr.Request) -> None:
-        """Stop this visitor's jobs, and nobody else's."""
-        for job in self.service.jobs_of(_client(request)):
-            self.service.stop(job)
-
-    def leave(self, request: gr.Request) -> None:
-        """Free the jobs of a visitor whose page was closed."""
-        for job in self.service.jobs_of(_client(request)):
-            self.service.release(job)
-
-    async def generate(
+    def begin(
         self,
         prompt: str,
         duration: float,
@@ -156,8 +187,13 @@ class Studio:
         temperature: float,
         top_k: int | None,
         request: gr.Request,
-    ) -> AsyncIterator[dict[Any, Any]]:
-        """Make music and show all that is known of it on the way."""
+    ) -> dict[Any, Any]:
+        """Admit a job and clear the page of the last one.
+
+        Raises:
+            gr.Error: it cannot be done; says why, in a sentence.
+        """
+        results, client = self.results, _client(request)
         wanted = JobRequest(
             prompt=prompt or "",
             duration_s=duration,
@@ -171,70 +207,88 @@ class Studio:
                 "top_k": top_k,
             },
         )
+        if self.service.jobs_of(client):
+            raise _refusal("your last clips are still being made: stop them, or wait a little")
         try:
-            job = self.service.submit(wanted, _client(request))
+            job = self.service.submit(wanted, client)
         except MusicgenRLError as error:
-            text = str(error)
-            gr.Warning(html.escape(text), title="Not yet", duration=8)
-            yield {self.results.status: line(f"{text[:1].upper()}{text[1:]}.", kind="bad")}
-            return
-        try:
-            async for update in self._follow(job):
-                yield update
-        finally:  # also when the page was closed
-            self.service.release(job)
-
-    async def _follow(self, job: Job) -> AsyncIterator[dict[Any, Any]]:
-        results, shown, said = self.results, 0, ""
-        clips = job.request.generation.clips_per_prompt
-        playback = Playback(job.request.generation.duration_s, self.service.sample_rate)
-        yield self._opening(job)
-        while True:
-            update = self.service.poll(job)
-            running = update.state is not State.WAITING
-            ended = update.state not in ACTIVE
-            out: dict[Any, Any] = {}
-            if self.streams and running:
-                sound = playback.push(update.parts, time.monotonic(), last=ended)
-                if sound is not None:
-                    out[results.live] = sound
-            held = self.streams and bool(update.fraction) and not playback.started
-            for path in update.files:
-                picture = await asyncio.to_thread(draw, path)
-                out |= results.cards[shown].showing(path, picture)
-                shown += 1
-            later = held and update.fraction > 0.2
-            text = describe(update, clips=clips, playing_later=later, kept=shown > 0)
-            if text != said:
-                out[results.status] = said = text
-            if ended:
-                yield out | self._buttons(busy=False)
-                return
-            if out:
-                yield out
-            await asyncio.sleep(_LOOK_S)
-
-    def _opening(self, job: Job) -> dict[Any, Any]:
-        """Clear the page of the last run, and show the seed of this one."""
-        results = self.results
+            raise _refusal(str(error)) from None
+        if (last := self._jobs.get(client)) is not None:
+            self.service.release(last)
+        self._jobs[client] = job
         cleared: dict[Any, Any] = {}
         for card in results.cards:
             cleared |= card.hidden()
-        return (
-            cleared
-            | self._buttons(busy=True)
-            | {
-                results.status: line("Waiting to start."),
-                results.live_box: gr.update(visible=self.streams),
-                self.controls.seed: job.seed,
-            }
-        )
-
-    def _buttons(self, *, busy: bool) -> dict[Any, Any]:
-        return {
-            self.results.go: gr.update(interactive=not busy),
-            self.results.stop: gr.update(interactive=busy),
+        return cleared | {
+            results.go: gr.update(interactive=False),
+            results.stop: gr.update(interactive=True),
+            results.status: line("Waiting to start."),
+            results.live_box: gr.update(visible=self.streams),
+            results.empty: gr.update(visible=False),
+            self.controls.seed: job.seed,
         }
+
+    async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        """Say how the job stands, and play it, until it has ended."""
+        job = self._jobs.get(_client(request))
+        if job is None:
+            return
+        results, said, said_at = self.results, "", 0.0
+        clips = job.request.generation.clips_per_prompt
+        playback = Playback(job.request.generation.duration_s, self.service.sample_rate)
+        try:
+            while True:
+                update, now = self.service.poll(job), time.monotonic()
+                ended = update.state not in ACTIVE
+                out: dict[Any, Any] = {}
+                if self.streams and update.state is not State.WAITING:
+                    sound = playback.push(update.parts, now, last=ended)
+                    if sound is not None:
+                        out[results.live] = sound
+                held = self.streams and not playback.started and update.fraction > _HELD_SHARE
+                text = describe(update, clips=clips, playing_later=held, kept=job.has_files)
+                if text != said and (ended or out or now - said_at > _SAY_S):
+                    out[results.status] = said = text
+                    said_at = now
+                if out:
+                    yield out
+                if ended:
+                    return
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            if job.state in ACTIVE:  # the page was closed
+                self.service.release(job)
+
+    async def show(self, request: gr.Request) -> dict[Any, Any]:
+        """Show the clips; the page gets its own copies of their files."""
+        results = self.results
+        out: dict[Any, Any] = {}
+        job = self._jobs.get(_client(request))
+        if job is not None:
+            for card, path in zip(results.cards, job.files, strict=False):
+                out |= card.showing(path, await asyncio.to_thread(draw, path))
+        return out | {
+            results.go: gr.update(interactive=True),
+            results.stop: gr.update(interactive=False),
+        }
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop this visitor's jobs, and nobody else's."""
+        for job in self.service.jobs_of(_client(request)):
+            self.service.stop(job)
+
+    def leave(self, request: gr.Request) -> None:
+        """Free the jobs and files of a visitor whose page was closed."""
+        client = _client(request)
+        last = self._jobs.pop(client, None)
+        for job in {*self.service.jobs_of(client), *([last] if last else [])}:
+            self.service.release(job)
+
+
+def _refusal(text: str) -> gr.Error:
+    # Gradio shows a message as HTML, and ours may repeat what the visitor typed.
+    message = html.escape(f"{text[:1].upper()}{text[1:]}.")
+    return gr.Error(message, title="Not yet", duration=10, print_exception=False)
 
 
 def _client(request: gr.Request) -> str:
@@ -265,7 +319,7 @@ def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
     gr.Examples([[text] for text in words.EXAMPLES], prompt, label="Or start from", elem_id="try")
     with gr.Row():
         duration = gr.Slider(
-            1, limits.max_duration_s, 10, step=1, label="Duration (seconds)", buttons=[],
+            1, limits.max_duration_s, 10, step=1, label="Seconds", buttons=[],
             min_width=220, elem_id="duration",
         )  # fmt: skip
         variations = gr.Slider(
@@ -278,7 +332,7 @@ def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
     with gr.Row(elem_classes="seed"):
         seed = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
-            value=None,
+            value=draw_seed,
         )  # fmt: skip
         with gr.Column(min_width=120, scale=1, elem_classes="side"):
             locked = gr.Checkbox(label="Lock the seed", elem_id="lock")
@@ -311,6 +365,9 @@ def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
 
 def _results(service: Service, go: gr.Button, stop: gr.Button, streams: bool) -> Results:
     status = gr.HTML(line(READY if streams else f"{READY} {words.NO_FFMPEG}"), elem_id="status")
+    empty = gr.HTML(
+        '<div class="empty">Your clips appear here, side by side.</div>', elem_id="empty"
+    )
     with gr.Column(visible=False, elem_id="live") as live_box:
         live = gr.Audio(
             label="Playing while it is made: variation 1",
@@ -326,4 +383,4 @@ def _results(service: Service, go: gr.Button, stop: gr.Button, streams: bool) ->
         '<section class="use"><h2>May I use this?</h2>'
         f"<p><b>{html.escape(answer)}.</b> {html.escape(reason)}</p></section>"
     )
-    return Results(go, stop, status, live_box, live, cards)
+    return Results(go, stop, status, empty, live_box, live, cards)

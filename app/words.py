@@ -2,13 +2,13 @@
 
 EXAMPLES = (
     "slow sad piano",
-    "upbeat chiptune for a chase scene",
-    "calm ambient pad with kalimba, floating",
-    "fast funk with brass and a walking bass",
-    "lo-fi hip hop, jazz guitar, rainy afternoon",
-    "bossa nova with vibraphone and nylon guitar",
-    "aggressive metal, distorted guitar, 160 bpm",
-    "cheerful folk dance for flute, no drums",
+    "chiptune for a chase scene",
+    "calm ambient pad with kalimba",
+    "fast funk with brass",
+    "rainy lo-fi hip hop, jazz guitar",
+    "bossa nova for vibraphone",
+    "aggressive metal, 160 bpm",
+    "folk dance for flute, no drums",
 )
 
 GUIDANCE = (

@@ -104,6 +104,12 @@ class Job:
         return self._stopping
 
     @property
+    def files(self) -> list[Path]:
+        """All files so far, each complete, in order of the variations."""
+        with self._lock:
+            return list(self._files)
+
+    @property
     def has_files(self) -> bool:
         """Whether a whole clip is there already."""
         with self._lock:
