@@ -3,8 +3,9 @@
 A small probe (means and deviations of log-mel bins, onset rate, chroma; logistic regression) learns
 styles from the training pieces as the codec plays them. Then clips are generated from captions of
 held-out pieces at each setting, and the table says how often the probe hears the style that was
-asked for, how different the clips of one prompt are from each other, and whether any is silent.
-The same probe on the held-out pieces themselves is the ceiling.
+asked for, how different the clips of one prompt are from each other, how often the strongest pitch
+class moves (a drone hardly does), and whether any is silent. The same probe on the held-out pieces
+themselves is the ceiling.
 
     python benchmarks/pocket_sampling.py --model DIR --tokens DIR [--prompts 40] [--out FILE]
 """
@@ -29,9 +30,8 @@ SECONDS = 6.0
 SETTINGS = [
     {"guidance_scale": g, "temperature": t, "top_k": k}
     for g, t, k in [
-        (1.0, 1.0, 0), (1.0, 1.0, 250), (1.0, 0.9, 100), (1.0, 0.8, 50),
-        (2.0, 1.0, 250), (3.0, 1.0, 250), (3.0, 0.9, 100), (4.0, 1.0, 250), (3.0, 1.0, 50),
-        (5.0, 1.0, 250),
+        (1.0, 1.0, 250), (1.0, 0.9, 100), (1.5, 1.0, 250), (2.0, 1.0, 250), (2.0, 1.1, 250),
+        (3.0, 1.0, 250), (3.0, 1.1, 250), (4.0, 1.0, 250),
     ]
 ]  # fmt: skip
 
@@ -49,10 +49,17 @@ def features(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.concatenate([*parts, np.sort(chroma.mean(1)), chroma.std(1)]).astype(np.float32)
 
 
-def real_clips(pieces: list[TokenPiece], pipeline: Pipeline, each: int) -> tuple[list, list]:
-    """Decode `each` clips of every piece through the codec: features and styles."""
+def moves(samples: np.ndarray, rate: int) -> float:
+    """Count how often a second the strongest pitch class changes (in blocks of 0.16 s)."""
+    chroma = librosa.feature.chroma_stft(y=samples, sr=rate, n_fft=8192, hop_length=1280)
+    blocks = chroma[:, : chroma.shape[1] // 4 * 4].reshape(12, -1, 4).mean(2)
+    return float((np.diff(blocks.argmax(0)) != 0).sum() / (len(samples) / rate))
+
+
+def real_clips(pieces: list[TokenPiece], pipeline: Pipeline, each: int) -> tuple[list, list, float]:
+    """Decode `each` clips of every piece through the codec: features, styles, moves."""
     frames = round(SECONDS * pipeline.info.frame_rate)
-    xs, ys = [], []
+    xs, ys, zs = [], [], []
     for piece in pieces:
         T = piece.codes.shape[-1]
         for start in np.linspace(0, max(T - frames, 0), each).astype(int):
@@ -60,7 +67,8 @@ def real_clips(pieces: list[TokenPiece], pipeline: Pipeline, each: int) -> tuple
             samples = pipeline.codec.decode(codes)[0, 0].numpy()
             xs.append(features(samples, pipeline.sample_rate))
             ys.append(piece.attributes["style"])
-    return xs, ys
+            zs.append(moves(samples, pipeline.sample_rate))
+    return xs, ys, float(np.mean(zs))
 
 
 def main() -> None:
@@ -77,12 +85,16 @@ def main() -> None:
     train = [p for p in pieces if p.split == "train"]
     held = [p for p in pieces if p.split != "train"]
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=2000))
-    probe.fit(*real_clips(train, pipeline, 2))
+    xs, ys, real_moves = real_clips(train, pipeline, 1)
+    probe.fit(xs, ys)
     classes = list(probe.classes_)
     held = [p for p in held if p.attributes["style"] in classes]
-    xs, ys = real_clips(held, pipeline, 2)
+    xs, ys, _ = real_clips(held, pipeline, 2)
     ceiling = float(probe.score(xs, ys))
-    print(f"{len(train)} training pieces, {len(classes)} styles; held-out pieces {ceiling:.2f}")
+    print(
+        f"{len(train)} training pieces, {len(classes)} styles; held-out pieces {ceiling:.2f}, "
+        f"{real_moves:.2f} moves a second"
+    )
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(held))[: options.prompts]
     prompts = [held[i].captions[int(rng.integers(len(held[i].captions)))] for i in chosen]
@@ -105,6 +117,7 @@ def main() -> None:
                 "style_right": float((p.argmax(1) == wanted).mean()),
                 "log_p_style": float(np.log(p[np.arange(len(p)), wanted] + 1e-9).mean()),
                 "spread": float(spread.mean()),
+                "moves": float(np.mean([moves(c.samples[0], c.sample_rate) for c in clips])),
                 "silent": sum(v < 1e-3 for v in levels),
                 "peak": max(float(np.abs(c.samples).max()) for c in clips),
                 "seconds": time.perf_counter() - begun,
@@ -113,7 +126,8 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     result = {
         "model": pipeline.info.name, "model_sha256": pipeline.model_sha256, "prompts": len(prompts),
-        "clips_per_prompt": options.clips, "styles": len(classes), "ceiling": ceiling, "rows": rows,
+        "clips_per_prompt": options.clips, "styles": len(classes), "ceiling": ceiling,
+        "real_moves": real_moves, "rows": rows,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -21,8 +21,6 @@ from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
-from pyloudnorm import IIRfilter
-from scipy import signal
 
 from musicgen_rl.audio.loudness import (
     BLOCK_S,
@@ -147,6 +145,8 @@ class RunningLoudness:
             sample_rate: Hz.
             num_channels: C.
         """
+        from pyloudnorm import IIRfilter  # late: scipy.signal takes a second to import
+
         # The two stages of K-weighting, as pyloudnorm's Meter makes them.
         stages = (
             IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf"),
@@ -161,6 +161,8 @@ class RunningLoudness:
 
     def push(self, chunk: NDArray[np.float32]) -> None:
         """Take in [C, m] samples."""
+        from scipy import signal
+
         weighted = chunk.astype(np.float64)
         for i, (b, a) in enumerate(self._stages):
             weighted, self._states[i] = signal.lfilter(b, a, weighted, axis=1, zi=self._states[i])
