@@ -77,11 +77,25 @@ def theme() -> gr.themes.Base:
         "block_label_background_fill": "*block_background_fill",
         "block_label_text_color": "*body_text_color",
         "block_label_border_width": "0px",
+        "input_border_width": "1px",
+        "checkbox_border_width": "1px",
+        # Greys of 4.5 or more against what they stand on.
+        "body_text_color_subdued": "*neutral_600",
+        "block_info_text_color": "*neutral_600",
+        "body_background_fill": "*neutral_50",
+        "input_border_color": "*neutral_400",
+        "checkbox_border_color": "*neutral_500",
+        "button_secondary_background_fill": "*neutral_100",
+        "button_secondary_background_fill_hover": "*neutral_200",
     }
-    quieter = {
-        f"{name}_dark": value
-        for name, value in plain.items()
-        if "_width" not in name and "padding" not in name
+    dark = {
+        "block_title_background_fill_dark": "transparent",
+        "block_title_text_color_dark": "*body_text_color",
+        "block_label_background_fill_dark": "*block_background_fill",
+        "block_label_text_color_dark": "*body_text_color",
+        "body_text_color_subdued_dark": "*neutral_300",
+        "block_info_text_color_dark": "*neutral_300",
+        "input_border_color_dark": "*neutral_500",
     }
     accent = gr.themes.Color(
         "#fff3ec", "#ffe4d3", "#fdc6a5", "#f9a273", "#ee7e45", "#d9622b", "#bd4f1e", "#9a3f19",
@@ -95,7 +109,7 @@ def theme() -> gr.themes.Base:
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
         radius_size=gr.themes.sizes.radius_md,
     ).set(
-        **(plain | quieter),
+        **(plain | dark),
         # White on it has a contrast of 4.9.
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
@@ -125,9 +139,9 @@ def build(service: Service, *, streaming: bool | None = None) -> gr.Blocks:
         gr.HTML(_header(service), elem_classes="header")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="controls"):
-                controls, go, stop = _controls(service)
+                controls, go, stop, status = _controls(service, streams)
             with gr.Column(scale=7, min_width=320, elem_classes="results"):
-                results = _results(service, go, stop, streams)
+                results = _results(service, go, stop, status, streams)
         Studio(service, controls, results, streams).wire(page)
     page.queue(default_concurrency_limit=None, max_size=None)
     return page
@@ -304,7 +318,7 @@ def _header(service: Service) -> str:
     )
 
 
-def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
+def _controls(service: Service, streams: bool) -> tuple[Controls, gr.Button, gr.Button, gr.HTML]:
     limits, sampling = service.limits, service.info.sampling
     prompt = gr.Textbox(
         label="What to play",
@@ -329,6 +343,7 @@ def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
     with gr.Row(elem_classes="go"):
         go = gr.Button("Generate", variant="primary", scale=3, min_width=160, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90, elem_id="stop")
+    status = gr.HTML(line(READY if streams else f"{READY} {words.NO_FFMPEG}"), elem_id="status")
     with gr.Row(elem_classes="seed"):
         seed = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
@@ -360,11 +375,12 @@ def _controls(service: Service) -> tuple[Controls, gr.Button, gr.Button]:
     controls = Controls(
         prompt, duration, variations, seed, locked, format, guidance, negative, temperature, top_k
     )
-    return controls, go, stop
+    return controls, go, stop, status
 
 
-def _results(service: Service, go: gr.Button, stop: gr.Button, streams: bool) -> Results:
-    status = gr.HTML(line(READY if streams else f"{READY} {words.NO_FFMPEG}"), elem_id="status")
+def _results(
+    service: Service, go: gr.Button, stop: gr.Button, status: gr.HTML, streams: bool
+) -> Results:
     empty = gr.HTML(
         '<div class="empty">Your clips appear here, side by side.</div>', elem_id="empty"
     )

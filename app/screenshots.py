@@ -1,0 +1,94 @@
+"""Take pictures of the studio: `python -m app.screenshots OUT [--model MODEL]`.
+
+Needs playwright, and a Chromium at /usr/bin/chromium or where CHROMIUM says.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.serve import Running, ServeConfig, start
+from musicgen_rl.cli.failures import debug_wanted, guarded
+
+CHROMIUM_ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run", "--mute-audio",
+)  # fmt: skip
+VIEWS: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": {"width": 1400, "height": 960}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1400, "height": 960}, "color_scheme": "dark"},
+    "phone": {
+        "viewport": {"width": 390, "height": 844}, "color_scheme": "light", "is_mobile": True,
+        "has_touch": True, "device_scale_factor": 2,
+    },
+}  # fmt: skip
+_PATIENCE_MS = 120_000
+
+
+def launch_chromium(playwright: Any) -> Any:
+    """Start the system's Chromium, without a window and without a word to the network."""
+    return playwright.chromium.launch(
+        executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+        args=list(CHROMIUM_ARGUMENTS),
+    )
+
+
+def take(running: Running, out: Path) -> list[Path]:
+    """Take every view, with clips on the page.
+
+    Args:
+        running: the studio.
+        out: folder for the pictures.
+
+    Returns:
+        The pictures' paths.
+    """
+    from playwright.sync_api import sync_playwright
+
+    out.mkdir(parents=True, exist_ok=True)
+    taken = []
+    with sync_playwright() as playwright:
+        browser = launch_chromium(playwright)
+        for name, view in VIEWS.items():
+            page = browser.new_context(**view).new_page()
+            page.goto(running.url)
+            page.get_by_label("What to play").fill("slow sad piano")
+            page.get_by_label("number input for Variations").fill("4")
+            page.get_by_role("button", name="Generate", exact=True).click()
+            page.get_by_text("Done: 4 clips").wait_for(timeout=_PATIENCE_MS)
+            page.get_by_role("button", name="Download variation 4").wait_for(timeout=_PATIENCE_MS)
+            page.wait_for_timeout(2500)  # the players draw their waveforms
+            if name == "dark":
+                page.get_by_role("button", name="More").click()
+                page.wait_for_timeout(600)
+            taken.append(out / f"studio-{name}.png")
+            page.screenshot(path=taken[-1], full_page=True)
+            page.close()
+        browser.close()
+    return taken
+
+
+def command(
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
+    model: Annotated[str, typer.Option(help="Which model plays.")] = "pocket",
+) -> None:
+    """Take pictures of the studio: desktop, dark, phone."""
+    running = start(ServeConfig(model=model))
+    try:
+        for path in take(running, out):
+            typer.echo(str(path))
+    finally:
+        running.close()
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+
+    def _run() -> int:
+        app(standalone_mode=False)
+        return 0
+
+    raise SystemExit(guarded(_run, debug=debug_wanted()))

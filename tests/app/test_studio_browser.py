@@ -1,0 +1,277 @@
+"""The studio as it is used: a real Chromium, a tiny model, nothing faked between them."""
+
+import io
+import re
+import shutil
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from app.service import State
+
+pytestmark = [
+    pytest.mark.browser,
+    # Gradio's and uvicorn's own, on shutting a server down while a page is still open.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+PATIENCE = 60_000  # ms
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_folder):
+    from app.serve import ServeConfig, start
+
+    running = start(ServeConfig(model=str(tiny_folder), dtype="fp32"))
+    yield running
+    running.close()
+    assert not running.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    from app.screenshots import launch_chromium
+
+    with sync_playwright() as playwright:
+        browser = launch_chromium(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, studio):
+    """Open the page as one visitor; nothing may go wrong in it, and nothing leave the computer."""
+    visitors = []
+
+    def open_page(**options):
+        options.setdefault("viewport", {"width": 1400, "height": 960})
+        page = chromium.new_context(**options).new_page()
+        page.set_default_timeout(PATIENCE)
+        seen = SimpleNamespace(page=page, problems=[], outside=[])
+        page.on(
+            "console",
+            lambda m: seen.problems.append(m.text) if m.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: seen.problems.append(str(error)))
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith((studio.url, "blob:", "data:"))
+                else seen.outside.append(r.url)
+            ),
+        )
+        visitors.append(seen)
+        page.goto(studio.url)
+        button(page, "Generate").wait_for()
+        return page
+
+    yield open_page
+    for seen in visitors:
+        seen.page.context.close()
+        assert seen.problems == []
+        assert seen.outside == []
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def settle(page, prompt, *, seconds=2, variations=1, seed=None):
+    page.get_by_label("What to play").fill(prompt)
+    for name, value in (("Seconds", seconds), ("Variations", variations)):
+        number = page.get_by_label(f"number input for {name}")
+        number.fill(str(value))
+        number.blur()
+    if seed is not None:
+        page.get_by_label("Seed", exact=True).fill(str(seed))
+        page.wait_for_function("document.querySelector('#lock input').checked")
+
+
+def downloads(page, count):
+    """Wait for the clips and fetch their files, as the download button would."""
+    for number in range(1, count + 1):
+        page.get_by_role("button", name=f"Download variation {number} ").wait_for()
+    files = []
+    for number in range(1, count + 1):
+        with page.expect_download() as downloading:
+            page.get_by_role("button", name=f"Download variation {number} ").click()
+        path = downloading.value.path()
+        files.append((downloading.value.suggested_filename, path.read_bytes()))
+    return files
+
+
+def tags_of(data, tmp_path, name):
+    from musicgen_rl.audio.io import read_tags
+
+    path = tmp_path / name
+    path.write_bytes(data)
+    return read_tags(path)
+
+
+def test_generate_gives_sound_that_can_be_heard_and_taken_home(visit, tmp_path):
+    page = visit()
+    settle(page, "slow sad piano", seconds=3, variations=2, seed=77)
+    button(page, "Generate").click()
+    page.get_by_text("Done: 2 clips.").wait_for()
+    (first, data), (second, _) = downloads(page, 2)
+    assert (first, second) == ("slow-sad-piano-s77-0.wav", "slow-sad-piano-s77-1.wav")
+    samples, rate = soundfile.read(io.BytesIO(data))
+    assert (len(samples), rate) == (24000, 8000)
+    assert np.sqrt(np.square(samples).mean()) > 0.01
+    tags = tags_of(data, tmp_path, first)
+    assert (tags["prompt"], tags["seed"], tags["duration_s"]) == ("slow sad piano", 77, 3)
+    times = page.locator(".card:visible time").all_inner_texts()
+    assert times.count("0:03") == 2  # both players know the length
+    assert page.locator(".card:visible img[alt^='Spectrogram of variation']").count() == 2
+    assert page.get_by_text("Yes, also commercially").is_visible()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="streaming needs ffmpeg")
+def test_sound_plays_while_it_is_made(visit):
+    page = visit()
+    settle(page, "drums", seconds=90)
+    button(page, "Generate").click()
+    page.wait_for_function("document.querySelector('#live audio')?.currentTime > 0.2")
+    assert page.get_by_text(re.compile(r"^Making one clip: \d+ %, about \d+ (s|min) left")).count()
+    button(page, "Stop").click()
+    page.get_by_text("Stopped. What was heard").wait_for()
+
+
+def test_stop_keeps_what_was_heard_and_frees_the_page(visit, studio):
+    page = visit()
+    settle(page, "drums", seconds=120)
+    button(page, "Generate").click()
+    page.get_by_text(re.compile(r"Making one clip: ([2-9]|\d\d) %")).wait_for()
+    (job,) = [studio.service._running]
+    began = time.monotonic()
+    button(page, "Stop").click()
+    while job.state is not State.STOPPED:
+        page.wait_for_timeout(10)
+        assert time.monotonic() - began < 5
+    ((name, data),) = downloads(page, 1)
+    assert name.endswith("-stopped.wav")
+    assert 0 < len(soundfile.read(io.BytesIO(data))[0]) < 120 * 8000
+    assert button(page, "Generate").is_enabled()
+    assert button(page, "Stop").is_disabled()
+
+
+def test_a_closed_page_frees_its_job(visit, studio):
+    page = visit()
+    settle(page, "drums", seconds=120)
+    button(page, "Generate").click()
+    page.get_by_text("Making one clip").wait_for()
+    job = studio.service._running
+    page.close()
+    end = time.monotonic() + 30
+    while job.state is not State.STOPPED:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert job.abandoned
+
+
+def test_two_visitors_get_each_their_own(visit, tmp_path):
+    one, two = visit(), visit()
+    settle(one, "drums", seconds=20, seed=1)
+    settle(two, "flute", seconds=2, variations=2, seed=2)
+    two.get_by_label("File format").click()
+    two.get_by_role("option", name="flac").click()
+    button(one, "Generate").click()
+    one.get_by_text(re.compile("Making|Waiting")).first.wait_for()
+    button(two, "Generate").click()
+    two.get_by_text("Done: 2 clips.").wait_for()
+    one.get_by_text("Done: one clip.").wait_for()
+    ((name, data),) = downloads(one, 1)
+    mine = tags_of(data, tmp_path, name)
+    assert (mine["prompt"], mine["seed"], mine["duration_s"]) == ("drums", 1, 20)
+    theirs = [tags_of(data, tmp_path, name) for name, data in downloads(two, 2)]
+    assert [(t["prompt"], t["seed"], t["index"]) for t in theirs] == [
+        ("flute", 2, 0), ("flute", 2, 1),
+    ]  # fmt: skip
+    assert one.get_by_label("Seed", exact=True).input_value() == "1"
+
+
+def test_a_seed_is_drawn_each_time_until_it_is_locked(visit):
+    page = visit()
+    settle(page, "drums", seconds=1)
+    seen = []
+    for lock in (False, False, True, True):
+        page.get_by_label("Lock the seed").set_checked(lock)
+        button(page, "Generate").click()
+        page.wait_for_function("document.querySelector('#generate').disabled")
+        page.wait_for_function("!document.querySelector('#generate').disabled")
+        seen.append(page.get_by_label("Seed", exact=True).input_value())
+    assert len(set(seen[:2])) == 2
+    assert seen[1] == seen[2] == seen[3]
+
+
+def test_mistakes_are_answered_in_a_sentence(visit):
+    page = visit()
+    settle(page, "   ")
+    button(page, "Generate").click()
+    page.get_by_text("The prompt is empty: say what to play").wait_for()
+    settle(page, "drums")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Negative prompt").fill("<b>noise</b>")
+    button(page, "Generate").click()
+    page.get_by_text("Negative_prompt needs guidance").wait_for()
+    assert button(page, "Generate").is_enabled()
+
+
+def test_the_keyboard_is_enough(visit):
+    page = visit()
+    page.keyboard.type("drums")  # the prompt has the focus when the page opens
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "generate":
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Download variation 1 ").wait_for()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if "Download variation 1" in page.evaluate("document.activeElement.innerText || ''"):
+            break
+    else:
+        pytest.fail("the keyboard does not reach the download")
+    with page.expect_download() as downloading:
+        page.keyboard.press("Enter")
+    assert downloading.value.suggested_filename.startswith("drums-s")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit, scheme):
+    page = visit(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, color_scheme=scheme
+    )
+    settle(page, "drums", seconds=1, variations=2)
+    button(page, "Generate").tap()
+    page.get_by_role("button", name="Download variation 2 ").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for card in page.locator(".card:visible").all():
+        box = card.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+
+
+def test_every_control_has_a_name(visit):
+    page = visit()
+    page.get_by_text("More", exact=True).click()
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('input, textarea, button, select, audio')]
+        .filter(e => e.offsetParent && e.type !== 'file' && !e.labels?.length
+            && !e.getAttribute('aria-label') && !e.title && !e.innerText.trim()
+            && !e.getAttribute('aria-labelledby'))
+        .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == []
+
+
+def test_there_is_no_slider_of_diversity_where_the_model_offers_none(visit):
+    page = visit()
+    assert page.get_by_text(re.compile("diversity", re.IGNORECASE)).count() == 0
