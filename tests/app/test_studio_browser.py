@@ -275,3 +275,41 @@ def test_every_control_has_a_name(visit):
 def test_there_is_no_slider_of_diversity_where_the_model_offers_none(visit):
     page = visit()
     assert page.get_by_text(re.compile("diversity", re.IGNORECASE)).count() == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/file=/proc/self/environ",
+        "gradio_api/file=../../../../etc/passwd",
+        "gradio_api/file=pyproject.toml",
+        "gradio_api/file=http://127.0.0.1:9/",
+        "file=/etc/passwd",
+    ],
+)
+def test_no_file_of_this_computer_can_be_read(studio, path):
+    import httpx
+
+    answer = httpx.get(f"{studio.url}{path}", follow_redirects=False)
+    assert answer.status_code in (403, 404)
+
+
+def test_files_of_jobs_cannot_be_read_where_the_service_keeps_them(studio):
+    import httpx
+
+    from app.service import JobRequest
+
+    job = studio.service.submit(JobRequest(prompt="drums", duration_s=1.0), "someone")
+    list(studio.service.watch(job))
+    (path,) = job.files
+    assert path.exists()
+    assert httpx.get(f"{studio.url}gradio_api/file={path}").status_code == 403
+    studio.service.release(job)
+
+
+def test_uploads_are_small_or_refused(studio):
+    import httpx
+
+    big = {"files": ("big.wav", bytes(3_000_000))}
+    assert httpx.post(f"{studio.url}gradio_api/upload", files=big).status_code == 413

@@ -1,0 +1,140 @@
+"""What the page says and shows, held against what is known by hand; no server, no browser."""
+
+import io
+import wave
+
+import numpy as np
+import pytest
+
+from app import words
+from app.picture import spectrogram
+from app.playback import Playback, start_after_s, wav_bytes
+from app.service import State, Update
+from app.status import describe, line
+
+
+def update(state=State.RUNNING, **changes):
+    fields = {
+        "state": state, "position": 0, "fraction": 0.0, "seconds_left": None, "parts": [],
+        "files": [], "error": "",
+    }  # fmt: skip
+    return Update(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("shown", "clips", "more", "text"),
+    [
+        (update(State.WAITING, position=1, seconds_left=12.0), 1, {},
+         "Waiting: 1 job is before yours, about 12 s left."),
+        (update(State.WAITING, position=3), 1, {}, "Waiting: 3 jobs are before yours."),
+        (update(State.WAITING), 1, {}, "Waiting to start."),
+        (update(fraction=0.43, seconds_left=6.2), 4, {}, "Making 4 clips: 43 %, about 7 s left."),
+        (update(fraction=0.3), 1, {"playing_later": True},
+         "Making one clip: 30 %, playing starts when it will not break off."),
+        (update(State.DONE), 2, {}, "Done: 2 clips."),
+        (update(State.STOPPED), 2, {"kept": True}, "Stopped. What was heard until then is kept "
+         "below."),
+        (update(State.STOPPED), 2, {}, "Stopped. Nothing was heard yet."),
+        (update(State.FAILED, error="no room: make it shorter"), 1, {},
+         "No room: make it shorter."),
+    ],
+)  # fmt: skip
+def test_a_jobs_standing_is_one_sentence(shown, clips, more, text):
+    said = describe(shown, clips=clips, **({"playing_later": False} | more))
+    assert f"<p>{text}</p>" in said
+
+
+def test_the_bar_is_as_wide_as_the_share_and_only_there_while_it_runs():
+    assert 'aria-valuenow="43"' in describe(update(fraction=0.43), clips=1, playing_later=False)
+    assert "width:43%" in describe(update(fraction=0.43), clips=1, playing_later=False)
+    assert "progressbar" not in describe(update(State.DONE), clips=1, playing_later=False)
+
+
+def test_nothing_in_a_sentence_becomes_html():
+    assert "<b>" not in line("<b>bold</b>", kind="bad")
+    assert 'role="alert"' in line("x", kind="bad")
+
+
+@pytest.mark.parametrize(
+    ("license", "answer"),
+    [
+        ("Apache-2.0", "Yes, also commercially"),
+        ("MIT", "Yes, also commercially"),
+        ("CC0-1.0", "Yes, also commercially"),
+        ("cc-by-nc-4.0", "Not commercially"),
+        ("CC-BY-NC-SA-4.0", "Not commercially"),
+        ("CC-BY-4.0", "Yes, with credit"),
+        ("unknown", "Not known"),
+        ("", "Not known"),
+        ("OpenRAIL-M", "See the licence"),
+    ],
+)
+def test_may_i_use_this_follows_the_licence(license, answer):
+    short, reason = words.may_i_use_this(license)
+    assert short == answer
+    assert license in reason or answer == "Not known"
+
+
+def test_examples_are_different_and_short():
+    assert len(set(words.EXAMPLES)) == len(words.EXAMPLES) >= 6
+    assert max(map(len, words.EXAMPLES)) < 40
+
+
+def test_playing_waits_for_as_much_as_making_falls_behind():
+    assert start_after_s(10.0, 4.0) == 0.0
+    assert start_after_s(10.0, 0.575) == pytest.approx(5.0)  # half of 1.15: half of the clip first
+    assert start_after_s(10.0, 0.0) == 10.0
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.7, 1.0, 3.0])
+def test_playing_never_overtakes_making(rate):
+    duration_s, part_s, sample_rate = 20.0, 0.5, 100
+    playback, now, started, given = Playback(duration_s, sample_rate), 0.0, None, 0.0
+    playback.push([], now)
+    made = 0.0
+    while made < duration_s:
+        now += part_s / rate
+        made += part_s
+        part = np.zeros((1, int(part_s * sample_rate)), np.float32)
+        piece = playback.push([part], now, last=made >= duration_s)
+        if started is not None:
+            assert given >= min(duration_s, now - started) - 1e-9 or made >= duration_s
+        if piece is not None:
+            started = now if started is None else started
+            with wave.open(io.BytesIO(piece)) as file:
+                given += file.getnframes() / sample_rate
+    assert given == pytest.approx(duration_s)
+    if rate == 3.0:
+        assert started < 0.5
+
+
+def test_pieces_are_16_bit_and_keep_their_level():
+    samples = np.array([[0.0, 0.25, -0.5], [0.1, 0.0, 1.0]], np.float32)
+    with wave.open(io.BytesIO(wav_bytes(samples, 32000))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (32000, 2, 2)
+        read = np.frombuffer(file.readframes(3), "<i2").reshape(3, 2).T
+    assert np.array_equal(read, [[0, 8192, -16384], [3277, 0, 32767]])
+
+
+def test_a_low_tone_is_light_below_and_a_high_one_above():
+    t = np.arange(16000) / 8000
+    for hertz, row in ((80.0, 0), (3000.0, 1)):
+        samples = np.sin(2 * np.pi * hertz * t).astype(np.float32)[None]
+        pixels = np.asarray(spectrogram(samples, 8000, width=50, height=60), dtype=float).sum(-1)
+        assert pixels.shape == (60, 50)
+        brightest = int(pixels.mean(axis=1).argmax())
+        expected = 59 - 60 * np.log(hertz / 40) / np.log(4000 / 40)
+        assert abs(brightest - expected) <= 2, row
+
+
+def test_time_runs_to_the_right_and_silence_is_dark():
+    samples = np.zeros((1, 16000), np.float32)
+    assert np.asarray(spectrogram(samples, 8000)).max() < 40
+    samples[0, 12000:] = np.random.default_rng(0).normal(size=4000) * 0.1
+    columns = np.asarray(spectrogram(samples, 8000, width=100), dtype=float).mean(axis=(0, 2))
+    assert columns[90:].min() > 2 * columns[:60].max()
+
+
+def test_clips_shorter_than_the_window_have_a_picture():
+    image = spectrogram(np.ones((2, 10), np.float32) * 0.1, 8000)
+    assert image.size == (640, 128)
