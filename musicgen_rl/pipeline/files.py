@@ -78,6 +78,7 @@ def generate_files(
     while queue and not (stop is not None and stop()):
         batch = queue.pop(0)
         steps, rows = 0, len(batch.prompts)
+        handed_out = False
         try:
             with ExitStack() as stack:
                 spools = [
