@@ -90,6 +90,7 @@ def test_a_taken_port_is_named_and_without_one_the_next_is_free():
     chosen = choose_port("127.0.0.1", None)
     assert 7860 <= chosen < 7910
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it may have been used before
         taken.bind(("127.0.0.1", chosen))
         taken.listen()
         assert choose_port("127.0.0.1", None) > chosen
