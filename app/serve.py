@@ -130,7 +130,8 @@ def start(
     service = None
     try:
         _set_up_gradio(folder)
-        from app.studio import CSS, build, theme
+        from app.layout import theme
+        from app.studio import CSS, build
         from musicgen_rl.pipeline import Pipeline
 
         pipeline = Pipeline.load(config.model, device=config.device, dtype=config.dtype)
