@@ -133,7 +133,7 @@ def train_lm(
             name=folder.resolve().name,
             folder=target,
             lm=lm,
-            window=Window(frames=config.crop_frames, keep_frames=max(1, config.crop_frames // 2)),
+            window=Window(frames=config.crop_frames, keep_frames=max(1, config.crop_frames // 5)),
             frame_rate=info.frame_rate,
             sampling=SamplingConfig(guidance_scale=DEFAULT_GUIDANCE),
             text_encoder={
