@@ -103,7 +103,7 @@ def test_an_edited_prompt_differs_from_the_first_frames_on(call, clips, tiny_fol
 
 
 def test_another_dtype_is_named_as_the_reason(call, clips, tiny_folder):
-    (path,) = clips("--dtype", "fp32")
+    (path,) = clips("--dtype", "fp32", "--duration", "3")  # long enough for a rounding to show
     done = call("replay", path, "--model", tiny_folder, "--dtype", "bf16")
     assert done.code == 1
     assert "dtype was fp32, here it is bf16" in done.err
