@@ -47,11 +47,16 @@ def main() -> None:
         "versions": describe_versions(),
         "sections": {},
     }
+    if options.only and (out / "decode.json").is_file():  # the other sections stay as they were
+        kept = json.loads((out / "decode.json").read_text())
+        for name, section in kept["sections"].items():
+            result["sections"][name] = {"commit": kept["commit"]} | section
     for name in options.only or SECTIONS:
         print(f"{name} ...", end="", flush=True)
         start = time.perf_counter()
         section = _quick_section(name) if options.quick else _in_own_process(name)
         section["took_s"] = round(time.perf_counter() - start, 1)
+        section["commit"] = result["commit"]
         result["sections"][name] = section
         print(f" {section['took_s']:.0f} s{' FAILED' if 'error' in section else ''}", flush=True)
     _write(result, out)

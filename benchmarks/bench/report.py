@@ -31,7 +31,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"{machine['l3_cache'] or 'unknown'}), {machine['memory_gb']} GB, {machine['system']}; "
         f"load before the run {machine['load_before'][0]:.2f}",
         *_rates(result["sections"]),
-        f"- Versions: {versions}", "",
+        f"- Versions: {versions}",
+        *_other_commits(result), "",
         "Random weights, the same for all. How to read this: [docs/performance.md]"
         "(../../docs/performance.md).", "",
         "![Decoding](decode.svg)", "",
@@ -50,6 +51,17 @@ def markdown(result: dict[str, Any]) -> str:
         if section.get("notes"):
             lines += ["", *(f"- {note}" for note in section["notes"])]
     return "\n".join(lines) + "\n"
+
+
+def _other_commits(result: dict[str, Any]) -> list[str]:
+    """Name the sections that were kept from an earlier run (`--only`), and their commit."""
+    kept = {
+        name: section["commit"]
+        for name, section in result["sections"].items()
+        if section.get("commit", result["commit"]) != result["commit"]
+    }
+    named = ", ".join(f"{name} at {commit}" for name, commit in kept.items())
+    return [f"- Kept from an earlier run: {named}"] if kept else []
 
 
 def _rates(sections: dict[str, dict[str, Any]]) -> list[str]:
