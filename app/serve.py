@@ -125,7 +125,7 @@ def start(
         ConfigError: the address or the port cannot be had.
         ModelError: the model cannot be used.
     """
-    port = choose_port(config.host, config.port)
+    choose_port(config.host, config.port)  # refuse before the model is loaded
     folder = Path(tempfile.mkdtemp(prefix="musicgen-rl-studio-"))
     service = None
     try:
@@ -139,7 +139,8 @@ def start(
         page = build(service, streaming=streaming)
         _, url, _ = page.launch(
             server_name=config.host,
-            server_port=port,
+            # Chosen again: loading took seconds, in which another program may have come.
+            server_port=choose_port(config.host, config.port),
             auth=checker([read_account(text) for text in config.auth]) if config.auth else None,
             theme=theme(),
             css_paths=[CSS],
