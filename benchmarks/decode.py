@@ -158,7 +158,9 @@ def _run_here(job: dict[str, Any], environment: dict[str, str] | None = None) ->
     from bench import fresh
 
     start = time.perf_counter()
-    return fresh.JOBS[job["kind"]](job) | {"total_s": time.perf_counter() - start}
+    return fresh.JOBS[job["kind"]](job | {"begun": time.time()}) | {
+        "total_s": time.perf_counter() - start
+    }
 
 
 def _cores(name: str) -> int:

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from bench.machine import commit, describe_machine, describe_versions, use_cores
+from bench.quantize import Int8Linear, int8_available, quantize_linears
 from bench.shapes import DECODER_30M, MUSICGEN_SMALL, TINY
 from bench.timing import Candidate, summary, take_turns
 from torch import Tensor, nn
 
 from musicgen_rl.config import LMConfig
 from musicgen_rl.lm.compiled_weights import CompiledWeights
-from musicgen_rl.lm.quantize import int8_available, quantize_linears
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.merging.endpoints import Endpoints
 from musicgen_rl.merging.recipe import MergeConfig
@@ -168,13 +168,23 @@ def int8_ways(
         return []
     torch_model = random_lm(config)
     quantize_linears(torch_model)
-    plain = sum(p.numel() for p in torch_model.parameters())
-    linear = sum(t.numel() for t in quality.values()) - plain
+    layers = {f"{n}.weight": m for n, m in torch_model.named_modules() if isinstance(m, Int8Linear)}
+    plain = dict(torch_model.named_parameters())
+    linear = sum(quality[name].numel() for name in layers)
+    moved = 9 * linear + 12 * sum(p.numel() for p in plain.values())
     ends = Endpoints(quality=quality, diversity=diversity)
-    moved = 9 * linear + 12 * plain
+
+    @torch.no_grad()
+    def pack(lam: float) -> None:
+        for name, first in quality.items():
+            if name in plain:
+                torch.lerp(first, diversity[name], lam, out=plain[name])
+            else:
+                layers[name].load_weight(torch.lerp(first, diversity[name], lam))
+
     return [
         ("ours, int8 compiled", Slider(ends, CompiledWeights(config)).move, moved),
-        ("ours, int8 of plain torch", Slider(ends, torch_model).move, moved),
+        ("int8 of torch (fbgemm), packed anew", pack, moved),
     ]
 
 

@@ -100,3 +100,13 @@ def save_tiny_musicgen(folder: Path, *, stereo: bool = False) -> Path:
     generation |= {"decoder_start_token_id": 32, "do_sample": True}
     (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
+
+
+def save_tiny_dial(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny model with `quality/` and `diversity/`, its weights moved two ways."""
+    from tests.merging.pairs import tune
+
+    save_tiny(folder, seed, name=folder.name, sampling=SamplingConfig(guidance_scale=3.0, top_k=20))
+    for number, end in enumerate(("quality", "diversity"), 1):
+        tune(folder, folder / end, number, knows_base=True)
+    return folder

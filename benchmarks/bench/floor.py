@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.quantize import Int8Linear, int8_available
 from bench.timing import Candidate
 from musicgen_rl.config import LMConfig
-from musicgen_rl.lm.quantize import Int8Linear, int8_available
 
 GEMM_SIZE = 768
 WIDTHS = {"fp32": 4, "bf16": 2, "int8": 1}

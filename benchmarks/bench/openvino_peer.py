@@ -6,7 +6,7 @@ state, gathered by `beam_idx`, which is the pattern that OpenVINO's CPU plugin t
 attention operation with its own 8-bit cache. Query, key and value are fused here as in ours, and
 the text's keys and values are inputs made once a clip. Weights int8 by nncf, one scale a channel;
 activations fp32 as far as OpenVINO leaves them so (its `DYNAMIC_QUANTIZATION_GROUP_SIZE` of 32 is
-its default for int8 weights, kept because it is faster).
+its default for int8 weights, left as it is).
 """
 
 import contextlib

@@ -91,6 +91,7 @@ class _WithoutPrefill:
 
     def __init__(self, runner: Runner) -> None:
         self._runner, self.rows, self.max_steps = runner, runner.rows, runner.max_steps
+        self.native = runner.native
 
     def begin(self, condition: Condition) -> None:
         self._runner.begin(condition)

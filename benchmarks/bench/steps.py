@@ -10,12 +10,12 @@ import torch
 from bench import openvino_peer, ours, transformers_peer
 from bench.floor import Rates, floor, rate_candidates, rates_from
 from bench.machine import has_bf16
+from bench.quantize import int8_available, quantize_linears
 from bench.shapes import TEXT_LENGTH, random_lm
 from bench.timing import Candidate, summary, take_turns
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.compiled import CompiledRunner
-from musicgen_rl.lm.quantize import int8_available, quantize_linears
 from musicgen_rl.pipeline.devices import choose_dtype
 from musicgen_rl.pipeline.runners import RunnerPool, prepare_model
 from musicgen_rl.sampling.runner import EagerRunner, Runner

@@ -7,6 +7,7 @@ the same program over more tokens, so cached and uncached agree to the bit, and 
 numbers whatever the other rows are and however many threads there are.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,12 +18,15 @@ from torch import Tensor
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.lm import compiled_layout as layout
+from musicgen_rl.lm.compiled_native import Block, NativeFunction, native_function
 from musicgen_rl.lm.compiled_program import projection_program, step_program, text_program
 from musicgen_rl.lm.compiled_threads import run_threads
 from musicgen_rl.lm.compiled_weights import CompiledWeights, aligned
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM, sinusoids
 
+RUN = "musicgen_rl.lm.compiled_kernels", "run"
+"""Where the native code of a step is."""
 _BLOCK = 128
 """Tokens that prefill runs at once: enough for speed, little memory, no change of results."""
 
@@ -42,6 +46,8 @@ class CompiledRunner:
         rows: sequences; guidance has two a clip.
         max_steps: longest sequence between two `begin` or `reset`.
     """
+
+    native = True
 
     def __init__(self, model: MusicLM | CompiledWeights, rows: int, max_steps: int) -> None:
         if rows < 1 or max_steps < 1:
@@ -71,6 +77,7 @@ class CompiledRunner:
         self._step_program = step_program(self.weights)
         self._text_program = text_program(self.weights)
         self._projection = projection_program(self.weights)
+        self._native = _on_block(native_function(*RUN))
         self._ready = False
 
     @torch.no_grad()
@@ -186,34 +193,36 @@ class CompiledRunner:
         w, own, cross = self.weights, self._self, self._cross
         threads = torch.get_num_threads()
         self._threads = threads
-        # A helper that comes late must not join another program: each has its own control.
-        self._controls: dict[int, NDArray[np.int64]] = {}
-        for program in (self._step_program, self._text_program, self._projection):
-            control = aligned((layout.PHASES + 2 * len(program),), np.int64)
-            control[layout.CLOSED] = 1
-            self._controls[id(program)] = control
         self._job = aligned((layout.JOB_SIZE,), np.int64)
         scores = aligned((threads, max(own.steps, cross.steps) + own.width), np.float32)
         query = aligned((threads, own.width), np.int16)
-        self._arguments = (
-            self._job, self._tokens, self._row, self._place, self._picks, self._counts, w.numbers,
-            w.scales, w.norms, w.embed, self._positions, (own.keys, cross.keys),
-            (own.key_scales, cross.key_scales), (own.values, cross.values),
-            (own.value_scales, cross.value_scales), self._x, self._y, self._z, self._out,
-            self._out_scale, query, scores, self._logits,
-        )  # fmt: skip
+        # A helper that comes late must not join another program: each has its own control.
+        self._blocks: dict[int, Block] = {}
+        for program in (self._step_program, self._text_program, self._projection):
+            control = aligned((layout.PHASES + 2 * len(program),), np.int64)
+            control[layout.CLOSED] = 1
+            self._blocks[id(program)] = Block(
+                control, program, self._job, self._tokens, self._row, self._place, self._picks,
+                self._counts, w.numbers, w.scales, w.norms, w.embed, self._positions,
+                own.keys, own.key_scales, own.values, own.value_scales,
+                cross.keys, cross.key_scales, cross.values, cross.value_scales,
+                self._x, self._y, self._z, self._out, self._out_scale, query, scores,
+                self._logits,
+            )  # fmt: skip
 
     def _run(self, program: NDArray[np.int64], tokens: int, picked: int) -> None:
         if torch.get_num_threads() != self._threads:
             self._bind()
-        from musicgen_rl.lm.compiled_kernels import run
-
-        job = self._job
+        job, block = self._job, self._blocks[id(program)]
         job[layout.TOKENS], job[layout.PICKED], job[layout.BAD_TOKEN] = tokens, picked, 0
-        control = self._controls[id(program)]
-        run_threads(run, self._threads, control, program, *self._arguments)
+        run_threads(self._native, self._threads, block)
         if job[layout.BAD_TOKEN]:
             raise InputError(f"a token lies outside 0..{self.config.codebook_size}")
+
+
+def _on_block(function: NativeFunction) -> Callable[[int, Block], None]:
+    """Let a call hold its block, so that a helper that comes late finds it still there."""
+    return lambda thread, block: function(thread, block.address)
 
 
 class _Memory:

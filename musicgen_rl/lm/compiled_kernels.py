@@ -1,7 +1,6 @@
 """The native kernels of `compiled`: one decoding step of the whole model is one call.
 
-Importing this module compiles them (numba), or loads them from numba's cache on disk; import it
-late.
+Imported by `compiled_native` alone, and only to compile them.
 
 How threads share the work: a step is a fixed list of lines (a program), each a number of
 independent items. Every thread walks the same list and takes items by a shared counter until none
@@ -10,12 +9,9 @@ and a step never waits for a thread that does not come. What an item computes do
 takes it, on how many tokens there are, or on which row of the batch it is in.
 """
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from musicgen_rl.lm.compiled_layout import (
     ACTIVATION,
@@ -23,7 +19,6 @@ from musicgen_rl.lm.compiled_layout import (
     ADD,
     ATTEND,
     BAD_TOKEN,
-    CACHE_DTYPE,
     CACHE_LIMIT,
     CLOSED,
     COLUMN,
@@ -46,10 +41,24 @@ from musicgen_rl.lm.compiled_layout import (
     WIDTH,
     WIDTH_IN,
 )
-from musicgen_rl.lm.compiled_llvm import fetch_add, peek, yield_core
+from musicgen_rl.lm.compiled_llvm import (
+    bytes_1,
+    bytes_2,
+    bytes_5,
+    doubles_1,
+    fetch_add,
+    floats_1,
+    floats_2,
+    floats_3,
+    floats_4,
+    longs_1,
+    longs_2,
+    peek,
+    shorts_2,
+    yield_core,
+)
 from musicgen_rl.lm.compiled_vectors import (
     F32,
-    OPTIONS,
     attend,
     gelu,
     input_limit,
@@ -57,6 +66,7 @@ from musicgen_rl.lm.compiled_vectors import (
     matmul,
     native,
     quantize,
+    towards,
 )
 
 
@@ -115,16 +125,10 @@ def _embed_item(
         out[i] += vector[i]
 
 
-def run(
-    thread: int, control: Any, program: Any, job: Any, tokens: Any, row: Any, place: Any,
-    picks: Any, counts: Any, weights: Any, scales: Any, norms: Any, embed: Any, positions: Any,
-    keys: Any, key_scales: Any, values: Any, value_scales: Any, x: Any, y: Any, z: Any, out: Any,
-    out_scale: Any, query: Any, scores: Any, logits: Any,
-) -> None:  # fmt: skip
-    """Run `program` on thread number `thread`; number 0 begins and ends it, others help.
+def run(thread: int, block: int) -> None:
+    """Run a program on thread number `thread`; number 0 begins and ends it, others help.
 
-    Args:
-        thread: from 0.
+    `block` holds:
         control: int64, zeros but for a one at CLOSED; `PHASES` and two a line of the program.
         program: int64 [lines, fields], see KIND and the names after it.
         job: int64; how many tokens there are, how many of them are picked for logits.
@@ -138,10 +142,9 @@ def run(
         norms: float32 [norms, 2, D].
         embed: float32 [K (V + 1), D].
         positions: float32 [steps, D].
-        keys: of self- and of cross-attention, [layers, rows, heads, steps, head] each.
-        key_scales: float32 [layers, rows, heads, steps] each.
-        values: as keys.
-        value_scales: as key_scales.
+        keys, key_scales, values, value_scales: of self-attention; int8 [layers, rows, heads, steps,
+            head] and float32 [layers, rows, heads, steps].
+        The same of cross-attention.
         x: the stream, float32 [N, D].
         y: what a linear layer made, float32 [N, widest output].
         z: what attention made, or text, float32 [N, D or text D].
@@ -151,6 +154,18 @@ def run(
         scores: float32 [threads, steps + head].
         logits: float32 [rows, K V].
     """
+    control, program, job = longs_1(block, 0), longs_2(block, 1), longs_1(block, 2)
+    tokens, row, place = longs_2(block, 3), longs_1(block, 4), longs_1(block, 5)
+    picks, counts = longs_1(block, 6), longs_1(block, 7)
+    weights, scales, norms = bytes_1(block, 8), floats_1(block, 9), floats_3(block, 10)
+    embed, positions = floats_2(block, 11), floats_2(block, 12)
+    keys = bytes_5(block, 13), bytes_5(block, 17)
+    key_scales = floats_4(block, 14), floats_4(block, 18)
+    values = bytes_5(block, 15), bytes_5(block, 19)
+    value_scales = floats_4(block, 16), floats_4(block, 20)
+    x, y, z = floats_2(block, 21), floats_2(block, 22), floats_2(block, 23)
+    out, out_scale, query = shorts_2(block, 24), floats_1(block, 25), shorts_2(block, 26)
+    scores, logits = floats_2(block, 27), floats_2(block, 28)
     if thread == 0:
         control[PHASES:] = 0
         fetch_add(control, CLOSED, -1)  # opens
@@ -220,52 +235,22 @@ def run(
         fetch_add(control, ACTIVE, -1)
 
 
-def lerp_quantize(
-    a: Any, b: Any, weight: float, mixed: Any, first: int, last: int, out: Any, out_scale: Any
-) -> None:
-    """Quantize rows `first` to `last` of a + weight (b - a), in one pass over memory.
+def lerp_quantize(thread: int, block: int) -> None:
+    """Quantize the rows of a + weight (b - a), in one pass over memory.
 
-    Args:
+    `block` holds:
         a: float32 [outputs, inputs].
         b: likewise.
-        weight: 0 gives a to the bit, 1 gives b (the same two-sided formula as torch.lerp).
+        weight: float64 [1]; 0 gives a to the bit, 1 gives b (the same two-sided formula as
+            torch.lerp).
         mixed: room for one row, float32 [inputs].
-        first: first row.
-        last: row after the last.
         out: int8 [outputs, inputs padded].
         out_scale: float32 [outputs].
     """
-    near = weight < 0.5
+    a, b, weight = floats_2(block, 0), floats_2(block, 1), doubles_1(block, 2)[0]
+    mixed, out, out_scale = floats_1(block, 3), bytes_2(block, 4), floats_1(block, 5)
+    near = abs(weight) < 0.5
     w = F32(weight) if near else F32(weight) - F32(1.0)
-    for o in range(first, last):
-        u, v = a[o], b[o]
-        base = u if near else v
-        for i in range(mixed.size):
-            mixed[i] = base[i] + w * (v[i] - u[i])
+    for o in range(out_scale.size):
+        towards(a[o] if near else b[o], a[o], b[o], w, mixed)
         out_scale[o] = quantize(mixed, out[o], F32(127.0))
-
-
-def _compile(function: Any, signature: str) -> Any:
-    """Compile for one signature, from the cache on disk where there is one that can be used."""
-    # numba's cache notices changes of this file only, so the name it goes by tells of all.
-    sources = [
-        Path(__file__).with_name(f"compiled_{part}.py") for part in ("layout", "llvm", "vectors")
-    ]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    function.__qualname__ = f"{function.__name__}_{digest}"
-    try:
-        return njit(signature, cache=True, **OPTIONS)(function)
-    except (RuntimeError, OSError):  # no folder that can be written to
-        return njit(signature, **OPTIONS)(function)
-
-
-_n1, _n2, _f1, _f2, _f3 = "i8[::1]", "i8[:,::1]", "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"
-_cache = "UniTuple(i1[:,:,:,:,::1], 2)" if CACHE_DTYPE == "int8" else "UniTuple(i2[:,:,:,:,::1], 2)"
-_cache_scale = "UniTuple(f4[:,:,:,::1], 2)"
-run = _compile(
-    run,
-    f"void(i8, {_n1}, {_n2}, {_n1}, {_n2}, {_n1}, {_n1}, {_n1}, {_n1}, i1[::1], {_f1}, {_f3}, "
-    f"{_f2}, {_f2}, {_cache}, {_cache_scale}, {_cache}, {_cache_scale}, {_f2}, {_f2}, {_f2}, "
-    f"i2[:,::1], {_f1}, i2[:,::1], {_f2}, {_f2})",
-)
-lerp_quantize = _compile(lerp_quantize, f"void({_f2}, {_f2}, f8, {_f1}, i8, i8, i1[:,::1], {_f1})")

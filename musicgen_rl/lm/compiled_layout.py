@@ -25,3 +25,5 @@ TOKENS, PICKED, BAD_TOKEN = range(3)
 JOB_SIZE = 8
 # Places in the control array: words that threads share, then a pair (taken, done) a line.
 CLOSED, ACTIVE, PHASES = 0, 8, 16
+BLOCK_WORDS = 6
+"""Words a block holds of each array: its address, then its shape."""

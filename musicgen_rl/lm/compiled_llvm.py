@@ -6,110 +6,166 @@ every x86 processor and two on ARM.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-from musicgen_rl.lm.compiled_layout import AHEAD, KEYS
+from musicgen_rl.lm.compiled_layout import AHEAD, BLOCK_WORDS
 
 _intrinsic: Callable[[Any], Any] = intrinsic
 _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 
 
-def _dot_tile(num_weights: int, num_inputs: int, unroll: int, ahead: int) -> Any:
-    """Make the inner product of `num_weights` rows with `num_inputs` rows, all pairs at once.
+def _pick(b: Any, first: Any, second: Any, lanes: Sequence[int]) -> Any:
+    """Take lanes of two vectors laid behind each other."""
+    mask = ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes))
+    return b.shuffle_vector(first, second, mask)
 
-    The result is called as `tile(w, w_at, w_stride, x, x_at, x_stride, size)` with flat offsets
-    into two contiguous arrays (int8 or int16, and int16) and returns the int32 sums as a tuple,
-    weight-major. Written in LLVM's vectors, since a loop over several rows is not vectorised well.
+
+def _spread(b: Any, number: Any, lanes: int) -> Any:
+    """Make a vector whose lanes are all one number."""
+    vector = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    return _pick(b, b.insert_element(vector, number, _I32(0)), vector, [0] * lanes)
+
+
+def _load(b: Any, pointer: Any, lanes: int) -> Any:
+    vector = ir.VectorType(pointer.type.pointee, lanes)
+    loaded = b.load(b.bitcast(pointer, vector.as_pointer()))
+    loaded.align = 1
+    return loaded
+
+
+def _products(b: Any, weight: Any, inputs: Any) -> Any:
+    """Multiply 16 numbers by 16 and sum neighbours: 8 sums of 32 bits."""
+    product = b.mul(weight, inputs)
+    even = _pick(b, product, product, range(0, 16, 2))
+    return b.add(even, _pick(b, product, product, range(1, 16, 2)))
+
+
+def _four_totals(b: Any, sums: list[Any]) -> Any:
+    """Sum each of four vectors of eight; the totals are one vector."""
+
+    def join(x: Any, y: Any, low: Sequence[int], high: Sequence[int]) -> Any:
+        return b.add(_pick(b, x, y, low), _pick(b, x, y, high))
+
+    low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+    first, second = join(sums[0], sums[1], low, high), join(sums[2], sums[3], low, high)
+    all_four = join(first, second, (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+    return join(all_four, all_four, range(4), range(4, 8))
+
+
+def _dot_tile(num_inputs: int, unroll: int, ahead: int) -> Any:
+    """Make the inner products of 4 rows of integers with `num_inputs` rows, scaled.
+
+    The result is called as `tile(w, w_at, w_scale, w_scale_at, x, x_at, x_stride, x_scale,
+    x_scale_at, size, y, y_at, y_stride)`, with flat offsets into contiguous arrays, and writes
+    float32(w[i] . x[j]) * (x_scale[j] * w_scale[i]) to y[y_at + j * y_stride + i]. Rows of w (int8)
+    follow each other; x is int16; `x_scale` may be a number. Written in LLVM's vectors, since a
+    loop over several rows is not vectorised well.
 
     Args:
-        num_weights: rows of w taken at `w_at`, `w_at + w_stride`, ...
         num_inputs: rows of x.
         unroll: vectors of 16 taken per round; `size` is a multiple of 16 * unroll.
-        ahead: bytes ahead of which weights are prefetched; 0 for not.
+        ahead: bytes ahead of which w is prefetched; 0 for not.
     """
 
     @_intrinsic
     def tile(
-        typing: Any, w: Any, w_at: Any, w_stride: Any, x: Any, x_at: Any, x_stride: Any, size: Any
-    ) -> Any:
-        result = types.UniTuple(types.int32, num_weights * num_inputs)
-        signature = result(w, w_at, w_stride, x, x_at, x_stride, size)
+        typing: Any, w: Any, w_at: Any, w_scale: Any, w_scale_at: Any, x: Any, x_at: Any,
+        x_stride: Any, x_scale: Any, x_scale_at: Any, size: Any, y: Any, y_at: Any, y_stride: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(
+            w, w_at, w_scale, w_scale_at, x, x_at, x_stride, x_scale, x_scale_at, size, y, y_at,
+            y_stride,
+        )  # fmt: skip
 
         def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            def rows(which: int, count: int) -> list[Any]:
+            def at(which: int, offset: Any) -> Any:
                 array = context.make_array(signature.args[which])(context, b, args[which])
-                at, stride = args[which + 1], args[which + 2]
-                return [
-                    b.gep(array.data, [b.add(at, b.mul(stride, _I64(i)))]) for i in range(count)
-                ]
+                return b.gep(array.data, [offset])
 
-            def load(pointer: Any, k: Any) -> Any:
-                pointer = b.gep(pointer, [k])
-                vector = ir.VectorType(pointer.type.pointee, 16)
-                loaded = b.load(b.bitcast(pointer, vector.as_pointer()))
-                loaded.align = 1
-                return b.sext(loaded, ir.VectorType(_I32, 16))
-
-            def pick(vector: Any, lanes: range) -> Any:
-                mask = ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes))
-                return b.shuffle_vector(vector, vector, mask)
-
-            ws, xs = rows(0, num_weights), rows(3, num_inputs)
-            half = ir.VectorType(_I32, 8)
+            size, rows = args[9], range(4)
+            ws = [at(0, b.add(args[1], b.mul(size, _I64(i)))) for i in rows]
+            xs = [at(4, b.add(args[5], b.mul(args[6], _I64(j)))) for j in range(num_inputs)]
+            eight, sixteen = ir.VectorType(_I32, 8), ir.VectorType(_I32, 16)
             before = b.block
-            head, body, done = (b.append_basic_block(n) for n in ("head", "body", "done"))
-            b.branch(head)
-            b.position_at_end(head)
-            k = b.phi(_I64)
-            k.add_incoming(_I64(0), before)
-            sums = [b.phi(half) for _ in range(num_weights * num_inputs)]
-            for total in sums:
-                total.add_incoming(ir.Constant(half, [0] * 8), before)
-            b.cbranch(b.icmp_signed("<", k, args[6]), body, done)
-
+            body, done = b.append_basic_block("body"), b.append_basic_block("done")
+            b.branch(body)
             b.position_at_end(body)
-            new, at = list(sums), k
-            if ahead:
-                for pointer in ws:
-                    _emit_prefetch(b, b.gep(pointer, [b.add(k, _I64(ahead))]))
+            k = b.phi(_I64)
+            sums = [[b.phi(eight) for _ in rows] for _ in xs]
+            k.add_incoming(_I64(0), before)
+            new, place = [list(of_input) for of_input in sums], k
+            for pointer in ws if ahead else ():
+                _emit_prefetch(b, b.gep(pointer, [b.add(k, _I64(ahead))]))
             for _ in range(unroll):
-                weights = [load(pointer, at) for pointer in ws]
+                weights = [b.sext(_load(b, b.gep(p, [place]), 16), sixteen) for p in ws]
                 for j, pointer in enumerate(xs):
-                    x_vector = load(pointer, at)
-                    for i, weight in enumerate(weights):
-                        product = b.mul(weight, x_vector)
-                        pairs = b.add(
-                            pick(product, range(0, 16, 2)), pick(product, range(1, 16, 2))
-                        )
-                        new[i * num_inputs + j] = b.add(new[i * num_inputs + j], pairs)
-                at = b.add(at, _I64(16))
-            k.add_incoming(at, b.block)
-            for total, value in zip(sums, new, strict=True):
-                total.add_incoming(value, b.block)
-            b.branch(head)
+                    inputs = b.sext(_load(b, b.gep(pointer, [place]), 16), sixteen)
+                    for i in rows:
+                        new[j][i] = b.add(new[j][i], _products(b, weights[i], inputs))
+                place = b.add(place, _I64(16))
+            k.add_incoming(place, b.block)
+            for j in range(num_inputs):
+                for i in rows:
+                    sums[j][i].add_incoming(ir.Constant(eight, [0] * 8), before)
+                    sums[j][i].add_incoming(new[j][i], b.block)
+            b.cbranch(b.icmp_signed("<", place, size), body, done)
 
             b.position_at_end(done)
-            results = []
-            for total in sums:
-                for n in (8, 4, 2):
-                    total = b.add(pick(total, range(n // 2)), pick(total, range(n // 2, n)))
-                results.append(b.extract_element(total, _I32(0)))
-            return context.make_tuple(b, signature.return_type, results)
+            four = ir.VectorType(ir.FloatType(), 4)
+            of_weights = _load(b, at(2, args[3]), 4)
+            for j in range(num_inputs):
+                total = b.sitofp(_four_totals(b, new[j]), four)
+                of_input = args[7]
+                if isinstance(signature.args[7], types.Array):
+                    of_input = b.load(at(7, b.add(args[8], _I64(j))))
+                scale = b.fmul(_spread(b, of_input, 4), of_weights)
+                target = at(10, b.add(args[11], b.mul(args[12], _I64(j))))
+                stored = b.store(b.fmul(total, scale), b.bitcast(target, four.as_pointer()))
+                stored.align = 4
+            return context.get_dummy_value()
 
         return signature, codegen
 
     return tile
 
 
-# One token reads its weights as one stream, the pattern memory is fastest at.
-dot_one = _dot_tile(1, 1, unroll=4, ahead=4096)
-dot_many = _dot_tile(4, 2, unroll=1, ahead=4096)
-dot_keys = _dot_tile(KEYS, 1, unroll=1, ahead=0)
+dots_of_two = _dot_tile(2, unroll=1, ahead=0)
+dots_of_two_afar = _dot_tile(2, unroll=1, ahead=4096)
+dots_of_one = _dot_tile(1, unroll=2, ahead=4096)
+dots_of_keys = _dot_tile(1, unroll=2, ahead=0)
+
+
+@_intrinsic
+def dot(typing: Any, w: Any, w_at: Any, x: Any, x_at: Any, size: Any) -> Any:
+    """Compute the inner product of one int8 row with one int16 row, as int32."""
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        def data(which: int) -> Any:
+            return context.make_array(signature.args[which])(context, b, args[which]).data
+
+        first, second = b.gep(data(0), [args[1]]), b.gep(data(2), [args[3]])
+        before, body, done = b.block, b.append_basic_block("body"), b.append_basic_block("done")
+        b.branch(body)
+        b.position_at_end(body)
+        k, total = b.phi(_I64), b.phi(_I32)
+        product = b.mul(
+            b.sext(b.load(b.gep(first, [k])), _I32), b.sext(b.load(b.gep(second, [k])), _I32)
+        )
+        k_next, total_next = b.add(k, _I64(1)), b.add(total, product)
+        for phi, start, after in ((k, _I64(0), k_next), (total, _I32(0), total_next)):
+            phi.add_incoming(start, before)
+            phi.add_incoming(after, body)
+        b.cbranch(b.icmp_signed("<", k_next, args[4]), body, done)
+        b.position_at_end(done)
+        return total_next
+
+    return types.int32(w, w_at, x, x_at, size), codegen
 
 
 @_intrinsic
@@ -131,57 +187,94 @@ def _emit_prefetch(b: Any, pointer: Any) -> None:
     b.call(prefetch, [b.bitcast(pointer, byte), _I32(0), _I32(3), _I32(1)])
 
 
-@_intrinsic
-def mix(
-    typing: Any, share: Any, values: Any, at: Any, stride: Any, count: Any, out: Any, out_at: Any
-) -> Any:
-    """Write the sum of share[t] * values[at + t * stride : ... + 32] over t to out[out_at:].
+def _mixer(columns: int) -> Any:
+    """Make a function that sums rows of integers, each times its share.
 
-    `values` are integers, `share` and `out` float32; the sums stay in registers.
+    The result is called as `mix(share, values, at, stride, count, out, out_at)` and writes the sum
+    of share[t] * values[at + t * stride : ... + columns] over t to out[out_at:]. `values` are
+    integers, `share` and `out` float32; the sums stay in registers.
     """
-    signature = types.void(share, values, at, stride, count, out, out_at)
 
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        def data(which: int) -> Any:
-            return context.make_array(signature.args[which])(context, b, args[which]).data
+    @_intrinsic
+    def mix(
+        typing: Any, share: Any, values: Any, at: Any, stride: Any, count: Any, out: Any,
+        out_at: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(share, values, at, stride, count, out, out_at)
 
-        eight = ir.VectorType(ir.FloatType(), 8)
-        shares, target = data(0), b.gep(data(5), [args[6]])
-        first = b.gep(data(1), [args[2]])
-        numbers = ir.VectorType(first.type.pointee, 8)
-        before = b.block
-        head, body, done = (b.append_basic_block(n) for n in ("head", "body", "done"))
-        b.branch(head)
-        b.position_at_end(head)
-        t = b.phi(_I64)
-        t.add_incoming(_I64(0), before)
-        sums = [b.phi(eight) for _ in range(4)]
-        for total in sums:
-            total.add_incoming(ir.Constant(eight, [0.0] * 8), before)
-        b.cbranch(b.icmp_signed("<", t, args[4]), body, done)
+        def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            def data(which: int) -> Any:
+                return context.make_array(signature.args[which])(context, b, args[which]).data
 
-        b.position_at_end(body)
-        weight = b.load(b.gep(shares, [t]))
-        weight = b.insert_element(ir.Constant(eight, ir.Undefined), weight, _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, 8), [0] * 8)
-        weight = b.shuffle_vector(weight, ir.Constant(eight, ir.Undefined), zeros)
-        vector = b.gep(first, [b.mul(t, args[3])])
-        _emit_prefetch(b, b.gep(first, [b.mul(b.add(t, _I64(AHEAD)), args[3])]))
-        for i, total in enumerate(sums):
-            part = b.load(b.bitcast(b.gep(vector, [_I64(8 * i)]), numbers.as_pointer()))
-            part.align = 1
-            product = b.fmul(b.sitofp(part, eight), weight, flags=("contract",))
-            total.add_incoming(b.fadd(total, product, flags=("contract",)), body)
-        t.add_incoming(b.add(t, _I64(1)), body)
-        b.branch(head)
+            eight, parts = ir.VectorType(ir.FloatType(), 8), range(columns // 8)
+            shares, target = data(0), b.gep(data(5), [args[6]])
+            first = b.gep(data(1), [args[2]])
+            before, body, done = b.block, b.append_basic_block("body"), b.append_basic_block("done")
+            b.branch(body)
+            b.position_at_end(body)
+            t = b.phi(_I64)
+            t.add_incoming(_I64(0), before)
+            sums = [b.phi(eight) for _ in parts]
+            weight = _spread(b, b.load(b.gep(shares, [t])), 8)
+            vector = b.gep(first, [b.mul(t, args[3])])
+            _emit_prefetch(b, b.gep(first, [b.mul(b.add(t, _I64(AHEAD)), args[3])]))
+            new = []
+            for i in parts:
+                numbers = b.sitofp(_load(b, b.gep(vector, [_I64(8 * i)]), 8), eight)
+                product = b.fmul(numbers, weight, flags=("contract",))
+                new.append(b.fadd(sums[i], product, flags=("contract",)))
+                sums[i].add_incoming(ir.Constant(eight, [0.0] * 8), before)
+                sums[i].add_incoming(new[i], body)
+            after = b.add(t, _I64(1))
+            t.add_incoming(after, body)
+            b.cbranch(b.icmp_signed("<", after, args[4]), body, done)
 
-        b.position_at_end(done)
-        for i, total in enumerate(sums):
-            place = b.bitcast(b.gep(target, [_I64(8 * i)]), eight.as_pointer())
-            b.store(total, place).align = 4
-        return context.get_dummy_value()
+            b.position_at_end(done)
+            for i in parts:
+                place = b.bitcast(b.gep(target, [_I64(8 * i)]), eight.as_pointer())
+                b.store(new[i], place).align = 4
+            return context.get_dummy_value()
 
-    return signature, codegen
+        return signature, codegen
+
+    return mix
+
+
+mix_narrow, mix_wide = _mixer(32), _mixer(64)
+
+
+def _viewer(dtype: Any, ndim: int) -> Any:
+    """Make a function that gives the array at place `which` of the block at `address`."""
+    array_type = types.Array(dtype, ndim, "C")
+
+    @_intrinsic
+    def view(typing: Any, address: Any, which: Any) -> Any:
+        def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            words = b.inttoptr(args[0], _I64.as_pointer())
+            first = b.mul(args[1], _I64(BLOCK_WORDS))
+            start, *shape = [b.load(b.gep(words, [b.add(first, _I64(i))])) for i in range(ndim + 1)]
+            array = context.make_array(array_type)(context, b)
+            size = _I64(dtype.bitwidth // 8)
+            strides = [size]
+            for length in reversed(shape[1:]):
+                strides.insert(0, b.mul(strides[0], length))
+            populate_array(
+                array, data=b.inttoptr(start, array.data.type), shape=shape, strides=strides,
+                itemsize=size, meminfo=None,
+            )  # fmt: skip
+            return array._getvalue()
+
+        return array_type(address, which), codegen
+
+    return view
+
+
+bytes_1, bytes_2, bytes_5 = (_viewer(types.int8, n) for n in (1, 2, 5))
+shorts_2 = _viewer(types.int16, 2)
+ints_1 = _viewer(types.int32, 1)
+longs_1, longs_2 = (_viewer(types.int64, n) for n in (1, 2))
+floats_1, floats_2, floats_3, floats_4 = (_viewer(types.float32, n) for n in (1, 2, 3, 4))
+doubles_1 = _viewer(types.float64, 1)
 
 
 @_intrinsic

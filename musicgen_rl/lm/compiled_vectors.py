@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from musicgen_rl.lm.compiled_layout import AHEAD, HEAD_WIDTH, KEYS
+from musicgen_rl.lm.compiled_layout import AHEAD, KEYS
 from musicgen_rl.lm.compiled_llvm import (
     bits_of,
-    dot_keys,
-    dot_many,
-    dot_one,
+    dot,
+    dots_of_keys,
+    dots_of_one,
+    dots_of_two,
+    dots_of_two_afar,
     float_of,
-    mix,
+    mix_narrow,
+    mix_wide,
     prefetch,
 )
 
@@ -89,6 +92,13 @@ def quantize(x: Any, out: Any, limit: Any) -> Any:
 
 
 @native_fused
+def towards(base: Any, first: Any, second: Any, weight: Any, out: Any) -> None:
+    """Write base + weight (second - first); one rounding for both last operations, as in torch."""
+    for i in range(out.size):
+        out[i] = base[i] + weight * (second[i] - first[i])
+
+
+@native_fused
 def gelu(x: Any) -> None:
     """Apply x (1 + erf(x / sqrt 2)) / 2 in place.
 
@@ -140,7 +150,7 @@ def layer_norm(x: Any, weight: Any, bias: Any, out: Any) -> None:
 
 
 @native_fused
-def _exp(x: Any, shift: Any) -> None:
+def exp_shifted(x: Any, shift: Any) -> None:
     """Replace x by exp(x - shift), for x <= shift: 2**n times a series around zero."""
     for i in range(x.size):
         y = x[i] - shift
@@ -171,19 +181,26 @@ def attend(
     if count == 0:
         out[:] = 0
         return
+    for t in range(AHEAD):
+        prefetch(values, t * width)
     for t in range(0, count, KEYS):
         for i in range(KEYS):
             prefetch(keys, (t + i + AHEAD) * width)
-        sums = dot_keys(keys, t * width, width, query, 0, 0, width)
-        for i in range(KEYS):
-            scores[t + i] = F32(sums[i]) * (query_scale * key_scale[t + i])
+        dots_of_keys(
+            keys, t * width, key_scale, t, query, 0, 0, query_scale, 0, width, scores, t, 0
+        )
     used = scores[:count]
-    _exp(used, highest(used))
+    exp_shifted(used, highest(used))
     inverse = F32(1.0) / _sum(used)
     for t in range(count):
         used[t] *= inverse * value_scale[t]
-    for i in range(0, width, HEAD_WIDTH):
-        mix(scores, values, i, width, count, scores, steps + i)
+    for t in range(AHEAD):  # the next head's keys
+        prefetch(keys, (steps + t) * width)
+    wide = width // 64 * 64
+    for i in range(0, wide, 64):
+        mix_wide(scores, values, i, width, count, scores, steps + i)
+    if wide < width:
+        mix_narrow(scores, values, wide, width, count, scores, steps + wide)
     for i in range(out.size):
         out[i] = scores[steps + i]
 
@@ -194,21 +211,30 @@ def matmul(
     end: int, y: Any,
 ) -> None:  # fmt: skip
     """Compute y[:tokens, start:end] = x @ w.T, w from w[at] on with rows of `width`."""
-    stride = x.shape[1]
-    for block in range(0, tokens, 32):  # tokens whose inputs stay in the cache next to the core
-        stop = min(block + 32, tokens)
-        pairs = block + (stop - block) // 2 * 2
-        o = start
-        while o < end:
-            many = 4 if o + 4 <= end else 1
-            if many == 4:
-                for n in range(block, pairs, 2):
-                    sums = dot_many(w, at + o * width, width, x, n * stride, stride, width)
-                    for i in range(4):
-                        y[n, o + i] = F32(sums[2 * i]) * (x_scale[n] * w_scale[o + i])
-                        y[n + 1, o + i] = F32(sums[2 * i + 1]) * (x_scale[n + 1] * w_scale[o + i])
-            for n in range(pairs if many == 4 else block, stop):
-                for i in range(o, o + many):
-                    total = dot_one(w, at + i * width, width, x, n * stride, stride, width)[0]
-                    y[n, i] = F32(total) * (x_scale[n] * w_scale[i])
-            o += many
+    stride, row = x.shape[1], y.shape[1]
+    whole, pairs = start + (end - start) // 4 * 4, tokens // 2 * 2
+    # Two tokens stay in the cache next to the core, these rows of w in the one behind it.
+    for n in range(0, pairs, 2):
+        for o in range(start, whole, 4):
+            if n == 0:
+                dots_of_two_afar(
+                    w, at + o * width, w_scale, o, x, 0, stride, x_scale, 0, width, y, o, row
+                )
+            else:
+                if n == 2:  # meanwhile the rows that are likely to come next
+                    for i in range(0, 4 * width, 64):
+                        prefetch(w, at + (o + end - start) * width + i)
+                dots_of_two(
+                    w, at + o * width, w_scale, o, x, n * stride, stride, x_scale, n, width, y,
+                    n * row + o, row,
+                )  # fmt: skip
+    if pairs < tokens:
+        for o in range(start, whole, 4):
+            dots_of_one(
+                w, at + o * width, w_scale, o, x, pairs * stride, 0, x_scale, pairs, width, y,
+                pairs * row + o, 0,
+            )  # fmt: skip
+    for o in range(whole, end):
+        for n in range(tokens):
+            total = dot(w, at + o * width, x, n * stride, width)
+            y[n, o] = F32(total) * (x_scale[n] * w_scale[o])

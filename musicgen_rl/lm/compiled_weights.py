@@ -12,8 +12,11 @@ from torch import Tensor
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError
 from musicgen_rl.lm.compiled_layout import WIDTH
+from musicgen_rl.lm.compiled_native import Block, native_function
 from musicgen_rl.lm.transformer import MusicLM
 
+LERP = "musicgen_rl.lm.compiled_kernels", "lerp_quantize"
+"""Where the native code of quantizing is."""
 _LINEARS = (
     "self_qkv",
     "self_out",
@@ -95,6 +98,13 @@ class CompiledWeights:
         weights.load_(model.state_dict())
         return weights
 
+    def copy(self) -> "CompiledWeights":
+        """Make weights of one's own, as these are now."""
+        other = CompiledWeights(self.config)
+        for name in ("numbers", "scales", "norms", "embed", "text_bias"):
+            getattr(other, name)[...] = getattr(self, name)
+        return other
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
@@ -153,12 +163,11 @@ class CompiledWeights:
 
     def _lerp(self, name: str, a: Tensor, b: Tensor, weight: float) -> None:
         numbers, scales = self._view(name)
-        from musicgen_rl.lm.compiled_kernels import lerp_quantize
-
         first = a.float().contiguous().numpy()
         second = first if b is a else b.float().contiguous().numpy()
-        mixed = np.empty(first.shape[1], np.float32)
-        lerp_quantize(first, second, weight, mixed, 0, len(first), numbers, scales)
+        room = np.empty(first.shape[1], np.float32)
+        block = Block(first, second, np.array([weight]), room, numbers, scales)
+        native_function(*LERP)(0, block.address)
 
     def _check(self, name: str, tensor: Tensor) -> None:
         if name in self._plain:

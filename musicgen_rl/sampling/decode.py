@@ -17,8 +17,7 @@ from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.lm.delay import delays, shift_right
-from musicgen_rl.sampling.filters import sample_tokens
-from musicgen_rl.sampling.guidance import guide
+from musicgen_rl.sampling.draw import Draw, draw_for
 from musicgen_rl.sampling.randomness import ClipUniforms
 from musicgen_rl.sampling.runner import Runner, pad_condition
 
@@ -100,6 +99,7 @@ class DecodeStream:
         self._end = num_frames  # frame of the grid where the clip ends
         self._logits: Tensor | None = None  # for the next column, once the runner is up to date
         self._runner: Runner | None = None
+        self._draw: Draw
         if prompt is not None and prompt.shape[-1]:
             self._take_prompt(prompt)
 
@@ -177,18 +177,10 @@ class DecodeStream:
 
     def _column(self, s: int, logits: Tensor) -> Tensor:
         """Choose the tokens [B, K] of column s: given, drawn, or padding outside the pattern."""
-        settings = self.sampling
-        if settings.guidance_scale != 1.0:
-            conditional, null = logits.chunk(2)
-            logits = guide(conditional, null, settings.guidance_scale)
-        uniform = self._uniforms.next().to(logits.device)
-        drawn = sample_tokens(
-            logits,
-            uniform,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-        ).cpu()
+        drawn = self._draw(logits, self._uniforms.next(), self.sampling)
+        ends = self._end is not None and s >= self._end
+        if s - self._late[-1] >= self._prompt_frames and not ends:
+            return drawn  # all inside the pattern and new: nearly every column
         for k, late in enumerate(self._late):
             frame = s - late
             if frame < 0 or (self._end is not None and frame >= self._end):
@@ -213,6 +205,7 @@ class DecodeStream:
             rows=self.rows, max_steps=self._grid.shape[-1], text_length=condition.mask.shape[1]
         )
         self._runner.begin(condition)
+        self._draw = draw_for(self._runner, self.config, self.num_clips)
         self._logits = None
 
     def _double(self, tokens: Tensor) -> Tensor:

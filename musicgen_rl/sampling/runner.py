@@ -19,6 +19,8 @@ class Runner(Protocol):
 
     rows: int
     max_steps: int
+    native: bool
+    """Whether its steps are native code on the CPU, so that drawing should be too."""
 
     def begin(self, condition: Condition) -> None:
         """Take the text of all rows and forget what was decoded."""
@@ -46,6 +48,8 @@ class EagerRunner:
         max_steps: room of the cache.
         cache_dtype: of keys and values.
     """
+
+    native = False
 
     def __init__(
         self, model: MusicLM, rows: int, max_steps: int, cache_dtype: torch.dtype | None = None
