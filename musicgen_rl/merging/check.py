@@ -15,7 +15,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, model_hash, part_folder, weight_files
+from musicgen_rl.checkpoint import (
+    LOW_RANK,
+    ModelInfo,
+    lies_over,
+    model_hash,
+    part_folder,
+    weight_files,
+)
 from musicgen_rl.errors import CheckpointError
 from musicgen_rl.storage import read_tensors
 
@@ -110,6 +117,8 @@ def tensor_shapes(info: ModelInfo) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: a file is missing or damaged.
     """
+    if (info.folder / LOW_RANK).is_file():
+        return tensor_shapes(lies_over(info))
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(info.folder):
         try:

@@ -1,12 +1,14 @@
 """The two ends of the slider, and the base they were tuned from, in memory."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, load_state
+from musicgen_rl.checkpoint import ModelInfo, load_state, read_info
 from musicgen_rl.merging.check import check_mergeable, require_related
 from musicgen_rl.merging.ops import require_alike
 
@@ -90,6 +92,29 @@ def load_endpoints(
     if not one_family:
         require_related(first, initial, (quality.name, base.name))
     return Endpoints(quality=first, diversity=second, base=initial)
+
+
+def load_model_endpoints(info: ModelInfo) -> Endpoints:
+    """Load the two ends that a model folder holds beside its own weights, which are their base.
+
+    Args:
+        info: a model whose folder has `quality/` and `diversity/`.
+
+    Raises:
+        ModelError: an end is not there, damaged, or not an end of this model.
+    """
+    ends = [read_info(info.folder / end) for end in ("quality", "diversity")]
+    return load_endpoints(ends[0], ends[1], info)
+
+
+def endpoint_hash(folder: Path) -> str:
+    """Hash the weight files of one end: sha256 over its safetensors, by name."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _share(state: dict[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def merge_checkpoints(
         if "path" in first.codec:
             _write_ours(folder, target, replace(info, folder=first.folder), merged, stored)
         else:
-            _write_composite(folder, info, merged, dtype)
+            write_composite(folder, info, merged, dtype)
     return target
 
 
@@ -109,10 +109,17 @@ def _write_ours(
     save_model(folder, card, merged, dtype=dtype)
 
 
-def _write_composite(
+def write_composite(
     folder: Path, info: ModelInfo, merged: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> None:
-    """Write a folder in MusicGen's own format: the parent's files, its decoder's tensors ours."""
+    """Write a folder in MusicGen's own format: the parent's files, its decoder's tensors ours.
+
+    Args:
+        folder: where to; it is there.
+        info: what the card says; `folder` in it is the parent's.
+        merged: the decoder's weights in our layout.
+        dtype: to store them in; the parent's if None.
+    """
     tensors = to_transformers(merged, info.lm)
     new = {n if n.startswith("enc_to_dec_proj.") else f"decoder.{n}": t for n, t in tensors.items()}
     for pattern in _BESIDE:

@@ -21,11 +21,10 @@ class Slider:
 
     Every move computes from the endpoints, never from where the weights stand, so moves do not
     drift: after any number of them the weights are a fresh merge, to the bit. Addresses do not
-    change (int8 layers of plain torch aside), so a captured CUDA graph goes on with new weights.
+    change, so a captured CUDA graph goes on with new weights.
 
     Memory: the endpoints as stored, shared between all sliders made of one `Endpoints` (on a GPU:
-    a copy there), a tensor that both ends have alike held once; and for int8 layers of plain torch
-    one float32 buffer of the largest. `nbytes` tells.
+    a copy there), a tensor that both ends have alike held once. `nbytes` tells.
 
     Threads: moves wait for one another. A decoding step that runs at the same time in another
     thread may see some tensors old and some new; so move between two steps, from the thread that
@@ -99,6 +98,12 @@ class Slider:
                 self._constant_written = True
                 self._lam = float(lam)
         return time.perf_counter() - start
+
+    def forget(self) -> None:
+        """Take nothing for granted: something else has written to the model since the last move."""
+        with self._lock:
+            self._lam = None
+            self._constant_written = False
 
     def _write(self, name: str, lam: float) -> None:
         quality, diversity = self._ends.quality[name], self._ends.diversity[name]

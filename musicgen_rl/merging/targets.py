@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.lm.compiled_weights import CompiledWeights
-from musicgen_rl.lm.quantize import Int8Linear
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.merging import ops
 
@@ -49,10 +48,9 @@ def target_of(model: "MusicLM | CompiledWeights | Target") -> Target:
 
 
 class ModelTarget:
-    """Writes to a MusicLM in float32, bfloat16 or (its linear layers) int8.
+    """Writes to a MusicLM in float32 or bfloat16.
 
-    Parameters keep their addresses, so a captured CUDA graph stays valid. int8 layers are packed
-    anew, at addresses of their own.
+    Parameters keep their addresses, so a captured CUDA graph stays valid.
 
     Args:
         model: prepared to run; do not move it to another device or dtype afterwards.
@@ -61,24 +59,16 @@ class ModelTarget:
     def __init__(self, model: MusicLM) -> None:
         self.device = model.norm.weight.device
         self._plain = dict(model.named_parameters())
-        self._int8 = {
-            f"{name}.weight": layer
-            for name, layer in model.named_modules()
-            if isinstance(layer, Int8Linear)
-        }
-        sizes = [layer.out_features * layer.in_features for layer in self._int8.values()]
-        self._scratch = torch.empty(max(sizes, default=0))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Map every tensor's name to its shape."""
-        quantized = {n: (i.out_features, i.in_features) for n, i in self._int8.items()}
-        return {name: tuple(p.shape) for name, p in self._plain.items()} | quantized
+        return {name: tuple(p.shape) for name, p in self._plain.items()}
 
     @torch.no_grad()
     def lerp_(self, name: str, quality: Tensor, diversity: Tensor, lam: float) -> None:
         """Set a tensor to (1 - lam) quality + lam diversity, in one pass where dtypes agree."""
-        plain = self._plain.get(name)
-        if plain is not None and plain.dtype == quality.dtype == diversity.dtype:
+        plain = self._plain[name]
+        if plain.dtype == quality.dtype == diversity.dtype:
             # torch computes bfloat16 in float32 inside, so this is `ops.lerp`, rounded once.
             torch.lerp(quality, diversity, lam, out=plain)
         else:
@@ -87,14 +77,7 @@ class ModelTarget:
     @torch.no_grad()
     def mix_(self, name: str, mix: Mix, *tensors: Tensor) -> None:
         """Set a tensor to `mix` of others of its shape, an elementwise function."""
-        if name in self._plain:
-            _write(self._plain[name], mix, tensors)
-            return
-        layer = self._int8[name]
-        mixed = self._scratch[: layer.out_features * layer.in_features]
-        mixed = mixed.view(layer.out_features, layer.in_features)
-        _write(mixed, mix, tensors)
-        layer.load_weight(mixed)
+        _write(self._plain[name], mix, tensors)
 
 
 class CompiledTarget:

@@ -1,6 +1,8 @@
 """The pipeline: a model folder in, clips out."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from musicgen_rl.errors import MemoryLimitError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
+from musicgen_rl.pipeline.dial import Dial, require_endpoints, sampling_at
 from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
 from musicgen_rl.pipeline.provenance import describe_codes, describe_model
 from musicgen_rl.pipeline.request import (
@@ -27,12 +30,11 @@ from musicgen_rl.pipeline.request import (
     check_clips,
     check_prompts,
     draw_seed,
-    override_sampling,
 )
-from musicgen_rl.pipeline.runners import RunnerPool, prepare_model
+from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
-from musicgen_rl.sampling.decode import DecodeStream
+from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
 from musicgen_rl.sampling.runner import pad_condition
 from musicgen_rl.text.base import TextEncoder
@@ -65,7 +67,7 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
-        self._runners = RunnerPool(prepare_model(model, device, dtype), device, dtype)
+        self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
     def load(
@@ -96,10 +98,47 @@ class Pipeline:
             codec, text = load_codec_of(info, where), load_text_encoder(info, where)
             return cls(info, lm, codec, text, device=where, dtype=precision)
 
+    def twin(self) -> "Pipeline":
+        """Make a second pipeline of this model for another thread.
+
+        It shares all that is only read: codec, text encoder and the ends of the dial. Weights that
+        a dial moves are its own; a model without a dial has none that move, and shares them too.
+        """
+        other = copy.copy(self)
+        if self.has_endpoints:
+            other._run_on(copy_prepared(self._runners.model), self._dial)
+        else:
+            other._run_on(self._runners.model, self._dial)
+        return other
+
     @property
     def sample_rate(self) -> int:
         """Hz."""
         return self.codec.sample_rate
+
+    @property
+    def has_endpoints(self) -> bool:
+        """Whether the model has the two ends of the dial."""
+        return self._dial.available
+
+    def move(
+        self, diversity: float | None, merge_method: str = "lerp", merge_strength: float = 0.5
+    ) -> float:
+        """Bring the weights to a position of the dial; `chunks` does so by itself.
+
+        Args:
+            diversity: 0 quality, 1 diversity, None the base.
+            merge_method: lerp, slerp or liti.
+            merge_strength: of liti.
+
+        Returns:
+            Seconds it took.
+
+        Raises:
+            ConfigError: the model has no dial, or a value is out of range.
+            ModelError: the ends cannot be used.
+        """
+        return self._dial.move(diversity, merge_method, merge_strength)
 
     def generate(
         self,
@@ -110,6 +149,8 @@ class Pipeline:
         clips_per_prompt: int = 1,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
+        diversity: float | None = None,
+        merge_method: str = "lerp",
         stop: Stop | None = None,
         progress: Progress | None = None,
         **sampling: Any,
@@ -123,11 +164,13 @@ class Pipeline:
             clips_per_prompt: variations of each prompt.
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
+            diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
+            merge_method: lerp, slerp or liti.
             stop: asked at every step; when it says True, what is there so far is returned, the
                 clips cut short with `complete` False in their settings.
             progress: called with frames made and frames to make.
             sampling: guidance_scale, temperature, top_k, top_p, negative_prompt; the model's own
-                defaults where not given.
+                defaults where not given, guidance off on the dial.
 
         Returns:
             Clips in the order of the prompts, variations of one prompt together.
@@ -142,11 +185,13 @@ class Pipeline:
             seed=seed,
             clips_per_prompt=clips_per_prompt,
             loudness=loudness or LoudnessConfig(),
+            diversity=diversity,
+            merge_method=merge_method,
         )
         return self.run(
             check_prompts(prompts),
             request,
-            override_sampling(self.info.sampling, **sampling),
+            sampling_at(self.info, diversity, **sampling),
             source=self.read_source(continue_from),
             stop=stop,
             progress=progress,
@@ -193,6 +238,8 @@ class Pipeline:
         seed: int | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
+        diversity: float | None = None,
+        merge_method: str = "lerp",
         stop: Stop | None = None,
         **sampling: Any,
     ) -> Iterator[Clip]:
@@ -214,9 +261,11 @@ class Pipeline:
             duration_s=duration_s,
             seed=draw_seed() if seed is None else seed,
             loudness=loudness or LoudnessConfig(),
+            diversity=diversity,
+            merge_method=merge_method,
         )
-        batch = self.plan(check_prompts(prompt), request, self.info.sampling)[0]
-        chosen = override_sampling(self.info.sampling, **sampling)
+        chosen = sampling_at(self.info, diversity, **sampling)
+        batch = self.plan(check_prompts(prompt), request, chosen)[0]
         source = self.read_source(continue_from)
         return self._stream(batch, request, chosen, source, stop)
 
@@ -226,8 +275,10 @@ class Pipeline:
         """Group clips into batches that fit.
 
         Raises:
+            ConfigError: a position of the dial, and the model has none.
             MemoryLimitError: not even one clip fits.
         """
+        require_endpoints(self.info, request.diversity)
         first, count = request.first_index, request.clips_per_prompt
         jobs = [(p, i) for p in prompts for i in range(first, first + count)]
         size = request.max_batch or (_GPU_BATCH if self.device.type == "cuda" else _CPU_BATCH)
@@ -263,7 +314,7 @@ class Pipeline:
         *,
         source: Source | None = None,
         stop: Stop | None = None,
-        frames: int = CHUNK_FRAMES,
+        frames: int | Sequence[int] = CHUNK_FRAMES,
     ) -> Iterator[Chunk]:
         """Decode a batch part by part: codes and the samples that are final by then.
 
@@ -273,7 +324,8 @@ class Pipeline:
             sampling: how tokens are drawn.
             source: what all clips go on from.
             stop: asked at every step.
-            frames: codes of one part.
+            frames: codes of one part; of several numbers each is for one part, the last for all
+                that follow, so that the first sound can come early.
 
         Returns:
             Parts, in order; fewer than asked for after a stop. With a source, samples start with
@@ -281,17 +333,21 @@ class Pipeline:
         """
         assert request.seed is not None
         B = len(batch.prompts)
+        self.move(request.diversity, request.merge_method, request.merge_strength)
         with self._runners.lease() as make_runner:
             stream = DecodeStream(
                 self.info.lm,
                 make_runner,
-                self._condition(batch.prompts, batch.text_length),
+                self.condition(batch.prompts, batch.text_length),
                 sampling,
-                seeds=[clip_seed(request.seed, i) for i in batch.indices],
+                seeds=[
+                    clip_seed(seed, i)
+                    for seed, i in zip(batch.seeds_or(request.seed), batch.indices, strict=True)
+                ],
                 window=self.info.window,
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
-                null=self._negative(sampling, B),
+                null=self.negative_condition(sampling, B),
             )
             decoder = StreamingDecoder(self.codec)
             take = Taker(round(request.duration_s * self.sample_rate))
@@ -300,11 +356,13 @@ class Pipeline:
                 take = Taker(take.missing + source.fade, source.skipped_samples(before))
                 context = source.context(before).expand(B, -1, -1)
                 take.push(decoder.push(context.to(self.device)))
+            sizes = [frames] if isinstance(frames, int) else list(frames)
             held = np.zeros((B, self.codec.audio_channels, 0), dtype=np.float32)
             last = joined = False
             while not last:
-                codes = stream.advance(frames, stop)
-                last = codes.shape[-1] < frames or stream.finished
+                size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+                codes = stream.advance(size, stop)
+                last = codes.shape[-1] < size or stream.finished
                 take.push(decoder.push(codes.to(self.device)))
                 if last:
                     take.push(decoder.finish())
@@ -324,22 +382,38 @@ class Pipeline:
         source: Source | None,
     ) -> dict[str, Any]:
         """Collect all that decides the sound of one clip of a batch, JSON-able."""
-        return describe_model(self.info, self.model_sha256) | {
-            "prompt": batch.prompts[position],
-            "seed": request.seed,
-            "index": batch.indices[position],
-            "duration_s": request.duration_s,
-            "sampling": asdict(sampling),
-            "loudness": asdict(request.loudness),
-            "continued_from": None if source is None else source.described(),
-            "device": str(self.device),
-            "dtype": self.dtype,
-            "batch": {
-                "clips": len(batch.prompts),
-                "position": position,
-                "text_length": self._condition(batch.prompts, batch.text_length).mask.shape[1],
-            },
-        }
+        weights = self._dial.describe(
+            request.diversity, request.merge_method, request.merge_strength
+        )
+        return (
+            describe_model(self.info, self.model_sha256)
+            | weights
+            | {
+                "prompt": batch.prompts[position],
+                "seed": batch.seeds[position] if batch.seeds else request.seed,
+                "index": batch.indices[position],
+                "duration_s": request.duration_s,
+                "sampling": asdict(sampling),
+                "loudness": asdict(request.loudness),
+                "continued_from": None if source is None else source.described(),
+                "device": str(self.device),
+                "dtype": self.dtype,
+                "batch": {
+                    "clips": len(batch.prompts),
+                    "position": position,
+                    "text_length": self.condition(batch.prompts, batch.text_length).mask.shape[1],
+                },
+            }
+        )
+
+    def lease_runners(self) -> AbstractContextManager[MakeRunner]:
+        """Lend what makes runners, for a loop of one's own."""
+        return self._runners.lease()
+
+    def _run_on(self, prepared: Prepared, dial: Dial | None = None) -> None:
+        """Take the model that runs, and a dial for it; an older dial shares its ends."""
+        self._runners = RunnerPool(prepared, self.device, self.dtype)
+        self._dial = Dial(self.info, prepared) if dial is None else dial.of(prepared)
 
     def _stream(
         self,
@@ -389,17 +463,17 @@ class Pipeline:
             clips.append(Clip(sound, self.sample_rate, settings, codes[b]))
         return clips
 
-    def _condition(self, prompts: list[str], text_length: int = 0) -> Condition:
+    def condition(self, prompts: list[str], text_length: int = 0) -> Condition:
         """Encode prompts and pad their states to a multiple of TEXT_BUCKET."""
         condition = self.text.encode(prompts)
         length = max(condition.mask.shape[1], text_length)
         return pad_condition(condition, -(-length // TEXT_BUCKET) * TEXT_BUCKET)
 
-    def _negative(self, sampling: SamplingConfig, count: int) -> Condition | None:
+    def negative_condition(self, sampling: SamplingConfig, count: int) -> Condition | None:
         """Encode the negative prompt for every clip, if there is one."""
         if not sampling.negative_prompt:
             return None
-        return self._condition([sampling.negative_prompt] * count)
+        return self.condition([sampling.negative_prompt] * count)
 
     def _clip_bytes(self, request: GenerationConfig, sampling: SamplingConfig) -> int:
         """Estimate what one clip needs: its rows of the cache, its sound and working space."""
@@ -419,7 +493,4 @@ class Pipeline:
         if count == 1:
             raise MemoryLimitError("one clip does not fit in memory: make it shorter") from error
         middle = count // 2
-        return [
-            Batch(batch.prompts[:middle], batch.indices[:middle], batch.text_length),
-            Batch(batch.prompts[middle:], batch.indices[middle:], batch.text_length),
-        ]
+        return [batch.part(0, middle), batch.part(middle, count)]

@@ -1,6 +1,6 @@
 """Clips straight to files, memory flat however long they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def generate_files(
     source: Source | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
-    part_frames: int = CHUNK_FRAMES,
+    part_frames: int | Sequence[int] = CHUNK_FRAMES,
     heard: Callable[[Batch, Chunk], None] | None = None,
 ) -> Iterator[Path]:
     """Generate clips into a folder, each complete the moment its path is handed out.
@@ -47,7 +47,7 @@ def generate_files(
         source: what all clips go on from.
         stop: asked at every step; what is there then is written, names ending in `-stopped`.
         progress: called at every step with frames made and frames to make.
-        part_frames: codes decoded to sound at once.
+        part_frames: codes decoded to sound at once, as `frames` of `Pipeline.chunks`.
         heard: called with every part of a batch as soon as it is sound, before it is levelled; a
             batch that ran out of memory is made again in halves, and so heard again.
 

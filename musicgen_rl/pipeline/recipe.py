@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
-from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
+from musicgen_rl.pipeline.moves import Move, read_moves
+from musicgen_rl.pipeline.request import (
+    MAX_DURATION_S,
+    GenerationConfig,
+    check_prompts,
+    override_sampling,
+)
 from musicgen_rl.pipeline.work import Batch
 
 T = TypeVar("T")
@@ -16,6 +22,7 @@ T = TypeVar("T")
 FORMAT = 1
 _MOST_ROWS = 4096
 _LONGEST_TEXT = 65536
+_MOST_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,8 @@ class Recipe:
     """Name of the model."""
     model_sha256: str
     """Hash of its weights."""
+    endpoints: Mapping[str, str]
+    """Hashes of the dial's two ends, by end; empty where the base played."""
     window: Mapping[str, Any]
     """Context of generation."""
     device: str
@@ -52,6 +61,12 @@ class Recipe:
     """Hash of the codes that came out."""
     codes_checks: Mapping[str, Any]
     """A check byte for every few frames."""
+    moves: tuple[Move, ...] = ()
+    """Of a jam: what changed, and at which frame."""
+    frames: int = 0
+    """Of a jam: how many there are."""
+    policy: str = "recompute"
+    """Of a jam: what became of the cache at a move."""
 
     @property
     def most_frames(self) -> int:
@@ -84,14 +99,20 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
         raise _edited("continued_from", source)
     index = _whole(settings, "index", 0, 2**31)
     prompt = _take(settings, "prompt", str)
+    moves = read_moves(settings.get("moves"))
+    dial, endpoints = _dial(settings)
     checks = _take(settings, "codes_checks", dict)
     _whole(checks, "every", 1, 1_000_000)
     try:
         request = GenerationConfig(
-            duration_s=_number(settings, "duration_s"),
+            # A jam may last longer than any clip; its frames say how long.
+            duration_s=min(_number(settings, "duration_s"), MAX_DURATION_S)
+            if moves
+            else _number(settings, "duration_s"),
             seed=_whole(settings, "seed", 0, 2**63 - 1),
             first_index=index,
             loudness=_config(LoudnessConfig, _take(settings, "loudness", dict)),
+            **dial,
         )
         recipe = Recipe(
             request=request,
@@ -106,6 +127,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             source_sha256=str(source.get("codes_sha256", "")),
             model=_take(settings, "model", str),
             model_sha256=_take(settings, "model_sha256", str),
+            endpoints=endpoints,
             window=_take(settings, "window", dict),
             device=_take(settings, "device", str),
             dtype=_take(settings, "dtype", str),
@@ -113,6 +135,9 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             complete=_take(settings, "complete", bool),
             codes_sha256=_take(settings, "codes_sha256", str),
             codes_checks=checks,
+            moves=moves,
+            frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
+            policy=str(settings.get("policy", "recompute")),
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)
@@ -131,6 +156,20 @@ def _sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given["negative_prompt"], str):
         raise _edited("negative_prompt", given["negative_prompt"])
     return given
+
+
+def _dial(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read where the dial stood, and which ends it had; files from before the dial have neither."""
+    if settings.get("diversity") is None:
+        return {}, {}
+    merge = _take(settings, "merge", dict)
+    fields_of_request = {
+        "diversity": _number(settings, "diversity"),
+        "merge_method": _take(merge, "method", str),
+        "merge_strength": _number(merge, "strength"),
+    }
+    hashes = {end: _take(merge, f"{end}_sha256", str) for end in ("quality", "diversity")}
+    return fields_of_request, hashes
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

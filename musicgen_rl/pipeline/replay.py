@@ -9,13 +9,25 @@ from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import level
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.errors import CheckpointError, InputError
+from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
+from musicgen_rl.pipeline.dial import require_endpoints
+from musicgen_rl.pipeline.jam import decode_codes, play_again
 from musicgen_rl.pipeline.provenance import codes_hash, describe_codes, first_difference, versions
 from musicgen_rl.pipeline.recipe import Recipe, read_recipe
 from musicgen_rl.pipeline.source import Source
 
-__all__ = ["Recipe", "Verdict", "check_model", "check_source", "compare", "read_recipe", "remake"]
+__all__ = [
+    "Recipe",
+    "Verdict",
+    "check_endpoints",
+    "check_model",
+    "check_source",
+    "compare",
+    "read_recipe",
+    "remake",
+]
 
 _CHUNK_FRAMES = 1000
 
@@ -54,6 +66,25 @@ def check_model(recipe: Recipe, info: ModelInfo, model_sha256: str) -> None:
             f"the clip was made with the window {dict(recipe.window)}, {info.name!r} here has "
             f"{window}: its card has changed; name the model that made it with --model"
         )
+
+
+def check_endpoints(recipe: Recipe, info: ModelInfo) -> None:
+    """Refuse a dial with other ends than those that made the clip.
+
+    Raises:
+        ConfigError: the model has no dial.
+        CheckpointError: an end has other weights than the tags say.
+    """
+    if not recipe.endpoints:
+        return
+    require_endpoints(info, recipe.request.diversity)
+    for end, stated in recipe.endpoints.items():
+        sha256 = endpoint_hash(info.folder / end)
+        if sha256 != stated:
+            raise CheckpointError(
+                f"the clip was made between ends of which {end} has sha256 {stated[:12]}, in "
+                f"{info.name!r} here it has {sha256[:12]}: name the model that made it with --model"
+            )
 
 
 def check_source(recipe: Recipe, source: Source | None) -> None:
@@ -99,6 +130,8 @@ def remake(
     Returns:
         The clip with its codes; as short as the first one if that was cut short by a stop.
     """
+    if recipe.moves:
+        return _remake_jam(pipeline, recipe, stop, progress)
     wanted = pipeline.frames_of(recipe.request)
     if not recipe.complete:
         wanted = min(wanted, recipe.most_frames)
@@ -125,6 +158,42 @@ def remake(
             if sum(c.shape[-1] for c in codes) >= enough:
                 break
     return _join(pipeline, recipe, codes, samples, wanted, source)
+
+
+def _remake_jam(
+    pipeline: Pipeline, recipe: Recipe, stop: Stop | None, progress: Progress | None
+) -> Clip:
+    """Make a jam again from its moves."""
+    assert recipe.request.seed is not None
+    parts: list[NDArray[np.int64]] = []
+    for part in play_again(
+        pipeline,
+        list(recipe.moves),
+        recipe.request.seed,
+        recipe.frames,
+        merge_method=recipe.request.merge_method,
+        policy=recipe.policy,
+    ):
+        parts.append(part)
+        if progress is not None:
+            progress(sum(p.shape[-1] for p in parts), recipe.frames)
+        if stop is not None and stop():
+            break
+    codes = np.concatenate(parts, axis=-1)
+    sound = np.concatenate(list(decode_codes(pipeline, codes)), axis=-1)
+    settings = pipeline.settings(recipe.batch, 0, recipe.request, recipe.sampling, None)
+    settings |= {
+        "moves": [move.described() for move in recipe.moves],
+        "frames": recipe.frames,
+        "policy": recipe.policy,
+        "duration_s": sound.shape[1] / pipeline.sample_rate,
+    }
+    return Clip(
+        level(sound, pipeline.sample_rate, recipe.request.loudness),
+        pipeline.sample_rate,
+        settings | describe_codes(codes, recipe.frames),
+        codes,
+    )
 
 
 def compare(recipe: Recipe, codes: NDArray[np.int64], pipeline: Pipeline) -> Verdict:

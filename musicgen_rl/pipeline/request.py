@@ -8,6 +8,7 @@ from typing import Any
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, require, require_number
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.merging.recipe import MergeConfig
 
 MAX_DURATION_S = 600.0
 MAX_CLIPS = 1000
@@ -31,6 +32,14 @@ class GenerationConfig:
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
     """How loud clips come out."""
+    diversity: float | None = None
+    """Where the dial stands: 0 is quality (safer, more alike), 1 diversity (more varied); without
+    it the model's base weights play."""
+    merge_method: str = "lerp"
+    """Way between the two ends: lerp (straight), slerp (along the arc) or liti (slerp, then back
+    towards the base)."""
+    merge_strength: float = 0.5
+    """For liti: share of the way from the base; 1 is slerp, 0 the base."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -41,6 +50,9 @@ class GenerationConfig:
             ("max_batch", 0, 4096),
         ):
             _require_whole(name, getattr(self, name), low, high)
+        if self.diversity is not None:
+            require_number("diversity", self.diversity, 0.0, 1.0)
+        MergeConfig(method=self.merge_method, strength=self.merge_strength)
         if self.seed is not None:
             _require_whole("seed", self.seed, 0, MAX_SEED)
 

@@ -1,5 +1,6 @@
 """Which runner decodes on which machine, and one place that keeps those worth keeping."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from musicgen_rl.lm.compiled import CompiledRunner
 from musicgen_rl.lm.compiled_weights import CompiledWeights
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.sampling.decode import MakeRunner
+from musicgen_rl.sampling.draw import link_native
 from musicgen_rl.sampling.runner import EagerRunner, GraphRunner, Runner
 
 Prepared = MusicLM | CompiledWeights
@@ -18,12 +20,20 @@ Prepared = MusicLM | CompiledWeights
 def prepare_model(model: MusicLM, device: torch.device, dtype: str) -> Prepared:
     """Bring a float32 model to where and how it runs; a module is changed in place."""
     if dtype == "int8":
+        link_native()
         return CompiledWeights.from_model(model)
     precision = torch.bfloat16 if dtype == "bf16" else torch.float32
     positions = model.positions
     model = model.to(device, precision)
     model.positions = positions.to(device)  # positions in bf16 would blur late frames
     return model
+
+
+def copy_prepared(model: Prepared) -> Prepared:
+    """Make a second model with weights of its own, as they are now."""
+    if isinstance(model, CompiledWeights):
+        return model.copy()
+    return copy.deepcopy(model)
 
 
 class RunnerPool:

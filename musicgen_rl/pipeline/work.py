@@ -1,6 +1,6 @@
 """The units of work: batches of clips, the parts they are made in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,21 @@ class Batch:
     indices: list[int]
     text_length: int = 0
     """Pad text states to at least this many; a replay asks for the length of its batch."""
+    seeds: list[int] | None = None
+    """Seed of each clip; the request's for all of them where None."""
+
+    def seeds_or(self, seed: int) -> list[int]:
+        """Return the seed of each clip; `seed` is the request's."""
+        return [seed] * len(self.prompts) if self.seeds is None else self.seeds
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Take the clips from position `start` up to `stop`."""
+        return replace(
+            self,
+            prompts=self.prompts[start:stop],
+            indices=self.indices[start:stop],
+            seeds=None if self.seeds is None else self.seeds[start:stop],
+        )
 
 
 @dataclass(frozen=True)

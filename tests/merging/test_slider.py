@@ -5,7 +5,6 @@ import torch
 
 from musicgen_rl.errors import CheckpointError, ConfigError
 from musicgen_rl.lm.compiled_weights import CompiledWeights
-from musicgen_rl.lm.quantize import Int8Linear, quantize_linears
 from musicgen_rl.merging import ops, targets
 from musicgen_rl.merging.endpoints import Endpoints
 from musicgen_rl.merging.recipe import METHODS, MergeConfig
@@ -88,23 +87,6 @@ def test_addresses_stay(method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16])
-def test_int8_layers_are_the_fresh_merge_quantized(method, stored):
-    points, model = ends(stored), tiny_lm()
-    quantize_linears(model)
-    slider = Slider(points, model, MergeConfig(method=method))
-    for lam in (0.3, 0.0):
-        slider.move(lam)
-        expected = fresh(points, lam, method)
-        layers = {n: m for n, m in model.named_modules() if isinstance(m, Int8Linear)}
-        assert layers
-        for name, layer in layers.items():
-            wanted = Int8Linear(expected.pop(f"{name}.weight"))
-            assert layer.dequantized().equal(wanted.dequantized())
-        assert same(model, expected)  # embeddings, norms and the text projection
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stored", [torch.float32, torch.float16])
 def test_compiled_weights_are_the_fresh_merge_quantized(method, stored):
     points, weights = ends(stored), CompiledWeights.from_model(tiny_lm())
     addresses = weights.numbers.ctypes.data, weights.norms.ctypes.data, weights.embed.ctypes.data
@@ -114,10 +96,7 @@ def test_compiled_weights_are_the_fresh_merge_quantized(method, stored):
         wanted = CompiledWeights(weights.config)
         wanted.load_(fresh(points, lam, method))
         for name in points.quality:
-            got, expected = weights.dequantized(name), wanted.dequantized(name)
-            step = expected.abs().amax() / 127  # a sum rounded otherwise may fall on the next
-            assert (got - expected).abs().max() <= 1.01 * step
-            assert torch.isclose(got, expected, rtol=1e-6).float().mean() > 0.999
+            assert torch.equal(weights.dequantized(name), wanted.dequantized(name)), name
     assert addresses == (
         weights.numbers.ctypes.data, weights.norms.ctypes.data, weights.embed.ctypes.data
     )  # fmt: skip

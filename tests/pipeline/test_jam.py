@@ -1,0 +1,203 @@
+"""The endless clip: moves take effect, leave no click, and make it again."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.config import SamplingConfig
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.pipeline.jam import Jam, decode_codes, play_again
+from musicgen_rl.pipeline.moves import Move, read_moves
+from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.replay import compare, read_recipe, remake
+
+PLAIN = SamplingConfig(top_k=20)
+
+
+@pytest.fixture(scope="module")
+def pipeline(dial_folder):
+    return Pipeline.load(dial_folder, device="cpu", dtype="fp32")
+
+
+def begin(pipeline, **changes):
+    options = {"policy": changes.pop("policy", "recompute")}
+    first = Move(**({"frame": 0, "prompt": "drums", "sampling": PLAIN, "diversity": 0.2} | changes))
+    return Jam(pipeline, first, 7, **options)
+
+
+def played(jam, *steps):
+    """Advance by numbers, change by dicts; all samples."""
+    sound = []
+    for step in steps:
+        if isinstance(step, dict):
+            jam.change(**step)
+        else:
+            sound.append(jam.advance(step))
+    return np.concatenate(sound, axis=1)
+
+
+def test_a_jam_without_moves_is_the_clip_of_its_seed(pipeline):
+    jam = begin(pipeline)
+    played(jam, 10, 25, 15)
+    (clip,) = pipeline.generate(
+        "drums", duration_s=1.0, seed=7, diversity=0.2, top_k=20, temperature=1.0
+    )
+    # The clip ends there: padding takes the place of codes that its last two frames see.
+    assert np.array_equal(jam.joined()[:, :48], clip.codes[:, :48])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"diversity": 0.9},
+        {"prompt": "slow sad flute"},
+        {"sampling": replace(PLAIN, guidance_scale=4.0)},
+        {"sampling": replace(PLAIN, temperature=2.0)},
+    ],
+)
+def test_a_change_keeps_the_past_and_is_heard_from_its_frame_on(pipeline, change):
+    still, moved = begin(pipeline), begin(pipeline)
+    played(still, 30, 60)
+    played(moved, 30, change, 60)
+    assert np.array_equal(still.joined()[:, :30], moved.joined()[:, :30])
+    assert not np.array_equal(still.joined()[:, 30:45], moved.joined()[:, 30:45])
+    assert [m.frame for m in moved.moves] == [0, 30]
+
+
+def test_a_negative_prompt_can_be_taken_back(pipeline):
+    guided = replace(PLAIN, guidance_scale=4.0)
+    negative = replace(guided, negative_prompt="slow flute")
+    back, never, kept = begin(pipeline, sampling=negative), None, begin(pipeline, sampling=negative)
+    played(back, 5, {"sampling": guided}, 30)
+    played(kept, 5, 30)
+    assert not np.array_equal(back.joined(), kept.joined())
+    never = begin(pipeline, sampling=negative)
+    played(never, 5, {"sampling": guided}, 30)
+    assert np.array_equal(back.joined(), never.joined())
+
+
+def test_sound_across_a_move_is_that_of_the_codes_decoded_in_one_go(pipeline):
+    jam = begin(pipeline)
+    sound = played(jam, 20, {"diversity": 1.0}, 20, {"diversity": 0.0}, 40)
+    whole = np.concatenate(list(decode_codes(pipeline, jam.joined())), axis=1)
+    assert np.allclose(sound, whole[:, : sound.shape[1]], atol=1e-4)
+    assert 0 < whole.shape[1] - sound.shape[1] <= 160 * pipeline.codec.context_frames[1]
+
+
+def test_the_policies_differ_after_a_move_and_only_then(pipeline):
+    kept, again = begin(pipeline, policy="keep"), begin(pipeline)
+    for jam in (kept, again):
+        played(jam, 60, {"diversity": 1.0}, 30)
+    assert np.array_equal(kept.joined()[:, :60], again.joined()[:, :60])
+    assert not np.array_equal(kept.joined()[:, 60:], again.joined()[:, 60:])
+
+
+def test_jams_take_turns_without_hearing_each_other(pipeline):
+    alone = begin(pipeline, diversity=0.9)
+    played(alone, 20, 20, 20)
+    one, two = begin(pipeline, diversity=0.9), begin(pipeline, diversity=0.1)
+    for _ in range(3):
+        played(one, 20)
+        played(two, 20)
+        pipeline.move(None)
+    assert np.array_equal(one.joined(), alone.joined())
+
+
+@pytest.mark.parametrize("policy", ["recompute", "keep"])
+def test_a_jam_is_made_again_from_its_tags(pipeline, policy):
+    jam = begin(pipeline, policy=policy)
+    steps = (13, {"diversity": 0.8}, 7, {"prompt": "flute"}, 90, {"diversity": 0.1}, 31)
+    played(jam, *steps)
+    codes = jam.joined()
+    settings = jam.settings(LoudnessConfig()) | describe_codes(codes, jam.frames)
+    recipe = read_recipe(json.loads(json.dumps(settings)))
+    again = remake(pipeline, recipe)
+    assert compare(recipe, again.codes, pipeline).identical
+    assert again.num_samples == codes.shape[1] * 160
+    elsewhere = [replace(m, frame=m.frame + (m.frame > 0)) for m in recipe.moves]
+    other = play_again(pipeline, elsewhere, 7, jam.frames, merge_method="lerp", policy=policy)
+    assert not np.array_equal(np.concatenate(list(other), axis=1), codes)
+
+
+def test_moves_at_one_frame_leave_one_and_none_leaves_none(pipeline):
+    jam = begin(pipeline)
+    played(jam, 10, {"diversity": 0.5}, {"diversity": 0.6}, {"diversity": 0.6}, {}, 5)
+    assert [(m.frame, m.diversity) for m in jam.moves] == [(0, 0.2), (10, 0.6)]
+
+
+def test_what_cannot_be_is_refused(pipeline, tiny_folder):
+    plain = Pipeline.load(tiny_folder, device="cpu", dtype="fp32")
+    with pytest.raises(ConfigError, match="no dial"):
+        begin(plain)
+    jam = begin(plain, diversity=None)
+    with pytest.raises(ConfigError, match="no dial"):
+        jam.change(diversity=0.5)
+    with pytest.raises(InputError, match="empty"):
+        jam.change(prompt=" ")
+    with pytest.raises(ConfigError, match="forget"):
+        begin(pipeline, policy="forget")
+    assert len(jam.moves) == 1
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["x", [], [{}], [{"frame": 3}], [1]],
+)
+def test_edited_moves_are_refused(stored):
+    with pytest.raises(InputError):
+        read_moves(stored)
+    good = Move(frame=0, prompt="a", sampling=PLAIN).described()
+    assert read_moves([good])[0].prompt == "a"
+    with pytest.raises(InputError, match="in order"):
+        read_moves([good, good])
+
+
+def test_a_twin_moves_weights_of_its_own(dial_folder):
+    first = Pipeline.load(dial_folder, device="cpu", dtype="fp32")
+    first.move(0.3)
+    twin = first.twin()
+    expected = first.generate("drums", duration_s=0.3, seed=1, diversity=0.3)[0].codes
+    twin.move(1.0)
+    assert np.array_equal(
+        first.generate("drums", duration_s=0.3, seed=1, diversity=0.3)[0].codes, expected
+    )
+    assert np.array_equal(
+        twin.generate("drums", duration_s=0.3, seed=1, diversity=0.3)[0].codes, expected
+    )
+    assert twin._dial.ends() is first._dial.ends()
+
+
+def test_an_int8_twin_is_the_same_model(dial_folder):
+    try:
+        first = Pipeline.load(dial_folder, device="cpu", dtype="int8")
+    except ConfigError:
+        pytest.skip("no int8 here")
+    first.move(0.3)
+    twin = first.twin()
+    made = [
+        p.generate("drums", duration_s=0.3, seed=1, diversity=lam)[0].codes
+        for lam in (0.3, 0.8)
+        for p in (first, twin)
+    ]
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[2], made[3])
+
+
+def test_a_model_without_a_dial_shares_its_weights_with_its_twin(tiny_folder):
+    first = Pipeline.load(tiny_folder, device="cpu", dtype="fp32")
+    assert first.twin()._runners.model is first._runners.model
+
+
+def test_the_first_part_may_be_shorter_than_the_others(pipeline):
+    from musicgen_rl.pipeline import GenerationConfig
+
+    request = GenerationConfig(duration_s=1.0, seed=1)
+    (batch,) = pipeline.plan(["drums"], request, PLAIN)
+    sizes = [
+        part.codes.shape[-1] for part in pipeline.chunks(batch, request, PLAIN, frames=(5, 10, 20))
+    ]
+    assert sizes == [5, 10, 20, 15]
