@@ -1,0 +1,238 @@
+"""Log-mel frames of a corpus on disk, so that training reward models decodes no audio.
+
+A folder holds `mels.jsonl`, one line a piece; `mels-NNNNN.safetensors` for each, with `plain`
+uint8 [T, N_MELS]; and for some `coded-NNNNN.safetensors`, a part of the piece as a codec plays it.
+A value v stands for FLOOR_DB + STEP_DB * v decibels. A file is written whole or not at all; a
+second run adds what is missing.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.manifest import Entry, read_manifest
+from musicgen_rl.errors import AudioFileError, CheckpointError, InputError, StorageError
+from musicgen_rl.rewards.mel import FLOOR_DB, FRAME_RATE, N_MELS, check_audio, mel_levels
+from musicgen_rl.storage import read_tensors, save_tensors
+
+STEP_DB = 0.4
+INDEX = "mels.jsonl"
+
+
+@dataclass(frozen=True)
+class MelPiece:
+    """One piece: its frames and what is known about it."""
+
+    key: str
+    """Identity: the corpus's folder and the file's path in it."""
+    group: str
+    """Pieces of one group (one tune) are kept on one side of every split."""
+    split: str
+    """train, valid or test."""
+    captions: tuple[str, ...]
+    """At least one."""
+    attributes: dict[str, Any]
+    """As in the manifest."""
+    plain: Tensor
+    """uint8 [T, N_MELS]."""
+    coded: Tensor | None
+    """uint8 [T', N_MELS] as the codec plays frames coded_start to coded_start + T', or None."""
+    coded_start: int
+    """Frame of `plain` where `coded` begins."""
+
+
+def pack_levels(levels: Tensor) -> Tensor:
+    """Round decibels to uint8, 0.4 dB a step."""
+    return ((levels - FLOOR_DB) / STEP_DB).round().clamp(0, 255).to(torch.uint8)
+
+
+def unpack_levels(packed: Tensor) -> Tensor:
+    """Turn uint8 back into decibels, float32."""
+    return packed.float() * STEP_DB + FLOOR_DB
+
+
+def half_of(group: str) -> str:
+    """Tell which half of the training data a group belongs to: "a" or "b", by its name alone."""
+    return "ab"[hashlib.sha256(group.encode()).digest()[0] % 2]
+
+
+def prepare_mels(
+    manifests: Sequence[Path],
+    folder: Path,
+    *,
+    report: Callable[[int, int], None] | None = None,
+) -> int:
+    """Measure every file of some manifests that the folder does not have yet.
+
+    Args:
+        manifests: jsonl files.
+        folder: created if missing.
+        report: told (done, total) after each piece.
+
+    Returns:
+        Pieces added.
+
+    Raises:
+        InputError: a manifest or file cannot be used.
+        StorageError: the folder cannot be written; what was written is intact.
+    """
+    sources = _sources(manifests)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {row["key"] for row in _rows(folder)}
+        todo = [source for source in sources if source[0] not in known]
+        for done, (key, path, entry) in enumerate(todo, start=1):
+            samples, rate = read_mono(path)
+            levels = mel_levels(check_audio(samples[None], rate), rate)[0]
+            name = f"mels-{len(known) + done - 1:05d}.safetensors"
+            save_tensors({"plain": pack_levels(levels)}, folder / name)
+            row = {
+                "file": name, "key": key, "split": entry.split,
+                "group": str(entry.attributes.get("tune") or entry.piece),
+                "captions": list(entry.captions), "attributes": entry.attributes,
+            }  # fmt: skip
+            with (folder / INDEX).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if report:
+                report(done, len(todo))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {folder}: {error}") from error
+    return len(todo)
+
+
+@torch.inference_mode()
+def prepare_coded(
+    manifests: Sequence[Path],
+    folder: Path,
+    codec: Codec,
+    *,
+    every: int = 1,
+    seconds: float = 12.0,
+    report: Callable[[int, int], None] | None = None,
+) -> int:
+    """Measure a part of pieces as a codec plays them, so that models do not key on its artefacts.
+
+    Args:
+        manifests: jsonl files; files the folder lacks are passed over.
+        folder: as `prepare_mels` made it.
+        codec: encodes and decodes.
+        every: of the pieces in the training split, only each `every`-th; all of the others.
+        seconds: length of the part; which one depends on the piece's name alone.
+        report: told (done, total) after each piece.
+
+    Returns:
+        Pieces added.
+
+    Raises:
+        InputError: a file cannot be used, or has another rate than the codec.
+        StorageError: the folder cannot be written; what was written is intact.
+    """
+    files = {row["key"]: folder / row["file"].replace("mels-", "coded-") for row in _rows(folder)}
+    known = [source for source in _sources(manifests) if source[0] in files]
+    chosen = [s for i, s in enumerate(known) if s[2].split != "train" or i % every == 0]
+    todo = [(key, path) for key, path, _ in chosen if not files[key].exists()]
+    for done, (key, path) in enumerate(todo, start=1):
+        samples, rate = read_mono(path)
+        if rate != codec.sample_rate:
+            raise InputError(
+                f"{path} has {rate} Hz and the codec {codec.sample_rate} Hz: resample it"
+            )
+        length = min(round(seconds * rate), len(samples))
+        place = _unit_number(key) * (len(samples) - length) / rate
+        frame = int(place * FRAME_RATE)
+        start = frame * rate // FRAME_RATE
+        part = samples[start : start + length].expand(1, codec.audio_channels, -1)
+        played = codec.decode(codec.encode(part)).mean(dim=1)[:, :length].float()
+        tensors = {"coded": pack_levels(mel_levels(check_audio(played, rate), rate)[0])}
+        try:
+            save_tensors(tensors | {"start": torch.tensor([frame])}, files[key])
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"cannot write {files[key]}: {error}") from error
+        if report:
+            report(done, len(todo))
+    return len(todo)
+
+
+def _sources(manifests: Sequence[Path]) -> list[tuple[str, Path, Entry]]:
+    """List (identity, path, entry); the identity is what the corpus folder calls the file."""
+    return [
+        (f"{m.parent.name}/{e.audio}", m.parent / e.audio, e)
+        for m in manifests
+        for e in read_manifest(m)
+    ]
+
+
+def _unit_number(name: str) -> float:
+    """A number in [0, 1) that depends on a name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
+
+
+def read_mono(path: Path) -> tuple[Tensor, int]:
+    """Read an audio file as one channel, [M], and its sample rate.
+
+    Raises:
+        AudioFileError: it cannot be read.
+    """
+    try:
+        data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise AudioFileError(f"{path} cannot be read: {error}") from error
+    return torch.from_numpy(data.mean(axis=1)), int(rate)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """Read the index; a last line cut short by a kill is left out, and cut off the file."""
+    path = folder / INDEX
+    rows, good = [], 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            break
+        good += len(line)
+    if path.exists() and good < path.stat().st_size:
+        with path.open("r+b") as file:
+            file.truncate(good)
+    return rows
+
+
+def load_mels(folder: Path) -> list[MelPiece]:
+    """Read a folder of frames into memory, about 23 MB an hour.
+
+    Raises:
+        InputError: the folder holds no frames.
+        CheckpointError: a file is missing or damaged.
+    """
+    pieces = []
+    for row in _rows(folder):
+        plain = _read(folder / row["file"])["plain"]
+        played = folder / row["file"].replace("mels-", "coded-")
+        found = _read(played) if played.exists() else {}
+        if plain.shape[1] != N_MELS:
+            raise CheckpointError(f"{row['file']} has {plain.shape[1]} bands, not {N_MELS}")
+        pieces.append(
+            MelPiece(
+                row["key"], row["group"], row["split"], tuple(row["captions"]),
+                row["attributes"], plain, found.get("coded"),
+                int(found["start"]) if found else 0,
+            )
+        )  # fmt: skip
+    if not pieces:
+        raise InputError(f"{folder} holds no frames: prepare it from a manifest first")
+    return pieces
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_tensors([path])
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; or remove the folder and prepare it again") from None

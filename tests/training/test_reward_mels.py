@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from musicgen_rl.errors import AudioFileError, CheckpointError, InputError
+from musicgen_rl.rewards.mel import N_MELS, mel_levels
+from musicgen_rl.training.reward_mels import (
+    STEP_DB,
+    half_of,
+    load_mels,
+    pack_levels,
+    prepare_coded,
+    prepare_mels,
+    read_mono,
+    unpack_levels,
+)
+from tests.training.reward_corpus import RATE, write_corpus
+
+
+class HalvingCodec:
+    """Plays everything at half its level."""
+
+    sample_rate = RATE
+    hop_length = 320
+    num_codebooks = 1
+    codebook_size = 2
+    audio_channels = 1
+    context_frames = (0, 0)
+
+    def encode(self, samples: Tensor) -> Tensor:
+        return samples
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return 0.5 * codes
+
+
+def test_packing_keeps_levels_within_half_a_step() -> None:
+    levels = torch.linspace(-100.0, 1.5, 1000)
+    packed = pack_levels(levels)
+    assert packed.dtype == torch.uint8
+    assert float((unpack_levels(packed) - levels).abs().max()) <= STEP_DB / 2 + 1e-4
+    assert unpack_levels(pack_levels(torch.tensor([-300.0, 90.0]))).tolist() == [-100.0, 2.0]
+
+
+def test_frames_on_disk_are_those_of_the_audio(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    assert prepare_mels([manifest], tmp_path / "mels") == 5
+    pieces = load_mels(tmp_path / "mels")
+    samples, rate = read_mono(tmp_path / "corpus" / "2.wav")
+    assert_close(
+        unpack_levels(pieces[2].plain), mel_levels(samples[None], rate)[0], atol=0.21, rtol=0
+    )
+    assert pieces[2].key == "corpus/2.wav"
+    assert pieces[2].captions[0] == "hum number 2"
+    assert pieces[2].coded is None
+
+
+def test_a_second_run_adds_only_what_is_missing(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus, pieces=5, seconds=3.0)
+    prepare_mels([corpus / "manifest.jsonl"], tmp_path / "mels")
+    manifest = write_corpus(corpus, pieces=6, seconds=3.0)
+    told: list[tuple[int, int]] = []
+    count = prepare_mels([manifest], tmp_path / "mels", report=lambda d, n: told.append((d, n)))
+    assert (count, told) == (1, [(1, 1)])
+    assert [p.key for p in load_mels(tmp_path / "mels")] == [f"corpus/{i}.wav" for i in range(6)]
+
+
+def test_an_index_cut_short_by_a_kill_is_mended(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    prepare_mels([manifest], tmp_path / "mels")
+    index = tmp_path / "mels" / "mels.jsonl"
+    index.write_bytes(index.read_bytes()[:-40])
+    assert prepare_mels([manifest], tmp_path / "mels") == 1
+    assert len(load_mels(tmp_path / "mels")) == 5
+
+
+def test_what_the_codec_plays_lies_where_it_is_said_to(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=6, seconds=4.0)
+    prepare_mels([manifest], tmp_path / "mels")
+    count = prepare_coded([manifest], tmp_path / "mels", HalvingCodec(), every=2, seconds=1.5)
+    assert count == 5  # one of the two training pieces, and all four others
+    assert prepare_coded([manifest], tmp_path / "mels", HalvingCodec(), every=2) == 0
+    piece = next(p for p in load_mels(tmp_path / "mels") if p.coded is not None)
+    assert piece.coded is not None
+    start, count = piece.coded_start, len(piece.coded)
+    assert count == (24000 - 1600) // 320 + 1
+    same = unpack_levels(piece.plain[start : start + count])
+    assert_close(unpack_levels(piece.coded) + 6.02, same, atol=0.5, rtol=0)
+
+
+def test_a_codec_of_another_rate_is_refused(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    prepare_mels([manifest], tmp_path / "mels")
+    codec = HalvingCodec()
+    codec.sample_rate = 32000
+    with pytest.raises(InputError, match="16000 Hz and the codec 32000 Hz"):
+        prepare_coded([manifest], tmp_path / "mels", codec)
+
+
+def test_pieces_of_one_tune_are_one_group(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    manifest = write_corpus(corpus, pieces=5, seconds=3.0)
+    text = manifest.read_text().replace('"style"', '"tune": "Greensleeves", "style"', 2)
+    manifest.write_text(text)
+    prepare_mels([manifest], tmp_path / "mels")
+    groups = [p.group for p in load_mels(tmp_path / "mels")]
+    assert groups == ["Greensleeves", "Greensleeves", "p2", "p3", "p4"]
+
+
+def test_halves_depend_on_the_name_and_are_about_equal() -> None:
+    halves = [half_of(f"piece {i}") for i in range(400)]
+    assert halves == [half_of(f"piece {i}") for i in range(400)]
+    assert 160 < halves.count("a") < 240
+    assert set(halves) == {"a", "b"}
+
+
+def test_stereo_is_folded_and_broken_files_are_named(tmp_path: Path) -> None:
+    stereo = np.stack([np.full(100, 0.5), np.full(100, 0.1)], axis=1)
+    soundfile.write(tmp_path / "x.wav", stereo, RATE, subtype="FLOAT")
+    samples, rate = read_mono(tmp_path / "x.wav")
+    assert rate == RATE
+    assert_close(samples, torch.full((100,), 0.3))
+    (tmp_path / "y.wav").write_text("no audio")
+    with pytest.raises(AudioFileError, match=r"y\.wav cannot be read"):
+        read_mono(tmp_path / "y.wav")
+
+
+def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no frames"):
+        load_mels(tmp_path / "nowhere")
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    prepare_mels([manifest], tmp_path / "mels")
+    (tmp_path / "mels" / "mels-00001.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match=r"mels-00001.*prepare it again"):
+        load_mels(tmp_path / "mels")
+    assert N_MELS == 128
