@@ -2,19 +2,28 @@
 
 import dataclasses
 import inspect
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from musicgen_rl.cli import train_rewards
+from musicgen_rl.cli.train_endpoints import register
+from musicgen_rl.cli.train_options import (
+    parse_assignments,
+    report_encoding,
+    stop_on_signal,
+    take_fields,
+)
 from musicgen_rl.config import LMConfig, field_help
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.training.pretrain_config import PretrainConfig
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
+app.command()(train_rewards.encoder)
+app.command()(train_rewards.scorer)
+app.command()(train_rewards.probe)
 
 SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
 """Fields of LMConfig that are the user's to choose; the others follow from the data."""
@@ -101,8 +110,8 @@ def lm(
     torch.set_flush_denormal(True)
     tokens = tokens or out / "tokens"
     if manifest is not None:
-        encode_manifest(manifest, codec, tokens, report=_report_encoding)
-    stopped = _stop_on_signal()
+        encode_manifest(manifest, codec, tokens, report=report_encoding)
+    stopped = stop_on_signal()
     figures = train_lm(
         tokens,
         codec,
@@ -145,9 +154,12 @@ def codec(
                     typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
         return
     given = parse_assignments(options or [])
-    shape = FrameCodecConfig(**_take(given, FrameCodecConfig, ()))
+    shape = FrameCodecConfig(**take_fields(given, FrameCodecConfig, ()))
     config = CodecTrainConfig(
-        manifest=str(manifest), folder=str(out), codec=shape, **_take(given, CodecTrainConfig, own)
+        manifest=str(manifest),
+        folder=str(out),
+        codec=shape,
+        **take_fields(given, CodecTrainConfig, own),
     )
     if given:
         raise ConfigError(f"unknown --set {min(given)!r}: --show-options lists the names")
@@ -190,7 +202,7 @@ def pocket(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    stopped = _stop_on_signal()
+    stopped = stop_on_signal()
     made = make_pocket(
         config, report=lambda text: typer.echo(text, err=True), stop=lambda: bool(stopped)
     )
@@ -200,54 +212,4 @@ def pocket(
     typer.echo(str(made))
 
 
-def parse_assignments(texts: list[str]) -> dict[str, str]:
-    """Split NAME=VALUE texts.
-
-    Raises:
-        ConfigError: one has no `=`, or a name comes twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise ConfigError(f"--set takes NAME=VALUE, got {text!r}")
-        if name in found:
-            raise ConfigError(f"--set {name} is given twice")
-        found[name] = value
-    return found
-
-
-def _take(given: dict[str, str], config_class: type[Any], skip: tuple[str, ...]) -> dict[str, Any]:
-    """Take the fields of a config out of `given`, turned into their types."""
-    taken: dict[str, Any] = {}
-    for field in dataclasses.fields(config_class):
-        if field.name in given and field.name not in skip:
-            text = given.pop(field.name)
-            kind = type(field.default).__name__
-            try:
-                taken[field.name] = {"int": int, "float": float, "str": str}[kind](text)
-            except ValueError as error:
-                raise ConfigError(f"--set {field.name} needs a {kind}, got {text!r}") from error
-    return taken
-
-
-def _report_encoding(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        typer.echo(f"\rencoding {done}/{total}", err=True, nl=done == total)
-    else:
-        typer.echo(f"encoding {done}/{total}", err=True)
-
-
-def _stop_on_signal() -> list[int]:
-    """Collect SIGINT and SIGTERM instead of dying; a second one ends the process at once."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        typer.echo("\nstopping after this step, then saving", err=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    return caught
+register(app)

@@ -51,6 +51,12 @@ class PocketSize:
     """Fields of PretrainConfig."""
 
 
+CODEC_SHAPE = {
+    "hop_length": 1280, "num_codebooks": 8, "codebook_dim": 128, "decoder_layers": 6,
+}  # fmt: skip
+"""25 frames a second: at one bitrate eight codebooks at half the rate keep more of the sound than
+four at the full rate (docs/training.md), and the language model makes half the steps."""
+
 SIZES = {
     "tiny": PocketSize(
         corpus={"hours": 0.12, "valid": 0.3, "min_duration_s": 10.0, "max_duration_s": 20.0},
@@ -62,16 +68,19 @@ SIZES = {
     ),
     "cpu": PocketSize(
         corpus={"hours": 40.0, "workers": 2},
-        codec={"minutes": 90.0},
-        lm_shape={"hidden_size": 384, "num_layers": 8, "num_heads": 6, "ffn_size": 1536},
-        lm={"minutes": 480.0, "short_share": 0.5, "ema_decay": 0.999},
+        codec={"minutes": 90.0, "batch_size": 6, "crop_s": 1.6},
+        codec_shape=CODEC_SHAPE,
+        lm_shape={"hidden_size": 384, "num_layers": 6, "num_heads": 6, "ffn_size": 1536},
+        lm={"minutes": 480.0, "batch_size": 5, "micro_batch_size": 5, "short_share": 0.65,
+            "short_factor": 5, "muon_steps": 4, "ema_decay": 0.999},
     ),
     "gpu": PocketSize(
         corpus={"hours": 150.0, "workers": 8},
-        codec={"minutes": 240.0, "batch_size": 32},
+        codec={"minutes": 240.0, "batch_size": 32, "crop_s": 1.6},
+        codec_shape=CODEC_SHAPE,
         lm_shape={"hidden_size": 768, "num_layers": 8, "num_heads": 12, "ffn_size": 3072},
         lm={"minutes": 600.0, "batch_size": 64, "micro_batch_size": 64, "short_share": 0.3,
-            "ema_decay": 0.999, "warmup_steps": 200},
+            "short_factor": 5, "ema_decay": 0.999, "warmup_steps": 200},
     ),
 }  # fmt: skip
 """tiny tries every stage in minutes; cpu is what two cores make in a night; gpu is for one GPU."""

@@ -333,14 +333,15 @@ class _Trainer:
         config, model_config = self.config, self.model_config
         pad, device = model_config.pad_token, self.accelerator.device
         progress = self.plan.progress(self.step) if self.planned else 0.0
-        halving = 2 if progress < config.short_share else 1
-        rows = halving * config.batch_size // self.accelerator.num_processes
-        # Every step owns the numbers of 2 * batch_size rows, so that no row comes twice.
-        first = 2 * self.step * config.batch_size + self.accelerator.process_index * rows
+        factor = config.short_factor if progress < config.short_share else 1
+        rows = factor * config.batch_size // self.accelerator.num_processes
+        # Every step owns the numbers of its shortest crops, so that no row comes twice.
+        first = config.short_factor * self.step * config.batch_size
+        first += self.accelerator.process_index * rows
         batch = self.train_data.draw(
             config.seed,
             range(first, first + rows),
-            config.crop_frames // halving,
+            config.crop_frames // factor,
             config.caption_dropout,
         )
         targets = apply_delay(batch.codes, pad, model_config.audio_channels).to(device)
@@ -349,7 +350,7 @@ class _Trainer:
         # Gradients are averaged over processes, and each holds a share of the sum.
         scale = self.accelerator.num_processes / counts.sum()
         sums = torch.zeros(model_config.num_codebooks, device=device)
-        chunks = list(_chunks(range(rows), halving * config.micro_batch_size))
+        chunks = list(_chunks(range(rows), factor * config.micro_batch_size))
         model.train()
         for index, chunk in enumerate(chunks):
             part = slice(chunk.start, chunk.stop)
@@ -367,9 +368,8 @@ class _Trainer:
                 f"the gradient is {norm} at step {self.step}: lower muon_lr "
                 f"({config.muon_lr}) or adamw_lr ({config.adamw_lr}); the last save is intact"
             )
-        factor = rate_factor(self.step, progress,
-                             config.warmup_steps, config.final_rate)  # fmt: skip
-        set_rate(self.optimizers, factor)
+        rate = rate_factor(self.step, progress, config.warmup_steps, config.final_rate)
+        set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -380,7 +380,7 @@ class _Trainer:
             "loss": (sums.sum() / counts.sum()).item(),
             "loss_per_codebook": (sums / counts).tolist(),
             "grad_norm": norm,
-            "rate": factor,
+            "rate": rate,
         }
 
     def _replan(self, speed_from: tuple[float, int]) -> bool:

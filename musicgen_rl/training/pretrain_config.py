@@ -20,8 +20,10 @@ class PretrainConfig:
     crop_frames: int = 500
     """Frames of a crop; 500 are 10 s at 50 frames a second."""
     short_share: float = 0.0
-    """Share of the run, from its start, with crops half as long and twice as many: more music and
-    more prompts for the same work, before the long crops teach form."""
+    """Share of the run, from its start, with shorter crops and more of them: more music and more
+    prompts for the same work, before the long crops teach form."""
+    short_factor: int = 2
+    """How many times shorter, and more, those crops are."""
     caption_dropout: float = 0.15
     """Share of crops that get no prompt, which is what guidance needs."""
     muon_lr: float = 0.02
@@ -61,9 +63,20 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         require_number("minutes", self.minutes, 0, 100_000)
-        for name in ("steps", "batch_size", "micro_batch_size", "crop_frames", "eval_rows"):
+        for name in (
+            "steps",
+            "batch_size",
+            "micro_batch_size",
+            "crop_frames",
+            "eval_rows",
+            "short_factor",
+        ):
             value = getattr(self, name)
             require(isinstance(value, int) and value >= 1, f"{name} must be >= 1, got {value!r}")
+        require(
+            self.short_share == 0 or self.crop_frames % self.short_factor == 0,
+            f"crop_frames {self.crop_frames} is not a multiple of short_factor {self.short_factor}",
+        )
         for name in ("caption_dropout", "short_share", "final_rate", "ema_decay"):
             require_number(name, getattr(self, name), 0, 1)
         for name in ("muon_lr", "adamw_lr", "muon_decay", "adamw_decay"):

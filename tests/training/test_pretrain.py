@@ -102,8 +102,9 @@ def test_training_learns_what_the_prompt_says(tmp_path: Path) -> None:
     assert figures["finished"]
 
 
-def test_short_crops_come_first_and_twice_as_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("factor", "short"), [(2, (8, 6)), (3, (12, 4))])
+def test_short_crops_come_first_and_are_as_many_times_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int, short: tuple[int, int]
 ) -> None:
     seen: list[tuple[int, int]] = []
     real = TokenDataset.draw
@@ -114,8 +115,14 @@ def test_short_crops_come_first_and_twice_as_many(
         return real(self, seed, rows, frames, *rest)
 
     monkeypatch.setattr(TokenDataset, "draw", draw)
-    run(tmp_path, replace(FAST, steps=4, short_share=0.5))
-    assert seen == [(8, 6), (8, 6), (4, 12), (4, 12)]
+    run(tmp_path, replace(FAST, steps=4, short_share=0.5, short_factor=factor))
+    assert seen == [short, short, (4, 12), (4, 12)]
+
+
+def test_a_crop_that_cannot_be_cut_is_refused() -> None:
+    assert PretrainConfig(crop_frames=375).short_share == 0
+    with pytest.raises(ConfigError, match="crop_frames 375 is not a multiple of short_factor 2"):
+        PretrainConfig(crop_frames=375, short_share=0.5)
 
 
 def test_embeddings_start_as_wide_as_asked(tmp_path: Path) -> None:

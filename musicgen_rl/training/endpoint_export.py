@@ -1,0 +1,256 @@
+"""Endpoints on disk: whole weights in 16 bits, or a low-rank file over the start's weights."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musicgen_rl.checkpoint import (
+    CARD,
+    FORMAT,
+    LOW_RANK,
+    ModelInfo,
+    blended_with,
+    lies_over,
+    model_hash,
+    part_folder,
+    read_info,
+    save_model,
+    weight_files,
+)
+from musicgen_rl.errors import ConfigError, StorageError
+from musicgen_rl.lm.low_rank import LowRankDelta, compose
+from musicgen_rl.lm.weights import config_to_transformers
+from musicgen_rl.merging.merge import write_composite
+from musicgen_rl.storage import read_json, save_tensors, write_json
+from musicgen_rl.training.adapters import Student
+
+_PARTS = ("codec", "text_encoder")
+
+
+def export_endpoint(
+    target: Path,
+    name: str,
+    base: ModelInfo,
+    start: ModelInfo,
+    start_state: Mapping[str, Tensor],
+    student: Student,
+    average: Mapping[str, Tensor],
+    notes: Mapping[str, Any],
+    *,
+    share: float = 0.0,
+) -> None:
+    """Write an endpoint in place of what stood there, at once or not at all.
+
+    Codec and text encoder are named where they lie, not copied; a model in MusicGen's own format,
+    whose parts share one file, is written whole.
+
+    Args:
+        target: the folder.
+        name: of the model.
+        base: what both ends are tuned from; its parts, window and licence hold.
+        start: the stored model that the student started from.
+        start_state: weights the student started from: the start's, moved towards the base.
+        student: what was trained.
+        average: moving averages of what was trained.
+        notes: for the card; the base is added.
+        share: how far the start was moved towards the base, a multiple of 1/256.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    given = {"base": {"name": base.name, "sha256": model_hash(base)}, **notes}
+    given |= {n: base.notes[n] for n in ("data_licenses", "codec_hash") if n in base.notes}
+    sampling = replace(base.sampling, guidance_scale=1.0, negative_prompt="")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    card = replace(base, name=name, sampling=sampling, notes=given)
+    try:
+        temporary.mkdir(parents=True)
+        if student.train != "low-rank":
+            _write_whole(temporary, target, card, student.state(average))
+        elif "path" not in base.codec:
+            state = compose(start_state, student.delta(average))
+            _write_whole(temporary, target, card, state)
+        else:
+            delta = student.delta(average)
+            card = replace(card, notes={**given, "low_rank": {"rank": student.rank}})
+            towards = (base, share) if share else None
+            _write_low_rank(temporary, target, card, delta, over=start, towards=towards)
+        _swap(temporary, target)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def place_endpoint(source: Path, target: Path) -> Path:
+    """Copy an endpoint's folder to where it is to stay, and put its relative paths right.
+
+    Args:
+        source: what `export_endpoint` wrote.
+        target: replaced if it holds an endpoint.
+
+    Returns:
+        The target.
+
+    Raises:
+        ConfigError: the target holds something that is no model.
+        StorageError: it cannot be written.
+    """
+    if target.exists() and not (target / CARD).is_file() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty and no model: name a new folder")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(source, temporary)
+        card = read_json(temporary / CARD)
+        if "codec" in card:  # not of a model in MusicGen's own format
+            info = read_info(source)
+            for part in _PARTS:
+                found = part_folder(info, getattr(info, part))
+                inside = found.is_relative_to(source.resolve())
+                if not inside:
+                    card[part]["path"] = os.path.relpath(found, target.resolve())
+            if (source / LOW_RANK).is_file():
+                told, towards = card["notes"]["low_rank"], blended_with(info)
+                told["over"]["path"] = _path_between(lies_over(info).folder, target)
+                if towards is not None:
+                    told["towards"]["path"] = _path_between(towards[0].folder, target)
+        write_json(temporary / CARD, card)
+        _swap(temporary, target)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def retarget(folder: Path, over: Path, towards: Path | None = None) -> None:
+    """Tell a low-rank endpoint where the models it refers to are now, bit for bit the same.
+
+    Args:
+        folder: of the endpoint.
+        over: the model it lies over.
+        towards: the model its start was moved towards, where there is one; as it was if None.
+
+    Raises:
+        ConfigError: a model there is another one.
+    """
+    card = read_json(folder / CARD)
+    told = card["notes"]["low_rank"]
+    for part, place in (("over", over), ("towards", towards)):
+        if place is not None and part in told:
+            found = read_info(place)
+            if model_hash(found) != told[part]["sha256"]:
+                raise ConfigError(f"{place} is not the model that {folder} refers to")
+            told[part] |= {"path": _path_between(place, folder), "name": found.name}
+    write_json(folder / CARD, card)
+
+
+def room_needed(base: ModelInfo, parameters: Mapping[str, Tensor]) -> int:
+    """Estimate the bytes a run writes: two states of four tensors a parameter, and the export."""
+    trained = sum(p.numel() for p in parameters.values())
+    return 2 * 4 * 4 * trained + sum(path.stat().st_size for path in weight_files(base.folder))
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse before the work what the disk has no room for.
+
+    Raises:
+        StorageError: too little is free, or the folder cannot be written.
+    """
+    where = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.exists())
+    if not where.is_dir() or not os.access(where, os.W_OK):
+        raise StorageError(f"{where} is no folder that can be written: name another --out")
+    free = shutil.disk_usage(where).free
+    if needed > free:
+        raise StorageError(
+            f"the run needs up to {needed / 1e9:.2f} GB on the disk of {where}, {free / 1e9:.2f} "
+            "GB are free: make room or name another folder"
+        )
+
+
+def _write_whole(
+    temporary: Path, target: Path, card: ModelInfo, state: Mapping[str, Tensor]
+) -> None:
+    if "path" not in card.codec:
+        write_composite(temporary, card, state, None)
+        return
+    save_model(temporary, _with_paths(card, target), state, dtype=torch.float16)
+
+
+def _write_low_rank(
+    temporary: Path,
+    target: Path,
+    card: ModelInfo,
+    delta: LowRankDelta,
+    *,
+    over: ModelInfo,
+    towards: tuple[ModelInfo, float] | None,
+) -> None:
+    told = {**card.notes["low_rank"], "over": _reference(over, target)}
+    if towards is not None:
+        told["towards"] = {**_reference(towards[0], target), "share": towards[1]}
+    placed = _with_paths(replace(card, notes={**card.notes, "low_rank": told}), target)
+    save_tensors(delta.tensors(), temporary / LOW_RANK)
+    write_json(temporary / "config.json", config_to_transformers(card.lm) | {"dtype": "float32"})
+    write_json(temporary / CARD, _card_of(placed))
+
+
+def _reference(info: ModelInfo, target: Path) -> dict[str, Any]:
+    """Refer to a model from a folder."""
+    path = _path_between(info.folder, target)
+    return {"name": info.name, "path": path, "sha256": model_hash(info)}
+
+
+def _card_of(info: ModelInfo) -> dict[str, Any]:
+    """Write a card as `save_model` does."""
+    return {
+        "format": FORMAT,
+        "name": info.name,
+        "text_hidden_size": info.lm.text_hidden_size,
+        "frame_rate": info.frame_rate,
+        "window_frames": info.window.frames,
+        "keep_frames": info.window.keep_frames,
+        "sampling": vars(info.sampling).copy(),
+        "text_encoder": dict(info.text_encoder),
+        "codec": dict(info.codec),
+        "license": info.license,
+        "notes": dict(info.notes),
+    }
+
+
+def _with_paths(card: ModelInfo, target: Path) -> ModelInfo:
+    """Name the base's codec and text encoder as seen from the target."""
+    parts = {
+        part: {
+            **getattr(card, part),
+            "path": _path_between(part_folder(card, getattr(card, part)), target),
+        }
+        for part in _PARTS
+        if "path" in getattr(card, part)
+    }
+    return replace(card, **parts)  # type: ignore[arg-type]
+
+
+def _path_between(found: Path, target: Path) -> str:
+    return os.path.relpath(found.resolve(), target.resolve())
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put a finished folder in the place of another."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

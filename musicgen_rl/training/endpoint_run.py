@@ -1,0 +1,242 @@
+"""From names of folders to endpoints: what `train endpoints` and `train pair` call."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from musicgen_rl.checkpoint import ModelInfo, find_model, load_state, model_hash, read_info
+from musicgen_rl.config import require_number
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
+from musicgen_rl.merging.check import check_mergeable, stated_base
+from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
+from musicgen_rl.training.endpoint_config import EndpointConfig
+from musicgen_rl.training.endpoint_export import place_endpoint, retarget
+from musicgen_rl.training.endpoint_loop import EndpointParts, train_endpoint
+from musicgen_rl.training.prompts import read_prompts, require_enough
+
+TRAINING_ENCODER, REPORT_ENCODER = "encoder-training", "encoder-report"
+TRAINING_SCORER = "scorer-training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSources:
+    """Where a run takes everything from."""
+
+    base: str
+    """Model both ends come from: a folder, a name or a hub id."""
+    prompts: Path
+    """Text file with one prompt a line, or a manifest."""
+    start: str | None = None
+    """Model the student starts from, tuned from the same base; the base where None."""
+    instruments: Path | None = None
+    """Folder of encoders and scorers; BASE/rewards where None and there is one."""
+    encoder: Path | None = None
+    """Training encoder; INSTRUMENTS/encoder-training where None."""
+    held_out: bool = True
+    """Let the guards hear the report encoder and the training scorer, where they are there."""
+
+
+def load_parts(
+    sources: EndpointSources, config: EndpointConfig, notes: Mapping[str, Any] | None = None
+) -> EndpointParts:
+    """Check and load all that a run needs; cheap checks come first.
+
+    Args:
+        sources: folders.
+        config: of the run.
+        notes: for the endpoint's card.
+
+    Raises:
+        MusicgenRLError: one of the usual kinds, in one sentence, before any training.
+    """
+    prompts = read_prompts(sources.prompts)
+    require_enough(prompts, config.prompts_per_step, str(sources.prompts))
+    base = read_info(find_model(sources.base))
+    start = None if sources.start is None else read_info(find_model(sources.start))
+    if start is not None:
+        require_same_base(base, start)
+    found = _instruments(sources, base)
+    if config.diversity_weight and TRAINING_ENCODER not in found:
+        raise ConfigError(
+            f"diversity_weight {config.diversity_weight:g} needs a training encoder: none is at "
+            f"{sources.encoder or _instrument_folder(sources, base) / TRAINING_ENCODER}; give "
+            "--encoder FOLDER"
+        )
+    device = _device()
+    loaded = _load_instruments(found, device)
+    base_state = load_state(base)
+    return EndpointParts(
+        base=base,
+        base_state=base_state,
+        start=start,
+        start_state=base_state if start is None else load_state(start),
+        text=load_text_encoder(base, torch.device("cpu")),
+        codec=load_codec_of(base, device),
+        prompts=prompts,
+        encoder=loaded.get(TRAINING_ENCODER),
+        held_out=loaded.get(REPORT_ENCODER),
+        scorer=loaded.get(TRAINING_SCORER),
+        notes={
+            **(notes or {}),
+            "prompts": {"file": sources.prompts.name, "count": len(prompts)},
+            "start": base.name if start is None else start.name,
+            "instruments": {name: str(part.identity) for name, part in loaded.items()},
+        },
+    )
+
+
+def require_same_base(base: ModelInfo, start: ModelInfo) -> None:
+    """Check that a start was tuned from the base.
+
+    Raises:
+        CheckpointError: its card tells of another base, or its shape differs.
+    """
+    sha256 = model_hash(base)
+    if model_hash(start) == sha256:
+        return
+    stated = stated_base(start)
+    if stated is not None and stated != sha256:
+        raise CheckpointError(
+            f"{start.name} was tuned from a base with hash {stated[:12]}, {base.name} has "
+            f"{sha256[:12]}: name the base that its card tells of"
+        )
+    check_mergeable(base, start)
+
+
+def train_one(
+    sources: EndpointSources,
+    config: EndpointConfig,
+    folder: Path,
+    *,
+    name: str | None = None,
+    notes: Mapping[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Load and train one end; returns `train_endpoint`'s figures."""
+    _require_folder(folder)
+    parts = load_parts(sources, config, notes)
+    return train_endpoint(parts, config, folder, name=name, stop=stop)
+
+
+def train_pair(
+    sources: EndpointSources,
+    quality: EndpointConfig,
+    diversity: EndpointConfig,
+    out: Path,
+    runs: Path,
+    *,
+    from_quality: bool = True,
+    notes: Mapping[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, dict[str, Any]]:
+    """Train both ends and put them side by side, as OUT/quality and OUT/diversity.
+
+    Args:
+        sources: of both; `start` is that of the quality end.
+        quality: its diversity_weight is 0.
+        diversity: its diversity_weight is above 0.
+        out: where the ends come to stay; beside a base's own files the slider finds them.
+        runs: folders of the runs.
+        from_quality: the diversity end starts from the quality end instead of the base.
+        notes: for the cards.
+        stop: asked after each step.
+
+    Returns:
+        Figures of the runs that were begun.
+
+    Raises:
+        ConfigError: the weights of the reward are not those of a pair.
+    """
+    if quality.diversity_weight:
+        raise ConfigError(
+            f"the quality end has diversity_weight 0, got {quality.diversity_weight!r}"
+        )
+    if not diversity.diversity_weight:
+        raise ConfigError("the diversity end needs diversity_weight above 0, for example 15")
+    for folder in (out, runs):
+        _require_folder(folder)
+    _check_diversity_first(sources, diversity)
+    base = read_info(find_model(sources.base))
+    figures = {
+        "quality": train_one(
+            sources, quality, runs / "quality", name=f"{base.name}-quality", notes=notes, stop=stop
+        )
+    }
+    if not figures["quality"]["finished"] or stop():
+        return figures
+    export = runs / "quality" / "export"
+    place_endpoint(export, out / "quality")
+    start = str(export) if from_quality else sources.start
+    after = EndpointSources(**{**vars(sources), "start": start})
+    figures["diversity"] = train_one(
+        after, diversity, runs / "diversity", name=f"{base.name}-diversity", notes=notes, stop=stop
+    )
+    if figures["diversity"]["finished"]:
+        placed = place_endpoint(runs / "diversity" / "export", out / "diversity")
+        told = read_info(placed).notes.get("low_rank")
+        if told is not None and from_quality:
+            retarget(placed, out / "quality", base.folder)
+    return figures
+
+
+def _check_diversity_first(sources: EndpointSources, diversity: EndpointConfig) -> None:
+    """Find out before the first end is trained what would stop the second."""
+    prompts = read_prompts(sources.prompts)
+    require_enough(prompts, diversity.prompts_per_step, str(sources.prompts))
+    base = read_info(find_model(sources.base))
+    if TRAINING_ENCODER not in _instruments(sources, base):
+        raise ConfigError("the diversity end needs a training encoder: give --encoder FOLDER")
+    require_number(
+        "clip_s", max(diversity.clip_s, diversity.long_clip_s), 0,
+        base.window.frames / base.frame_rate, unit="s",
+    )  # fmt: skip
+
+
+def _instrument_folder(sources: EndpointSources, base: ModelInfo) -> Path:
+    return sources.instruments or base.folder / "rewards"
+
+
+def _instruments(sources: EndpointSources, base: ModelInfo) -> dict[str, Path]:
+    """Find the folders that are there."""
+    folder = _instrument_folder(sources, base)
+    if sources.instruments is not None and not folder.is_dir():
+        raise ModelNotFoundError(f"no folder of instruments at {folder}: check --instruments")
+    names = [TRAINING_ENCODER] + ([REPORT_ENCODER, TRAINING_SCORER] if sources.held_out else [])
+    found = {name: folder / name for name in names if (folder / name).is_dir()}
+    if sources.encoder is not None:
+        if not sources.encoder.is_dir():
+            raise ModelNotFoundError(f"no encoder at {sources.encoder}: check --encoder")
+        found[TRAINING_ENCODER] = sources.encoder
+    return found
+
+
+def _device() -> torch.device:
+    from accelerate import Accelerator
+
+    device: torch.device = Accelerator().device
+    return device
+
+
+def _load_instruments(found: Mapping[str, Path], device: torch.device) -> dict[str, Any]:
+    from musicgen_rl.rewards.encoder import load_encoder
+    from musicgen_rl.rewards.scorer import load_scorer
+
+    loaded: dict[str, Any] = {}
+    for name, folder in found.items():
+        load = load_scorer if name == TRAINING_SCORER else load_encoder
+        loaded[name] = load(folder, device)
+    trained, report = loaded.get(TRAINING_ENCODER), loaded.get(REPORT_ENCODER)
+    if trained is not None and report is not None and trained.identity == report.identity:
+        raise InputError(
+            f"the training encoder and the held-out one are the same ({trained.identity}): the "
+            "held-out encoder must be one that training never saw"
+        )
+    return loaded
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a folder")

@@ -1,0 +1,143 @@
+"""What stops a bad run early, and says why.
+
+Every guard looks at smoothed figures, because single steps are noisy, and gives a sentence with the
+numbers and what to try. Its memory is plain JSON, so that a run that goes on guards as before.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from musicgen_rl.training.endpoint_config import EndpointConfig
+
+SMOOTH = 0.8
+"""Weight of the old smoothed value at each step."""
+PATIENCE = 10
+"""Steps, or where it is heard only now and then a third of it hearings, before a guard may stop."""
+
+
+class Guards:
+    """Watches a run.
+
+    Args:
+        config: thresholds.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.smooth: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+        self.best_cost: float | None = None
+        self.steps = 0
+        self.hearings = 0
+
+    def pack(self) -> dict[str, Any]:
+        """Return the memory as JSON."""
+        return {k: v for k, v in vars(self).items() if k != "config"}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Read what `pack` returned."""
+        vars(self).update(state)
+
+    def after_step(self, figures: Mapping[str, Any], reward_weight: float) -> str | None:
+        """Look at one step.
+
+        Args:
+            figures: kl and entropy of it, and diversity where it was measured.
+            reward_weight: beta of this step.
+
+        Returns:
+            Why to stop, or None.
+        """
+        self.steps += 1
+        for name in ("kl", "entropy", "diversity"):
+            if name in figures:
+                self._take(name, float(figures[name]))
+        if self.steps < PATIENCE:
+            return None
+        gained = self.smooth.get("diversity", 0.0) - self.first.get("diversity", 0.0)
+        cost = self.smooth["kl"] - reward_weight * max(0.0, gained)  # what no reward has paid for
+        self.best_cost = cost if self.best_cost is None else min(self.best_cost, cost)
+        return self._kl(cost) or self._entropy() or self._objective(reward_weight * gained)
+
+    def after_hearing(self, heard: Mapping[str, float]) -> str | None:
+        """Look at one hearing: silent, repeated, diversity, held_out_diversity, score.
+
+        Returns:
+            Why to stop, or None.
+        """
+        self.hearings += 1
+        for name, value in heard.items():
+            self._take(f"heard_{name}", value)
+        if self.hearings < 2:
+            return None
+        limits = (
+            ("silent", self.config.guard_silence, "of the clips are silent"),
+            ("repeated", self.config.guard_repeats, "of the frames repeat the frame before"),
+        )
+        for name, limit, what in limits:
+            share = self.smooth.get(f"heard_{name}", 0.0)
+            if share > limit:
+                return f"{share:.0%} {what}: lower learning_rate or diversity_weight"
+        return self._hacking() if self.hearings > PATIENCE // 3 else None
+
+    def _kl(self, cost: float) -> str | None:
+        share = self.config.guard_kl_rise
+        best = self.best_cost if self.best_cost is not None else cost
+        allowed = best + share * max(self.first["kl"], abs(best)) if share else None
+        if allowed is None or cost <= allowed:
+            return None
+        return (
+            f"the KL rose to {self.smooth['kl']:.1f} nats a clip, {cost - best:.1f} above the best "
+            "after what the reward paid for: lower learning_rate or diversity_weight, or give a "
+            "step more clips"
+        )
+
+    def _entropy(self) -> str | None:
+        share = self.config.guard_entropy
+        now, first = self.smooth["entropy"], self.first["entropy"]
+        if not share or now >= share * first:
+            return None
+        return (
+            f"the entropy collapsed from {first:.2f} to {now:.2f} nats a token: lower "
+            "guidance_scale or learning_rate"
+        )
+
+    def _objective(self, reward: float) -> str | None:
+        share = self.config.guard_objective
+        if not share:
+            return None
+        change = reward - (self.smooth["kl"] - self.first["kl"])
+        if change >= -share * self.first["kl"]:
+            return None
+        return (
+            f"-KL + beta D fell by {-change:.1f} since the start: the noise of the reward costs "
+            "more than the reward pays; give a step more clips, or lower learning_rate"
+        )
+
+    def _hacking(self) -> str | None:
+        share = self.config.guard_hacking
+        if not share or self.config.diversity_weight == 0 or "heard_diversity" not in self.first:
+            return None
+        if self._change("diversity") <= 0.0:
+            return None
+        for name, what in (
+            ("held_out_diversity", "the held-out encoder's diversity"),
+            ("score", "the scorer's adherence"),
+        ):
+            if f"heard_{name}" in self.first and self._change(name) < -share:
+                return (
+                    f"the reward rose while {what} fell from {self.first[f'heard_{name}']:.3f} to "
+                    f"{self.smooth[f'heard_{name}']:.3f}: the encoder is being fooled; lower "
+                    "diversity_weight or train another encoder"
+                )
+        return None
+
+    def _change(self, name: str) -> float:
+        """Return the change since the first hearing, as a share of the first."""
+        first, now = self.first[f"heard_{name}"], self.smooth[f"heard_{name}"]
+        return (now - first) / max(abs(first), 1e-6)
+
+    def _take(self, name: str, value: float) -> None:
+        old = self.smooth.setdefault(name, value)
+        self.first.setdefault(name, value)
+        self.smooth[name] = SMOOTH * old + (1 - SMOOTH) * value

@@ -1,0 +1,180 @@
+"""Every estimator against the true gradient of a policy that can be written out whole."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from musicgen_rl.errors import ConfigError
+from musicgen_rl.training import advantages as adv
+
+CLIPS = torch.nn.functional.normalize(
+    torch.tensor([[1.0, 0.0, 0.2], [0.6, 0.8, 0.0], [0.0, 1.0, 0.5], [-0.5, 0.1, 1.0]]).double(),
+    dim=-1,
+)  # four clips that the policy can make
+THETA = torch.tensor([0.3, -0.4, 0.8, 0.1], dtype=torch.float64)
+
+
+def sets_of(N: int) -> Tensor:
+    return torch.tensor(list(itertools.product(range(4), repeat=N)))  # [4 ** N, N]
+
+
+def true_gradient(theta: Tensor = THETA) -> Tensor:
+    theta = theta.clone().requires_grad_(True)
+    p = theta.softmax(0)
+    D = p @ (1 - CLIPS @ CLIPS.T) @ p
+    return torch.autograd.grad(D, theta)[0]
+
+
+def expected_gradient(N: int, advantages) -> Tensor:
+    """Average mean_i adv_i grad log pi(y_i) over all sets, each with its probability."""
+    sets, p = sets_of(N), THETA.softmax(0)
+    scores = torch.eye(4).double() - p  # grad log pi of each clip
+    weights = p[sets].prod(1)
+    each = (advantages(CLIPS[sets]).unsqueeze(-1) * scores[sets]).mean(1)
+    return (weights.unsqueeze(1) * each).sum(0)
+
+
+def pay(e: Tensor) -> Tensor:
+    flat = adv.cosine_values(adv.means_of_others(e).flatten(0, 1), e.flatten(0, 1))
+    return flat.view(e.shape[:2])
+
+
+@pytest.mark.parametrize("N", [2, 3, 4])
+def test_the_expected_gradient_is_the_true_one(N):
+    torch.testing.assert_close(expected_gradient(N, pay), true_gradient())
+
+
+@pytest.mark.parametrize("N", [2, 3, 4])
+def test_what_the_critic_believes_does_not_matter_in_expectation(N):
+    belief = torch.tensor([0.3, -0.7, 0.2]).double()  # wrong, and the same for all clips
+
+    def with_critic(e: Tensor) -> Tensor:
+        mu = adv.means_of_others(e).flatten(0, 1)
+        values = adv.cosine_values(mu, belief.expand(len(mu), 1, 3))
+        return adv.gae(values, pay(e).flatten(), 1.0).view(e.shape[:2])
+
+    torch.testing.assert_close(expected_gradient(N, with_critic), true_gradient())
+
+
+@pytest.mark.parametrize("N", [3, 4])
+def test_the_baseline_of_other_pairs_has_no_bias(N):
+    found = expected_gradient(N, lambda e: pay(e) - adv.other_pairs_baseline(e))
+    torch.testing.assert_close(found, true_gradient())
+
+
+@pytest.mark.parametrize("N", [2, 3, 4])
+def test_the_group_mean_and_leave_one_out_shrink_the_gradient(N):
+    def group_mean(e: Tensor) -> Tensor:
+        return pay(e) - pay(e).mean(1, keepdim=True)
+
+    def leave_one_out(e: Tensor) -> Tensor:
+        paid = pay(e)
+        return paid - (paid.sum(1, keepdim=True) - paid) / (N - 1)
+
+    true = true_gradient()
+    torch.testing.assert_close(expected_gradient(N, group_mean), true * (N - 2) / N)
+    torch.testing.assert_close(expected_gradient(N, leave_one_out), true * (N - 2) / (N - 1))
+
+
+def test_another_prompts_pay_is_a_baseline_without_bias():
+    values = torch.tensor([[1.0, 3.0], [5.0, 7.0], [0.0, 2.0]])
+    found = adv.other_prompts_baseline(values)
+    assert found.tolist() == [[3.5, 3.5], [1.5, 1.5], [4.0, 4.0]]
+    assert adv.other_prompts_baseline(values[:1]).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("N", [2, 3])
+def test_the_determinants_expected_gradient_is_the_true_one(N):
+    ridge, sets = 0.2, sets_of(N)
+    kernels = CLIPS[sets] @ CLIPS[sets].mT + ridge * torch.eye(N).double()
+    volume = torch.logdet(kernels)
+    theta = THETA.clone().requires_grad_(True)
+    objective = (theta.softmax(0)[sets].prod(1) * volume).sum() / N
+    (true,) = torch.autograd.grad(objective, theta)
+
+    def gains(e: Tensor) -> Tensor:
+        others = adv.others_of(e).flatten(0, 1)
+        return adv.determinant_values(others, e.flatten(0, 1), ridge).view(e.shape[:2])
+
+    torch.testing.assert_close(expected_gradient(N, gains), true, rtol=1e-6, atol=1e-8)
+
+
+def test_a_determinant_gain_is_the_difference_of_two_determinants():
+    e, ridge = CLIPS[None, :3], 0.1
+    whole = torch.logdet(e[0] @ e[0].T + ridge * torch.eye(3).double())
+    without = torch.logdet(e[0, 1:] @ e[0, 1:].T + ridge * torch.eye(2).double())
+    gain = adv.determinant_values(adv.others_of(e).flatten(0, 1), e.flatten(0, 1), ridge)[0]
+    torch.testing.assert_close(gain, whole - without)
+
+
+def test_gae_by_hand():
+    values, final = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([3.0])
+    # changes: 1, 2, -1
+    assert adv.gae(values, final, 1.0).tolist() == [[2.0, 1.0, -1.0]]
+    assert adv.gae(values, final, 0.0).tolist() == [[1.0, 2.0, -1.0]]
+    assert adv.gae(values, final, 0.5).tolist() == [[1.75, 1.5, -1.0]]
+
+
+def test_gae_at_one_has_no_bias_for_a_policy_of_two_steps():
+    """Two binary tokens make the four clips; the critic sees the first before the second."""
+    theta = torch.tensor([0.4, -0.2, 0.7], dtype=torch.float64)  # first; second after 0 and 1
+    critic = torch.tensor([[0.2, 0.1, 0.0], [0.5, -0.3, 0.1], [-0.2, 0.4, 0.9]]).double()
+
+    def probabilities(t: Tensor) -> Tensor:
+        a = torch.sigmoid(t)
+        return torch.stack([(1 - a[0]) * (1 - a[1]), (1 - a[0]) * a[1], a[0] * (1 - a[2]),
+                            a[0] * a[2]])  # fmt: skip
+
+    t = theta.clone().requires_grad_(True)
+    p = probabilities(t)
+    (true,) = torch.autograd.grad(p @ (1 - CLIPS @ CLIPS.T) @ p, t)
+    a, total = torch.sigmoid(theta), torch.zeros(3).double()
+    weights = probabilities(theta)
+    for i, j in itertools.product(range(4), repeat=2):
+        for mine, other in ((i, j), (j, i)):
+            first, second = mine // 2, mine % 2
+            values = torch.stack([critic[0], critic[1 + first]])[None]  # before each step
+            mu = CLIPS[other][None]
+            final = adv.cosine_values(mu, CLIPS[mine][None])
+            A = adv.gae(adv.cosine_values(mu, values), final, 1.0)[0]
+            score = torch.zeros(2, 3).double()
+            score[0, 0] = first - a[0]
+            score[1, 1 + first] = second - a[1 + first]
+            total += weights[i] * weights[j] * (A.unsqueeze(1) * score).sum(0) / 2
+    torch.testing.assert_close(total, true)
+
+
+def test_the_bank_never_holds_the_clip_that_is_judged():
+    bank = adv.EmbeddingBank(0.5)
+    first, second = torch.ones(1, 2, 3), torch.zeros(1, 2, 3)
+    assert torch.equal(bank.blend([7], adv.means_of_others(first)), torch.ones(1, 2, 3))
+    bank.update([7], first)
+    assert torch.equal(bank.blend([7], second), torch.full((1, 2, 3), 0.5))
+    assert torch.equal(bank.blend([8], second), second)  # another prompt
+    bank.update([7], second)
+    assert torch.equal(bank.means[7], torch.full((3,), 0.5))
+    again = adv.EmbeddingBank(0.5)
+    again.restore(bank.pack())
+    assert torch.equal(again.means[7], bank.means[7])
+
+
+def test_a_bank_that_keeps_nothing_changes_nothing():
+    bank = adv.EmbeddingBank(0.0)
+    bank.update([1], torch.ones(1, 2, 3))
+    assert bank.means == {}
+    assert bank.pack() == {}
+
+
+def test_one_clip_has_no_diversity():
+    with pytest.raises(ConfigError, match="clips_per_prompt >= 2, got 1"):
+        adv.means_of_others(torch.ones(1, 1, 3))
+    with pytest.raises(ConfigError, match="clips_per_prompt >= 3, got 2"):
+        adv.other_pairs_baseline(torch.ones(1, 2, 3))
+
+
+def test_explained_share_by_hand():
+    e = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    predicted = torch.stack([torch.zeros(2, 2), 0.5 * e, e], dim=1)  # worse, better, perfect
+    assert adv.explained_share(predicted, e).tolist() == [0.0, 0.75, 1.0]

@@ -1,0 +1,242 @@
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError, StorageError
+from musicgen_rl.merging.endpoints import load_endpoints
+from musicgen_rl.merging.merge import merge_checkpoints
+from musicgen_rl.merging.recipe import MergeConfig
+from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.endpoint_export import place_endpoint
+from musicgen_rl.training.endpoint_loop import kl_weight_at, reward_weight_at, train_endpoint
+from musicgen_rl.training.metrics import read_metrics
+from tests.training.endpoint_fakes import ShareEncoder, small_config, small_parts
+
+
+def train(parts, config, folder, **options):
+    return train_endpoint(parts, config, folder, live=False, **options)
+
+
+def test_a_quality_run_leaves_metrics_state_and_a_model(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    figures = train(parts, small_config(), tmp_path / "run")
+    assert (figures["steps"], figures["finished"], figures["stopped"]) == (3, True, None)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [r["step"] for r in rows if r["kind"] == "train"] == [1, 2, 3]
+    assert [r["step"] for r in rows if r["kind"] == "heard"] == [1, 3]
+    row = next(r for r in rows if r["kind"] == "train")
+    assert row["objective"] == pytest.approx(-row["kl"])
+    assert {"rollout", "teacher", "student", "loss", "update"} <= set(row["time"])
+    info = read_info(tmp_path / "run" / "export")
+    assert info.notes["base"]["sha256"] == model_hash(parts.base)
+    assert info.sampling.guidance_scale == 1.0
+    assert info.name == "tiny-quality"
+    moved = load_state(info)["heads.weight"].float() - parts.base_state["heads.weight"]
+    assert float(moved.abs().max()) > 0
+
+
+def test_a_diversity_run_reports_reward_signal_and_critic(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(diversity_weight=5.0), tmp_path / "run")
+    row = read_metrics(tmp_path / "run" / "metrics.jsonl")[1]
+    assert row["objective"] == pytest.approx(-row["kl"] + 5.0 * row["diversity"])
+    assert {"grad_norm_kl", "grad_norm_reward", "reward_signal", "reward_noise", "reward_snr",
+            "critic_start", "critic_end", "advantage_rms"} <= set(row)  # fmt: skip
+
+
+@pytest.mark.parametrize("train_what", ["all", "low-rank", "norms"])
+def test_a_run_that_was_stopped_ends_in_the_bits_of_one_that_was_not(
+    tmp_path: Path, train_what: str
+) -> None:
+    parts = small_parts(tmp_path / "base")
+    config = small_config(diversity_weight=5.0, train=train_what, steps=4, kl_share=0.5)
+    train(parts, config, tmp_path / "whole")
+    answers = iter([False, True])
+    half = train(parts, config, tmp_path / "parted", stop=lambda: next(answers))
+    assert half["steps"] == 2
+    train(parts, config, tmp_path / "parted")
+    states = [load_training_state(tmp_path / name / "state") for name in ("whole", "parted")]
+    assert states[0] is not None
+    assert states[1] is not None
+    assert states[0][0].keys() == states[1][0].keys()
+    assert all(torch.equal(t, states[1][0][name]) for name, t in states[0][0].items())
+    kls = [[r["kl"] for r in read_metrics(tmp_path / name / "metrics.jsonl") if "kl" in r]
+           for name in ("whole", "parted")]  # fmt: skip
+    assert kls[0] == kls[1]
+
+
+def test_a_low_rank_end_is_a_small_file_over_the_quality_end(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(), tmp_path / "q")
+    quality = read_info(tmp_path / "q" / "export")
+    after = replace(parts, start=quality, start_state=load_state(quality))
+    config = small_config(diversity_weight=5.0, train="low-rank", learning_rate=0.01)
+    train(after, config, tmp_path / "d")
+    export = tmp_path / "d" / "export"
+    assert not (export / "model.safetensors").exists()
+    placed = [place_endpoint(tmp_path / n / "export", tmp_path / "pair" / name)
+              for n, name in (("q", "quality"), ("d", "diversity"))]  # fmt: skip
+    infos = [read_info(p) for p in placed]
+    ends = load_endpoints(*infos, parts.base)
+    assert ends.quality["embed.weight"] is ends.diversity["embed.weight"]  # untouched, held once
+    changed = [n for n in ends.quality if not torch.equal(ends.quality[n], ends.diversity[n])]
+    assert any("self_qkv" in n for n in changed)
+    assert any("norm" in n for n in changed)
+    # What was trained is what is loaded, to the grid's rounding.
+    found = load_training_state(tmp_path / "d" / "state")
+    assert found is not None
+    a, b = (found[0][f"average.blocks.0.ffn_in.lora_{x}.default.weight"] for x in "AB")
+    expected = ends.quality["blocks.0.ffn_in.weight"].float() + b @ a
+    loaded = load_lm(infos[1]).blocks[0].ffn_in.weight
+    torch.testing.assert_close(loaded, expected, rtol=1e-3, atol=1e-5)
+    merged = merge_checkpoints(placed[0], placed[1], tmp_path / "m", MergeConfig(lam=0.5))
+    half = load_state(read_info(merged))["blocks.0.ffn_in.weight"].float()
+    middle = torch.lerp(ends.quality["blocks.0.ffn_in.weight"].float(), loaded, 0.5)
+    torch.testing.assert_close(half, middle, rtol=1e-3, atol=1e-3)
+
+
+def test_a_low_rank_end_may_lie_over_a_point_between_two_models(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(learning_rate=0.05), tmp_path / "q")
+    quality = read_info(tmp_path / "q" / "export")
+    after = replace(parts, start=quality, start_state=load_state(quality))
+    config = small_config(
+        diversity_weight=5.0, train="low-rank", start_blend=0.25, learning_rate=0.0, steps=1
+    )
+    train(after, config, tmp_path / "d")
+    assert not (tmp_path / "d" / "export" / "model.safetensors").exists()
+    placed = place_endpoint(tmp_path / "d" / "export", tmp_path / "pair" / "diversity")
+    found, name = load_state(read_info(placed)), "blocks.1.cross_out.weight"
+    exact = 0.75 * after.start_state[name].double() + 0.25 * parts.base_state[name].double()
+    assert torch.equal(found[name], exact.float())  # nothing was learnt: the factors' product is 0
+
+
+def test_a_low_rank_end_without_its_model_says_what_it_lacks(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(train="low-rank", diversity_weight=1.0, steps=1), tmp_path / "d")
+    info = read_info(tmp_path / "d" / "export")
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(CheckpointError, match=r"lies over the model tiny .*copy both"):
+        load_state(info)
+
+
+def test_the_first_process_of_a_start_half_way_back_is_the_blend(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    other = {n: t + 0.1 for n, t in parts.base_state.items()}
+    after = replace(parts, start=parts.base, start_state=other)
+    config = small_config(start_blend=0.25, learning_rate=0.0, steps=1)
+    train(after, config, tmp_path / "run")
+    state = load_state(read_info(tmp_path / "run" / "export"))
+    expected = parts.base_state["norm.weight"] + 0.075
+    torch.testing.assert_close(state["norm.weight"].float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_guard_stops_a_run_and_says_why(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    config = small_config(steps=30, learning_rate=1.0, warmup_steps=0, listen_every=1)
+    figures = train(parts, config, tmp_path / "run")
+    assert figures["stopped"]
+    assert figures["steps"] < 30
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["kind"] == "stop"
+    assert rows[-1]["why"] == figures["stopped"]
+    assert (tmp_path / "run" / "export" / "musicgen_rl.json").is_file()
+
+
+def test_long_clips_come_every_so_often_with_fewer_prompts(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    config = small_config(long_clip_s=0.4, long_every=3, prompts_per_step=4, steps=3)
+    train(parts, config, tmp_path / "run")
+    rows = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "train"]
+    assert [r["tokens_per_clip"] for r in rows] == [30.0, 30.0, 60.0]
+    assert [r["clips"] for r in rows] == [12, 12, 6]
+
+
+def test_schedules_by_hand() -> None:
+    config = small_config(
+        diversity_weight=10.0, reward_delay=0.2, reward_ramp=0.4, kl_weight=1.0,
+        kl_weight_final=0.5,
+    )  # fmt: skip
+    assert [reward_weight_at(config, p) for p in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
+        [0.0, 0.0, 5.0, 10.0, 10.0]
+    )
+    assert [kl_weight_at(config, p) for p in (0.0, 0.5, 1.0)] == [1.0, 0.75, 0.5]
+    assert reward_weight_at(small_config(diversity_weight=3.0), 0.0) == 3.0
+
+
+@pytest.mark.parametrize(("changes", "parts_changes", "error", "message"), [
+    ({"prompts_per_step": 7}, {}, InputError, "6 different prompts, a step takes 7"),
+    ({"diversity_weight": 1.0}, {"encoder": None}, ConfigError, "needs the training encoder"),
+    ({"clip_s": 5.0}, {}, ConfigError, "longer than the model's window of 2 s"),
+    ({"train": "norms"}, {}, ConfigError, "cannot distil"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_before_training(
+    tmp_path: Path, changes: dict, parts_changes: dict, error: type, message: str
+) -> None:
+    parts = small_parts(tmp_path / "base", **parts_changes)
+    with pytest.raises(error, match=message):
+        train(parts, small_config(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_another_rate_is_refused_before_training(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    parts.codec.sample_rate = 300
+    with pytest.raises(InputError, match="hears 150 Hz, the codec makes 300 Hz"):
+        train(parts, small_config(), tmp_path / "run")
+
+
+def test_a_full_disk_is_told_before_training(tmp_path: Path, monkeypatch) -> None:
+    parts = small_parts(tmp_path / "base")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    with pytest.raises(StorageError, match="GB are free: make room"):
+        train(parts, small_config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["seed", "diversity_weight", "clips_per_prompt", "train"])
+def test_a_run_does_not_go_on_as_another(tmp_path: Path, name: str) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(steps=1), tmp_path / "run")
+    other = {"seed": 5, "diversity_weight": 1.0, "clips_per_prompt": 2, "train": "low-rank"}
+    with pytest.raises(CheckpointError, match=f"begun with another {name}"):
+        train(parts, small_config(**{name: other[name]}), tmp_path / "run")
+
+
+def test_a_run_of_another_base_is_not_continued(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    train(parts, small_config(steps=1), tmp_path / "run")
+    state = {n: t + 1 for n, t in parts.base_state.items()}
+    with pytest.raises(CheckpointError, match="another base or start"):
+        train(replace(parts, base_state=state), small_config(), tmp_path / "run")
+
+
+def test_an_adapter_is_pefts_and_its_actor_decodes_the_same(tmp_path: Path) -> None:
+    from musicgen_rl.training.adapters import Student
+    from tests.training.endpoint_fakes import LM, HashText, small_lm
+
+    student = Student(LM, small_lm(1).state_dict(), train="low-rank", rank=3, train_norms=True)
+    with torch.no_grad():
+        for parameter in student.parameters.values():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    student.sync_actor()
+    tokens = torch.randint(40, (2, 3, 6))
+    condition = HashText().encode(["a", "b"])
+    found = [m(tokens, condition) for m in (student.model, student.actor)]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    names = set(student.parameters)
+    assert {n for n in names if n.endswith("norm.weight")}
+    assert all("lora_" in n or "norm" in n for n in names)
+    assert sum("lora_A" in n for n in names) == 7 * LM.num_layers
+    plain = small_lm(1)(tokens, condition)
+    assert not torch.allclose(found[0], plain, atol=1e-2)
+
+
+def test_the_share_encoder_tells_clips_apart() -> None:
+    e = ShareEncoder().embed(torch.tensor([[0.1, 0.2, 0.1], [0.9, 0.9, 0.8]]), 150)
+    assert float(e[0] @ e[1]) < 0.5

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from musicgen_rl.cli import run
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
+from musicgen_rl.training.endpoint_config import EndpointConfig
+from musicgen_rl.training.endpoint_run import EndpointSources, load_parts, train_pair
+from tests.merging.pairs import tune
+from tests.models import save_tiny
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("slow piano\nfast drums\nsad violin\n")
+    return file
+
+
+def test_a_start_of_another_base_is_refused(base: Path, prompts: Path, tmp_path: Path) -> None:
+    other = save_tiny(tmp_path / "other", seed=1)
+    start = tune(other, tmp_path / "start", 2, knows_base=True)
+    sources = EndpointSources(base=str(base), prompts=prompts, start=str(start))
+    with pytest.raises(CheckpointError, match="tuned from a base with hash"):
+        load_parts(sources, EndpointConfig(prompts_per_step=2))
+
+
+def test_a_start_of_the_same_base_and_the_bases_own_parts_are_loaded(
+    base: Path, prompts: Path, tmp_path: Path
+) -> None:
+    start = tune(base, tmp_path / "start", 2, knows_base=True)
+    sources = EndpointSources(base=str(base), prompts=prompts, start=str(start))
+    parts = load_parts(sources, EndpointConfig(prompts_per_step=2))
+    assert parts.prompts == ["slow piano", "fast drums", "sad violin"]
+    name = "norm.weight"
+    assert not torch.equal(parts.start_state[name], parts.base_state[name])
+    assert parts.encoder is None
+    assert parts.codec.num_codebooks == 3
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    (["--diversity-weight", "-1"], ConfigError, "diversity_weight must be 0"),
+    (["--diversity-weight", "nan"], ConfigError, "diversity_weight must be 0"),
+    (["--clips-per-prompt", "1"], ConfigError, "clips_per_prompt must be at least 2"),
+    (["--prompts-per-step", "9"], InputError, "3 different prompts, a step takes 9"),
+    (["--preset", "huge"], ConfigError, "unknown preset 'huge'"),
+    (["--diversity-weight", "5", "--prompts-per-step", "2"], ConfigError, "training encoder"),
+    (["--encoder", "/no/where", "--prompts-per-step", "2"], ModelNotFoundError, "no encoder at"),
+])  # fmt: skip
+def test_mistakes_on_the_command_line_are_one_sentence_before_any_work(
+    base: Path, prompts: Path, tmp_path: Path, arguments: list, error: type, message: str
+) -> None:
+    command = ["train", "endpoints", "--base", str(base), "--prompts", str(prompts)]
+    with pytest.raises(error, match=message):
+        run([*command, "-o", str(tmp_path / "run"), *arguments])
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_prompts_file_is_refused(base: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    with pytest.raises(InputError, match="holds no prompt"):
+        run(["train", "endpoints", "--base", str(base), "--prompts", str(empty), "-o", "x"])
+
+
+@pytest.mark.parametrize(("quality", "diversity", "message"), [
+    (1.0, 1.0, "quality end has diversity_weight 0"),
+    (0.0, 0.0, "needs diversity_weight above 0"),
+    (0.0, 1.0, "needs a training encoder"),
+])  # fmt: skip
+def test_a_pair_is_checked_whole_before_its_first_end(
+    base: Path, prompts: Path, tmp_path: Path, quality: float, diversity: float, message: str
+) -> None:
+    configs = [EndpointConfig(diversity_weight=w, prompts_per_step=2) for w in (quality, diversity)]
+    sources = EndpointSources(base=str(base), prompts=prompts)
+    with pytest.raises(ConfigError, match=message):
+        train_pair(sources, configs[0], configs[1], tmp_path / "out", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_end_from_the_command_line(base: Path, prompts: Path, tmp_path: Path, capsys) -> None:
+    command = ["train", "endpoints", "--base", str(base), "--prompts", str(prompts)]
+    command += ["-o", str(tmp_path / "run"), "--steps", "1", "--prompts-per-step", "2"]
+    assert run([*command, "--clip-s", "0.2", "--train", "low-rank"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "export")
+    assert (tmp_path / "run" / "export" / "low_rank.safetensors").is_file()
