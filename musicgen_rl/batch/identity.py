@@ -1,0 +1,78 @@
+"""Who a model is: the hashes of everything in its folder that decides a sound."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
+from musicgen_rl.merging.endpoints import endpoint_hash
+from musicgen_rl.pipeline.dial import ENDS, require_endpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """A model as a plan knows it."""
+
+    name: str
+    """As the items name it."""
+    sha256: str
+    """Of the language model's weights."""
+    parts: Mapping[str, str]
+    """Hashes of the codec and the text encoder, where they have folders of their own."""
+    ends: Mapping[str, str]
+    """Hashes of the two ends of the dial; empty where no item is on the dial."""
+    window: Mapping[str, int]
+    """Context of generation."""
+    license: str
+    """Of the weights."""
+
+    def sound(self) -> dict[str, Any]:
+        """Collect what decides the sound."""
+        everything = asdict(self)
+        return {k: everything[k] for k in ("sha256", "parts", "ends", "window")}
+
+
+def identify(name: str, *, on_dial: bool) -> tuple[ModelInfo, ModelIdentity]:
+    """Read who a model is, without loading it.
+
+    Args:
+        name: pocket, a folder, or a hub id.
+        on_dial: whether the ends of its dial are asked for.
+
+    Raises:
+        ModelError: it is not there, or broken.
+        ConfigError: it has no dial, and one is asked for.
+    """
+    info = read_info(find_model(name))
+    ends = {}
+    if on_dial:
+        require_endpoints(info, 0.0)
+        ends = {end: endpoint_hash(info.folder / end) for end in ENDS}
+    parts = {
+        which: _hash(part_folder(info, part))
+        for which, part in (("codec", info.codec), ("text_encoder", info.text_encoder))
+        if "path" in part
+    }
+    identity = ModelIdentity(
+        name=name,
+        sha256=model_hash(info),
+        parts=parts,
+        ends=ends,
+        window=asdict(info.window),
+        license=info.license,
+    )
+    return info, identity
+
+
+def _hash(folder: Path) -> str:
+    """Hash the files of a part by name: weights, tokenizer, configuration."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model") and path.is_file():
+            digest.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+    return digest.hexdigest()

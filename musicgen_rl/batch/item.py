@@ -1,0 +1,133 @@
+"""One clip to make, as it is asked for."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.manifest import SPLITS
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
+
+SAMPLING_FIELDS = tuple(f.name for f in fields(SamplingConfig))
+_WITHOUT_SOUND = ("name", "split", "attributes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One clip to make.
+
+    Raises:
+        InputError: the prompt cannot be used.
+        ConfigError: a value that cannot work.
+    """
+
+    prompt: str
+    """What to play."""
+    seed: int = 0
+    """With `index` it decides the noise, as in `Pipeline.generate`."""
+    index: int = 0
+    """Which variation of the seed."""
+    duration_s: float = 10.0
+    """Length in seconds, to the sample."""
+    diversity: float | None = None
+    """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
+    merge_method: str = "lerp"
+    """lerp, slerp or liti."""
+    merge_strength: float = 0.5
+    """Of liti."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance; the model's own (off on the dial) where None."""
+    temperature: float | None = None
+    """The model's own where None."""
+    top_k: int | None = None
+    """The model's own where None."""
+    top_p: float | None = None
+    """The model's own where None."""
+    negative_prompt: str | None = None
+    """What guidance steers away from; the model's own where None."""
+    loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
+    """How loud it comes out."""
+    model: str = "pocket"
+    """Name, folder or hub id of the model."""
+    name: str = ""
+    """The user's own id of the prompt; for the manifest, no part of the sound."""
+    split: str = "train"
+    """train, valid or test, for the manifest."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Facts for the manifest, JSON values."""
+
+    def __post_init__(self) -> None:
+        """Check every field that can be checked before the model is known."""
+        check_prompts(self.prompt)
+        self.request()
+        override_sampling(
+            SamplingConfig(),
+            **{k: v for k, v in self.named_sampling().items() if k != "negative_prompt"},
+        )
+        if self.negative_prompt:
+            check_prompts(self.negative_prompt)
+        require(bool(self.model), "the model's name is empty: name a folder, or pocket")
+        require(self.split in SPLITS, f"unknown split {self.split!r}: use {', '.join(SPLITS)}")
+        if self.attributes:
+            try:
+                json.dumps(dict(self.attributes), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"attributes must be plain JSON values: {error}") from error
+
+    def request(self) -> GenerationConfig:
+        """Say it as the pipeline takes it."""
+        return GenerationConfig(
+            duration_s=self.duration_s,
+            seed=self.seed,
+            first_index=self.index,
+            loudness=self.loudness,
+            diversity=self.diversity,
+            merge_method=self.merge_method,
+            merge_strength=self.merge_strength,
+        )
+
+    def named_sampling(self) -> dict[str, Any]:
+        """Collect the sampling options that were set."""
+        return {n: v for n in SAMPLING_FIELDS if (v := getattr(self, n)) is not None}
+
+    def merge(self) -> tuple[str, float] | None:
+        """Return the merge's method and strength as far as they matter to the sound."""
+        if self.diversity is None:
+            return None
+        return self.merge_method, self.merge_strength if self.merge_method == "liti" else 0.0
+
+    def sound(self) -> tuple[Any, ...]:
+        """Collect what was asked of the sound, hashable: equal for equal clips."""
+        return tuple(getattr(self, f.name) for f in fields(self) if f.name not in _WITHOUT_SOUND)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults."""
+        default = Item(prompt=self.prompt)
+        changed = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(default, f.name)
+        }
+        if "loudness" in changed:
+            changed["loudness"] = asdict(self.loudness)
+        if "attributes" in changed:
+            changed["attributes"] = dict(self.attributes)
+        return {"prompt": self.prompt} | changed
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Item":
+        """Read what `to_json` returned.
+
+        Raises:
+            ConfigError: a field that this version does not know.
+        """
+        given = dict(content)
+        unknown = sorted(set(given) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ConfigError(f"the plan holds {unknown[0]!r}, which this version does not know")
+        if "loudness" in given:
+            given["loudness"] = LoudnessConfig(**given["loudness"])
+        return cls(**given)

@@ -1,0 +1,106 @@
+"""What goes to a worker and what comes back: plain values that survive a pipe or a network."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from musicgen_rl.batch.plan import Plan, PlannedClip
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all workers of a run are told once."""
+
+    device: str
+    """auto, cpu or cuda."""
+    dtype: str
+    """Of the plan."""
+    format: str
+    """wav, flac, ogg or mp3."""
+    date: str
+    """For the tags."""
+    models: Mapping[str, str]
+    """Name -> sha256: a worker with another model must say so, not make other clips."""
+    threads: int = 0
+    """Torch threads of each worker; 0 leaves them."""
+
+    @classmethod
+    def of(cls, plan: Plan, format: str, threads: int = 0) -> "Setup":
+        """Take what a plan says."""
+        models = {model.name: model.sha256 for model in plan.models}
+        return cls(
+            device=plan.device, dtype=plan.dtype, format=format, date=plan.date, models=models,
+            threads=threads,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One batch of the plan, whole: its shape is part of what is asked for."""
+
+    number: int
+    """Of the batch in the plan."""
+    clips: tuple[PlannedClip, ...]
+    """Its rows."""
+    wanted: frozenset[str]
+    """Ids that are still missing; the others only make the shape."""
+    attempt: int = 0
+    """How many workers it has outlived; from the second on it is decoded in halves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One finished clip as the bytes of its file."""
+
+    id: str
+    """Of the clip."""
+    data: bytes
+    """The whole file."""
+    sha256: str
+    """Of the data."""
+    codes_sha256: str
+    """Of its codes, as in its tags."""
+    num_frames: int
+    """T."""
+    duration_s: float
+    """Length of the sound."""
+    settings: dict[str, Any]
+    """As in its tags, without the check bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What came of a job."""
+
+    number: int
+    """Of the job."""
+    made: tuple[Made, ...] = ()
+    """Its wanted clips."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Id -> why not."""
+    rows: int = 0
+    """Most clips that were decoded side by side; fewer than the batch where memory was short."""
+
+
+def jobs_of(clips: Iterable[PlannedClip], missing: frozenset[str]) -> Iterator[Job]:
+    """Yield the batches of a plan that still lack a clip, in its order.
+
+    Args:
+        clips: all of the plan, in order.
+        missing: ids that are not made yet.
+    """
+    rows: list[PlannedClip] = []
+    for clip in clips:
+        if rows and clip.batch != rows[0].batch:
+            yield from _job(rows, missing)
+            rows = []
+        rows.append(clip)
+    yield from _job(rows, missing)
+
+
+def _job(rows: list[PlannedClip], missing: frozenset[str]) -> Iterator[Job]:
+    wanted = missing.intersection(clip.id for clip in rows)
+    if wanted:
+        yield Job(number=rows[0].batch, clips=tuple(rows), wanted=wanted)

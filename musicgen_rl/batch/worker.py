@@ -1,0 +1,204 @@
+"""A worker: batches of the plan in, finished files as bytes out.
+
+It writes nothing. So any number of them may die at any moment, on any machine, and nothing is lost
+or half there: the one writer (writer.py) is the only one that touches the folder.
+"""
+
+import gc
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import encode_clip
+from musicgen_rl.audio.loudness import level
+from musicgen_rl.batch.remembered import RememberedText
+from musicgen_rl.batch.work import Done, Job, Made, Setup, Stop
+from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
+from musicgen_rl.pipeline import devices
+from musicgen_rl.pipeline.core import Pipeline
+from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.work import Batch
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Rows of a batch before they are levelled and encoded."""
+
+    rows: range
+    codes: NDArray[np.int64]  # [B, K, T]
+    samples: NDArray[np.float32]  # [B, C, M]
+    sample_rate: int
+    settings: dict[str, Any]
+
+
+class Stopped(Exception):  # noqa: N818  (nothing went wrong)
+    """The run was stopped while a batch was being decoded."""
+
+
+class Worker:
+    """Makes one job after another; `make` may be called by two threads.
+
+    One of them decodes while the other levels and encodes what it decoded before: that is how
+    encoding is overlapped with decoding.
+
+    Args:
+        setup: what the run is.
+        pipelines: models that are loaded already, by the name that the items have for them.
+    """
+
+    def __init__(self, setup: Setup, pipelines: Mapping[str, Pipeline] | None = None) -> None:
+        self.setup = setup
+        self._given = dict(pipelines or {})
+        self._loaded: tuple[str, Pipeline] | None = None
+        self._decoding = Lock()
+        self._most_rows = 0  # what memory allowed, once it has been short
+        if setup.threads:
+            torch.set_num_threads(setup.threads)
+        for name, pipeline in self._given.items():
+            self._require_model(name, pipeline)
+
+    def make(self, job: Job, stop: Stop | None = None) -> Done:
+        """Make the wanted clips of a batch.
+
+        Args:
+            job: the batch.
+            stop: asked at every step.
+
+        Returns:
+            Its clips, and why some could not be made.
+
+        Raises:
+            Stopped: `stop` said so.
+            ModelError, ConfigError, MemoryLimitError: nothing of this run can be made here.
+        """
+        failed: dict[str, str] = {}
+        with self._decoding:
+            parts = self._decode(job, stop, failed)
+        made: list[Made] = []
+        for part in parts:
+            for row in part.rows:
+                id = job.clips[row].id
+                if id not in job.wanted:
+                    continue
+                try:
+                    made.append(self._encode(job, part, row))
+                except (MusicgenRLError, ValueError, ArithmeticError) as error:
+                    failed[id] = _cause(error)
+        return Done(
+            number=job.number,
+            made=tuple(made),
+            failed=failed,
+            rows=max((len(part.rows) for part in parts), default=0),
+        )
+
+    def _decode(self, job: Job, stop: Stop | None, failed: dict[str, str]) -> list[_Decoded]:
+        """Decode all rows, in the batch's own shape where that can be done."""
+        pipeline = self._pipeline(job.clips[0].item.model)
+        most = len(job.clips) if job.attempt < 2 else -(-len(job.clips) // 2)
+        most = min(most, self._most_rows or most)
+        queue = [range(i, min(i + most, len(job.clips))) for i in range(0, len(job.clips), most)]
+        parts: list[_Decoded] = []
+        while queue:
+            rows = queue.pop(0)
+            try:
+                parts.append(self._decode_rows(pipeline, job, rows, stop))
+            except (MusicgenRLError, Stopped):
+                raise
+            except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
+                short = devices.is_out_of_memory(error)
+                if len(rows) == 1:
+                    why = "one clip does not fit in memory: make it shorter" if short else None
+                    failed[job.clips[rows[0]].id] = why or _cause(error)
+                    continue
+                middle = rows.start + len(rows) // 2
+                queue[:0] = [range(rows.start, middle), range(middle, rows.stop)]
+                if short:
+                    pipeline.halve(_batch(job, rows), error)  # gives back what it held
+                    self._most_rows = len(rows) // 2
+        return parts
+
+    def _decode_rows(
+        self, pipeline: Pipeline, job: Job, rows: range, stop: Stop | None
+    ) -> _Decoded:
+        first = job.clips[rows[0]]
+        request, sampling, batch = first.item.request(), first.sampling, _batch(job, rows)
+        codes: list[NDArray[np.int64]] = []
+        samples: list[NDArray[np.float32]] = []
+        for part in pipeline.chunks(batch, request, sampling, stop=stop):
+            codes.append(part.codes)
+            samples.append(part.samples)
+        joined = np.concatenate(codes, axis=-1)
+        if joined.shape[-1] < pipeline.frames_of(request):
+            raise Stopped
+        settings = pipeline.settings(batch, 0, request, sampling, None)
+        sound = np.concatenate(samples, axis=-1)
+        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings)
+
+    def _encode(self, job: Job, part: _Decoded, row: int) -> Made:
+        at = row - part.rows.start
+        planned = job.clips[row]
+        codes = part.codes[at]
+        settings = part.settings | {
+            "prompt": planned.item.prompt,
+            "seed": planned.item.seed,
+            "index": planned.item.index,
+            "date": self.setup.date,
+            "batch": part.settings["batch"] | {"position": at},
+            "item": planned.id,
+        }
+        settings |= describe_codes(codes, codes.shape[-1])
+        sound = level(part.samples[at], part.sample_rate, planned.item.loudness)
+        clip = Clip(sound, part.sample_rate, settings)
+        data = encode_clip(clip, self.setup.format)
+        return Made(
+            id=planned.id,
+            data=data,
+            sha256=hashlib.sha256(data).hexdigest(),
+            codes_sha256=settings["codes_sha256"],
+            num_frames=int(codes.shape[-1]),
+            duration_s=clip.duration_s,
+            settings={k: v for k, v in settings.items() if k != "codes_checks"},
+        )
+
+    def _pipeline(self, name: str) -> Pipeline:
+        """Return a model, loaded when it is first needed; the one before it goes."""
+        if name in self._given:
+            return self._given[name]
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = None
+            gc.collect()
+            pipeline = Pipeline.load(name, device=self.setup.device, dtype=self.setup.dtype)
+            self._require_model(name, pipeline)
+            pipeline.text = RememberedText(pipeline.text)
+            self._loaded = (name, pipeline)
+        return self._loaded[1]
+
+    def _require_model(self, name: str, pipeline: Pipeline) -> None:
+        wanted = self.setup.models.get(name)
+        if wanted is not None and pipeline.model_sha256 != wanted:
+            raise CheckpointError(
+                f"the plan was made with model {name!r} of sha256 {wanted[:12]}, here it has "
+                f"{pipeline.model_sha256[:12]}: use the same files on every machine"
+            )
+        if pipeline.dtype != self.setup.dtype:
+            raise ConfigError(
+                f"the plan is for {self.setup.dtype}, model {name!r} was loaded in "
+                f"{pipeline.dtype}: load it in the plan's precision"
+            )
+
+
+def _batch(job: Job, rows: range) -> Batch:
+    items = [job.clips[row].item for row in rows]
+    return Batch([i.prompt for i in items], [i.index for i in items], seeds=[i.seed for i in items])
+
+
+def _cause(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, MusicgenRLError) else f"{type(error).__name__}: {text}"

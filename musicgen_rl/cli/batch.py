@@ -1,0 +1,318 @@
+"""`musicgen-rl batch`: a file of prompts to thousands of clips, none lost, none twice."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.batch.expand import Defaults, expand
+from musicgen_rl.batch.progress import EveryMinute, Status
+from musicgen_rl.batch.prompts import read_positions, read_prompts
+from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
+from musicgen_rl.cli.show import note, one_line, print_path
+from musicgen_rl.cli.stopping import StopSignals
+from musicgen_rl.config import SamplingConfig, field_help
+from musicgen_rl.errors import ConfigError
+from musicgen_rl.pipeline.request import GenerationConfig
+
+if TYPE_CHECKING:
+    from musicgen_rl.batch.plan import Plan
+    from musicgen_rl.batch.run import RunOptions
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_REQUEST = field_help(GenerationConfig)
+_SAMPLING = field_help(SamplingConfig)
+_OWN = "the model's own"
+_MOST_SHOWN = 10
+
+
+@app.command(
+    epilog="Example: musicgen-rl batch prompts.txt -o clips -n 4 --diversity 0,0.5,1. The same "
+    "command goes on where it stopped."
+)
+def batch(
+    prompts: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPTS",
+            help="txt (a prompt a line), csv, jsonl or parquet; columns such as id, duration, "
+            "seed, n, diversity, guidance hold for their prompt. - is standard input.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="Folder of the run.")],
+    clips_per_prompt: Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--clips-per-prompt",
+            metavar=WHOLE,
+            help="Variations of each prompt, at each position of the dial.",
+            show_default="1",
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            metavar=NUMBER,
+            help=_REQUEST["duration_s"],
+            show_default=f"{GenerationConfig.duration_s:g}",
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar=WHOLE,
+            show_default="0",
+            help="Same seed, same music; 0 unless given, so that a command is the same run again.",
+        ),
+    ] = None,
+    diversity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBERS",
+            show_default="the base model",
+            help="Positions of the dial, for example 0,0.5,1: every prompt is made at each.",
+        ),
+    ] = None,
+    merge_method: Annotated[
+        str | None, typer.Option(help=_REQUEST["merge_method"], show_default="lerp")
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["temperature"], show_default=_OWN)
+    ] = None,
+    top_k: Annotated[
+        str | None, typer.Option(metavar=WHOLE, help=_SAMPLING["top_k"], show_default=_OWN)
+    ] = None,
+    top_p: Annotated[
+        str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["top_p"], show_default=_OWN)
+    ] = None,
+    loudness: Annotated[
+        str | None,
+        typer.Option(
+            metavar=NUMBER,
+            help="Target in LUFS.",
+            show_default=f"{LoudnessConfig.target_lufs:g}",
+        ),
+    ] = None,
+    no_loudness: Annotated[
+        bool, typer.Option("--no-loudness", help="Leave the loudness as generated, unclipped.")
+    ] = False,
+    format: Annotated[
+        str | None, typer.Option(help="wav, flac, ogg or mp3.", show_default="flac")
+    ] = None,
+    container: Annotated[
+        str,
+        typer.Option(
+            "--format-container",
+            help="folder: files in numbered folders; tar: shards that webdataset reads.",
+        ),
+    ] = "folder",
+    shard_size: Annotated[
+        str | None,
+        typer.Option(metavar=WHOLE, help="Clips of a folder or shard.", show_default="1000"),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
+    ] = "pocket",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto (the fastest that is right here), fp32, bf16 or int8.")
+    ] = "auto",
+    batch_size: Annotated[
+        str | None,
+        typer.Option(metavar=WHOLE, help="Most clips side by side.", show_default="by itself"),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the cluster of RAY_ADDRESS, or one started here.")
+    ] = "local",
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar=WHOLE,
+            help="Processes on this machine, or actors on the cluster.",
+            show_default="1",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        str | None,
+        typer.Option(metavar=NUMBER, help="With ray: GPUs of each actor.", show_default="0"),
+    ] = None,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(
+            metavar=WHOLE, help="Clips that may fail before the run stops.", show_default="10"
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Check every file of the folder and mark what the next run is to make again.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Count, measure for ten seconds, say what it takes; write nothing."
+        ),
+    ] = False,
+) -> None:
+    """Make thousands of clips from a file of prompts; the same command goes on where it stopped."""
+    if not output or "\0" in output:
+        raise ConfigError(f"the output {output!r} is empty or broken: name a folder")
+    folder = Path(output)
+    values = given(
+        duration_s=number("--duration", duration),
+        seed=whole("--seed", seed),
+        merge_method=merge_method,
+        guidance_scale=number("--guidance", guidance),
+        negative_prompt=negative_prompt,
+        temperature=number("--temperature", temperature),
+        top_k=whole("--top-k", top_k),
+        top_p=number("--top-p", top_p),
+    )
+    defaults = Defaults(
+        values={"model": model} | values,
+        **given(
+            clips=whole("-n", clips_per_prompt),
+            diversity=None if diversity is None else read_positions("--diversity", diversity),
+            loudness=_loudness(number("--loudness", loudness), no_loudness),
+        ),
+    )
+    size = whole("--batch-size", batch_size)
+    run_options: dict[str, Any] = {"container": container, "engine": engine} | given(
+        format=None if format is None else format.lower().removeprefix("."),
+        shard_size=whole("--shard-size", shard_size),
+        workers=whole("--workers", workers),
+        gpus_per_worker=number("--gpus-per-worker", gpus_per_worker),
+        max_failures=whole("--max-failures", max_failures),
+    )
+    items = expand(read_prompts(prompts, sys.stdin.buffer.read), defaults)
+    from musicgen_rl.batch.plan import make_plan
+    from musicgen_rl.batch.run import RunOptions
+
+    options = RunOptions(**run_options)
+    if verify and dry_run:
+        raise ConfigError("--verify and --dry-run are two things: give one of them")
+    if verify:
+        raise typer.Exit(_verify(folder))
+    plan = make_plan(items, device=device, dtype=dtype, batch_size=size or 0)
+    if dry_run:
+        _dry_run(plan, folder, options)
+        return
+    with StopSignals() as stop:
+        stop.patient = True
+        code = _run(plan, folder, run_options, stop)
+    raise typer.Exit(stop.exit_code or code)
+
+
+def _run(plan: "Plan", folder: Path, run_options: dict[str, Any], stop: Callable[[], bool]) -> int:
+    """Make the clips and say what it came to; 1 where not all are there."""
+    from musicgen_rl.batch.progress import spell_seconds
+    from musicgen_rl.batch.run import RunOptions, left_of, run_batch
+
+    left = len(left_of(plan, folder, RunOptions(**run_options)))  # refuses another plan's folder
+    some = "" if left == len(plan.clips) else f", {left} of them to make"
+    note(
+        f"{len(plan.clips)} clips{some}, {spell_seconds(plan.audio_s)} of audio, in {plan.dtype} "
+        f"on {plan.device}"
+    )
+    with _Line() as line:
+        summary = run_batch(plan, folder, stop=stop, progress=line, **run_options)
+    for failure in summary.failures[:_MOST_SHOWN]:
+        note(one_line(f"failed: {failure.name} ({failure.id}): {failure.cause}"))
+    if len(summary.failures) > _MOST_SHOWN:
+        note(f"... and {len(summary.failures) - _MOST_SHOWN} more, see {folder / 'summary.json'}")
+    words = [
+        f"{summary.made} made",
+        f"{summary.kept} kept",
+        f"{len(summary.failures)} failed",
+        f"{summary.missing} missing",
+    ]
+    speed = f" at {1 / summary.real_time_factor:.1f} x real time" if summary.audio_s else ""
+    note(f"{', '.join(words)} in {spell_seconds(summary.seconds)}{speed}")
+    if summary.lost:
+        note(f"{summary.lost} files of earlier runs were gone and were made again")
+    if summary.halved:
+        note(f"{summary.halved} batches did not fit in memory whole")
+    if summary.missing:
+        note(f"stopped ({summary.stopped}): the same command goes on")
+    if summary.manifest is not None:
+        print_path(summary.manifest)
+    return 0 if summary.complete else 1
+
+
+def _verify(folder: Path) -> int:
+    """Check every file; 1 where something is wrong."""
+    from musicgen_rl.batch.check import verify
+    from musicgen_rl.cli.show import Bar
+
+    with Bar("checking") as bar:
+        faults = verify(folder, repair=True, progress=bar.update)
+    for fault in faults[:_MOST_SHOWN]:
+        note(one_line(f"{fault.path or fault.id}: {fault.cause}"))
+    if len(faults) > _MOST_SHOWN:
+        note(f"... and {len(faults) - _MOST_SHOWN} more")
+    if faults:
+        note(f"{len(faults)} clips to make: the same command without --verify makes them")
+        return 1
+    note("every clip is there and whole")
+    return 0
+
+
+def _dry_run(plan: "Plan", folder: Path, options: "RunOptions") -> None:
+    """Say what a run would take; the folder is only read."""
+    from musicgen_rl.batch.estimate import estimate
+    from musicgen_rl.batch.run import left_of
+    from musicgen_rl.pipeline import Pipeline
+
+    missing = left_of(plan, folder, options)
+    if not missing:
+        note("every clip is made already")
+        return
+    first = next(clip for clip in plan.clips if clip.id in missing)
+    pipeline = Pipeline.load(first.item.model, device=plan.device, dtype=plan.dtype)
+    found = estimate(plan, missing, pipeline, format=options.format, workers=options.workers)
+    for line in found.lines():
+        note(line)
+
+
+class _Line:
+    """The progress: one line that renews itself on a terminal, else one line a minute."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._show = EveryMinute(self._print, 0.5 if self._terminal else 60.0)
+        self._open = False
+
+    def __enter__(self) -> Callable[[Status], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            note("")
+
+    def _print(self, status: Status) -> None:
+        if not self._terminal:
+            note(status.line())
+            return
+        sys.stderr.write(f"\r\x1b[2K{status.line()}")
+        sys.stderr.flush()
+        self._open = True
+
+
+def _loudness(target: float | None, off: bool) -> LoudnessConfig:
+    if target is not None and off:
+        raise ConfigError(f"--loudness {target:g} and --no-loudness contradict: give one of them")
+    return LoudnessConfig(enabled=not off, **given(target_lufs=target))
