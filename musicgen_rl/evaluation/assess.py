@@ -1,0 +1,322 @@
+"""One evaluation from beginning to end: check, make, measure, analyse, write."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from musicgen_rl.checkpoint import find_model, model_hash, read_info
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.evaluation.arms import Arm, check_arms
+from musicgen_rl.evaluation.clips import scan_folder
+from musicgen_rl.evaluation.distances import MIN_CLIPS
+from musicgen_rl.evaluation.features import measure_files
+from musicgen_rl.evaluation.finish import check_real, finish
+from musicgen_rl.evaluation.instruments import Instruments, find_instruments, load_instruments
+from musicgen_rl.evaluation.plan import (
+    PLAN,
+    EvaluationConfig,
+    claim_folder,
+    count_use,
+    describe_plan,
+)
+from musicgen_rl.evaluation.prompts import Prompt, hash_prompts, read_prompts, spread_prompts
+from musicgen_rl.evaluation.real import RealSet, real_set
+from musicgen_rl.evaluation.run import MEASURED, make_and_measure
+from musicgen_rl.evaluation.throughput import measure_throughput
+from musicgen_rl.evaluation.weights import check_models, named_models
+from musicgen_rl.storage import read_json, write_json
+
+REAL = "real.npz"
+_THROUGHPUT = "throughput.json"
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What stands around an evaluation: not what is made, but by what and for whom."""
+
+    instruments: str = ""
+    """Folder of encoders and scorers; empty is the model's own, else pocket's."""
+    clap: str = ""
+    """CLAP checkpoint to use beside them."""
+    real: str = ""
+    """Manifest of real clips, or a real.npz; empty measures no distances."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "auto"
+    """auto, fp32, bf16 or int8."""
+    keep_audio: bool = False
+    """Keep all clips, not only samples."""
+    sound: bool = True
+    """Whether the report plays samples."""
+    title: str = "Quality and diversity"
+    """Of the report."""
+    command: str = ""
+    """As typed, for the report."""
+
+
+def assess_model(
+    model: str,
+    prompts_file: Path,
+    arms: Sequence[Arm],
+    reference: str,
+    folder: Path,
+    config: EvaluationConfig,
+    around: Around,
+    *,
+    say: Say = lambda _: None,
+    progress: Progress = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Evaluate a model's arms.
+
+    Args:
+        model: folder, name or hub id.
+        prompts_file: as `read_prompts` takes it.
+        arms: in the order wanted.
+        reference: arm the others are compared with.
+        folder: new, or of the same evaluation, which then goes on.
+        config: how much is made.
+        around: by what.
+        say: called with lines for the user.
+        progress: called with units of work done and to do.
+        stop: asked between batches.
+
+    Returns:
+        The summary; None after a stop.
+
+    Raises:
+        MusicgenRLError: whatever cannot work, before anything is made where it can be told.
+    """
+    started = time.monotonic()
+    check_arms(list(arms), reference)
+    prompts = spread_prompts(read_prompts(prompts_file), config.num_prompts)
+    check_models(arms, model)
+    info = read_info(find_model(model))
+    if around.real and len(prompts) * config.clips_per_prompt < MIN_CLIPS:
+        raise ConfigError(
+            f"{len(prompts)} prompts x {config.clips_per_prompt} clips are fewer than the "
+            f"{MIN_CLIPS} that a distance to real clips needs: make more, or leave --real out"
+        )
+    place = find_instruments(around.instruments, info.folder)
+    plan = describe_plan(config, arms, prompts, model)
+    kept = _kept_date(folder)
+    plan["date"] = kept or datetime.now(UTC).isoformat(timespec="seconds")
+    plan["weights"] = {a.name: _hashes(a, model) for a in arms}
+    claim_folder(folder, plan)
+
+    from musicgen_rl.pipeline import Pipeline
+
+    pipeline = Pipeline.load(model, device=around.device, dtype=around.dtype)
+    instruments = load_instruments(
+        place, codec=pipeline.codec, codec_name=info.name, clap=around.clap
+    )
+    real = _real(around.real, folder, instruments, pipeline.sample_rate, config, say)
+    uses = count_use(prompts_file, plan) if config.split == "final" else 0
+    if uses > 1:
+        say(f"the final split is used for time number {uses}: say so where you report it")
+    clips = len(arms) * len(prompts) * config.clips_per_prompt
+    say(
+        f"{len(arms)} arms x {len(prompts)} prompts x {config.clips_per_prompt} clips of "
+        f"{config.duration_s:g} s: {clips} clips, {clips * config.duration_s / 3600:.2f} h"
+    )
+    rows = make_and_measure(
+        arms, prompts, config, instruments, pipeline=pipeline, model=model, folder=folder,
+        date=str(plan["date"]), keep_audio=around.keep_audio, say=say, progress=progress,
+        stop=stop,
+    )  # fmt: skip
+    if rows is None:
+        return None
+    throughput: list[dict[str, Any]] = []
+    if config.throughput:
+        throughput = _throughput(folder, pipeline, prompts, config)
+    return finish(
+        folder, rows, arms, [p.text for p in prompts], reference,
+        identities=instruments.identities(),
+        made={
+            "command": around.command,
+            "model": {"name": info.name, "sha256": model_hash(info)},
+            "weights": plan["weights"],
+            "prompts": {
+                "file": prompts_file.name, "count": len(prompts), "sha256": hash_prompts(prompts)
+            },
+            "split": config.split,
+            "uses_of_final_split": uses,
+            "clips_per_prompt": config.clips_per_prompt,
+            "duration_s": config.duration_s,
+            "seed": config.seed,
+            "codec": instruments.codec_name,
+            "dtype": pipeline.dtype,
+            "device": str(pipeline.device),
+            "seconds_of_last_call": round(time.monotonic() - started, 1),
+        },
+        statistics=config.statistics, real=real, throughput=throughput, title=around.title,
+        sound=around.sound,
+    )  # fmt: skip
+
+
+def assess_clips(
+    clips: Path,
+    folder: Path,
+    config: EvaluationConfig,
+    around: Around,
+    *,
+    prompts_file: Path | None = None,
+    reference: str = "",
+    say: Say = lambda _: None,
+    progress: Progress = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Evaluate existing audio, DIR/arm/prompt/*.wav, without any model.
+
+    Args:
+        clips: DIR.
+        folder: for the results; new, or of the same evaluation.
+        config: its statistics and number of real clips count.
+        around: by what.
+        prompts_file: where it is known what the prompts ask for.
+        reference: arm the others are compared with; the first by name if empty.
+        say: called with lines for the user.
+        progress: called with clips measured and to measure.
+        stop: asked between batches.
+
+    Returns:
+        The summary; None after a stop.
+
+    Raises:
+        MusicgenRLError: whatever cannot work, before anything is measured where it can be told.
+    """
+    started = time.monotonic()
+    scan = scan_folder(clips, None if prompts_file is None else read_prompts(prompts_file))
+    arms = [Arm(name=name, family="base" if name == "base" else "other") for name in scan.arms]
+    reference = reference or ("base" if "base" in scan.arms else scan.arms[0])
+    check_arms(arms, reference)
+    if scan.left_out:
+        say(f"left out {scan.left_out} prompts that not all arms have")
+    place = find_instruments(around.instruments, None)
+    asked = {"sha256": hash_prompts(scan.prompts), "count": len(scan.prompts)}
+    claim_folder(
+        folder,
+        {
+            "clips": [
+                [str(c.path.relative_to(clips)), c.path.stat().st_size] for c in scan.clips
+            ],
+            "prompts": asked, "config": {"duration_s": scan.duration_s},
+        },
+    )  # fmt: skip
+    instruments = load_instruments(place, clap=around.clap)
+    real = _real(around.real, folder, instruments, scan.sample_rate, config, say, scan.duration_s)
+    rows, done = [], 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, len(scan.clips))
+
+    for arm in arms:
+        own = [c for c in scan.clips if c.arm == arm.name]
+        rows += measure_files(
+            own, instruments, folder / MEASURED / arm.slug, sample_rate=scan.sample_rate,
+            duration_s=scan.duration_s, progress=count, stop=stop,
+            named=lambda c: _beside(c.path, folder),
+        )  # fmt: skip
+    if len(rows) < len(scan.clips):
+        return None
+    return finish(
+        folder, rows, arms, [p.text for p in scan.prompts], reference,
+        identities=instruments.identities(),
+        made={
+            "command": around.command, "clips": clips.name, "prompts": asked,
+            "clips_per_prompt": round(len(rows) / len(arms) / len(scan.prompts), 2),
+            "duration_s": scan.duration_s,
+            "seconds_of_last_call": round(time.monotonic() - started, 1),
+        },
+        statistics=config.statistics, real=real, title=around.title, sound=around.sound,
+    )  # fmt: skip
+
+
+def _real(
+    given: str,
+    folder: Path,
+    instruments: Instruments,
+    sample_rate: int,
+    config: EvaluationConfig,
+    say: Say,
+    duration_s: float | None = None,
+) -> RealSet | None:
+    """Read features of real clips, or measure a manifest's; kept in the folder."""
+    if not given:
+        return None
+    path, length = Path(given).expanduser(), duration_s or config.duration_s
+    kept = folder / REAL
+    if path.suffix == ".npz":
+        found = RealSet.load(path)
+    elif kept.is_file():
+        found = RealSet.load(kept)
+    else:
+        say(f"measuring up to {config.real_clips} real clips of {path.name}")
+        found = real_set(
+            path, instruments, sample_rate=sample_rate, duration_s=length,
+            clips=config.real_clips, line_clips=max(MIN_CLIPS, config.real_clips // 4),
+        )  # fmt: skip
+    check_real(found, instruments.identities(), length)
+    if not kept.is_file():
+        found.save(kept)
+    return RealSet.load(kept)  # rounded as it is kept, so that going on changes no number
+
+
+def _throughput(
+    folder: Path, pipeline: Any, prompts: Sequence[Prompt], config: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """Measure once for a folder; going on reads what is there."""
+    path = folder / _THROUGHPUT
+    if path.is_file():
+        rows: list[dict[str, Any]] = read_json(path)["rows"]
+        return rows
+    measured = measure_throughput(
+        pipeline, [p.text for p in prompts], duration_s=min(4.0, config.duration_s)
+    )
+    write_json(path, {"rows": measured})
+    return measured
+
+
+def _kept_date(folder: Path) -> str:
+    """Read when an evaluation that goes on was begun; its clips' tags carry that date."""
+    path = folder / PLAN
+    return str(read_json(path).get("date", "")) if path.is_file() else ""
+
+
+def _hashes(arm: Arm, model: str) -> dict[str, Any]:
+    """Say whose weights an arm has."""
+    names = named_models(arm, model)
+    found = {Path(n).name: model_hash(read_info(find_model(n))) for n in names}
+    if arm.diversity is not None:
+        from musicgen_rl.merging.endpoints import endpoint_hash
+        from musicgen_rl.pipeline.dial import ENDS
+
+        ends = find_model(model)
+        found |= {end: endpoint_hash(ends / end) for end in ENDS}
+    return found
+
+
+def _beside(path: Path, folder: Path) -> str:
+    """Write an audio path as the report's folder sees it."""
+    return os.path.relpath(path, folder)
+
+
+def require_file(path: str, option: str) -> Path:
+    """Turn an option into a path that is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise InputError(f"{option} {path!r} is not there: check the path")
+    return found

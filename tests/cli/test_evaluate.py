@@ -1,0 +1,54 @@
+"""`musicgen-rl evaluate`: mistakes in one line, before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text("".join(f"jazz {i}\n" for i in range(6)))
+    return path
+
+
+def test_what_is_missing_is_named(call, tmp_path, prompts):
+    call("evaluate", "--model", "pocket").refused("no output", "-o")
+    call("evaluate", "-o", tmp_path / "out").refused("no prompts", "--prompts")
+    call("evaluate", "-o", tmp_path / "out", "--prompts", "nowhere.txt").refused("nowhere.txt")
+    call("evaluate", "-o", tmp_path / "out", "--prompts", prompts, "--real", "nowhere.npz").refused(
+        "--real", "nowhere.npz"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_arms_and_settings_that_cannot_be_are_named(call, tmp_path, prompts, tiny_folder):
+    common = ("evaluate", "-o", tmp_path / "out", "--prompts", prompts, "--model", tiny_folder)
+    call(*common, "--arms", "guidance 3,loud").refused("no arm 'loud'", "temperature 1.2")
+    call(*common, "--arms", "quality").refused("no arm 'quality'")
+    call(*common, "-n", 1).refused("clips_per_prompt", "got 1")
+    call(*common, "--quality", "somewhere").refused("--quality and --diversity go together")
+    call(*common, "--split", "secret").refused("unknown split 'secret'")
+    call(*common, "--reference", "king").refused("no arm 'king'")
+    call(*common, "--instruments", tmp_path).refused("no instruments", "encoder-report")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_are_none_are_not_compared(call, tmp_path):
+    call("evaluate", "--compare", tmp_path, tmp_path).refused("lacks summary.json")
+    (tmp_path / "summary.json").write_text(json.dumps({"schema": "x"}))
+    call("evaluate", "--compare", tmp_path, tmp_path).refused("is no evaluation")
+
+
+def test_folders_of_clips_are_checked_before_they_are_measured(call, tmp_path):
+    call("evaluate", "--clips", tmp_path / "none", "-o", tmp_path / "out").refused("not a folder")
+    (tmp_path / "clips").mkdir()
+    call("evaluate", "--clips", tmp_path / "clips", "-o", tmp_path / "out").refused("no arm/prompt")
+
+
+def test_help_names_every_way_to_use_it(call):
+    done = call("evaluate", "--help")
+    assert done.code == 0
+    for word in ("--arms", "--clips", "--compare", "--quick", "--real", "--beta0", "--split"):
+        assert word in done.out

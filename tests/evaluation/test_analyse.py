@@ -1,0 +1,176 @@
+"""The whole machinery on planted truths: ranked right, null where there is nothing."""
+
+import numpy as np
+import pytest
+
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.evaluation.analyse import Results, StatisticsConfig, analyse
+from musicgen_rl.evaluation.arms import Arm, default_arms
+from musicgen_rl.evaluation.bootstrap import draw_prompts
+from musicgen_rl.evaluation.measures import describe, estimate_arm, table_centres
+from musicgen_rl.evaluation.table import build_table
+from tests.evaluation.synthetic import Planted, planted_rows, prompts_of
+
+FEW = StatisticsConfig(draws=2000)
+
+
+def run(truths: dict[str, Planted], arms: list[Arm] | None = None, **size: int) -> Results:
+    rows = planted_rows(truths, **size)
+    listed = arms or [Arm(name=n) for n in truths]
+    table = build_table(rows, [a.name for a in listed], prompts_of(rows))
+    return analyse(table, listed, listed[0].name, FEW)
+
+
+def test_planted_diversity_and_adherence_are_ranked_right() -> None:
+    truths = {
+        "plain": Planted(0.5, 0.2), "diverse": Planted(0.9, 0.2), "good": Planted(0.5, 0.5),
+        "narrow": Planted(0.2, 0.2),
+    }  # fmt: skip
+    found = run(truths)
+    values = {n: e["diversity_report"].value for n, e in found.estimates.items()}
+    assert values["narrow"] < values["plain"] < values["diverse"]
+    assert abs(values["good"] - values["plain"]) < 0.05
+    p = found.p_values
+    assert p["diverse"]["diversity_report"][1] < 0.02
+    assert p["diverse"]["adherence_report"][1] > 0.05
+    assert p["good"]["adherence_report"][1] < 0.02
+    assert p["good"]["diversity_report"][1] > 0.05
+    vendi = {n: e["vendi_report"].value for n, e in found.estimates.items()}
+    assert 1 < vendi["narrow"] < vendi["plain"] < vendi["diverse"] < 4
+
+
+def test_an_a_a_comparison_is_null_in_95_of_100_simulations() -> None:
+    """Two arms of one truth, 200 times: the 95 % interval of their difference holds 0."""
+    draws, held, sure = draw_prompts(24, 1000), {"a": 0, "d": 0}, 0
+    for seed in range(200):
+        rows = planted_rows({"a": Planted(0.5, 0.0), "b": Planted(0.5, 0.0)}, 24, 3, seed)
+        table = build_table(rows, ["a", "b"], prompts_of(rows))
+        centres = table_centres(table, None)
+        one, two = (estimate_arm(table, i, draws, centres, None) for i in (0, 1))
+        for key, measure in (("a", "adherence_report"), ("d", "diversity_report")):
+            difference = two[measure] - one[measure]
+            low, high = difference.interval(0.95)
+            held[key] += low <= 0 <= high
+            sure += difference.p_two_sided() < 0.05
+    # 200 fair trials of 95 % lie in 181..199 with probability 0.998.
+    assert 181 <= held["a"] <= 199
+    assert 181 <= held["d"] <= 199
+    assert 2 <= sure <= 40
+
+
+def test_pairing_by_prompt_shows_what_the_spread_between_prompts_would_hide() -> None:
+    found = run({"a": Planted(0.5, 0.0), "b": Planted(0.5, 0.1)})
+    own = found.estimates["b"]["adherence_report"].interval()
+    difference = found.differences["b"]["adherence_report"].interval()
+    assert own[1] - own[0] > 2 * (difference[1] - difference[0])
+    assert difference[0] > 0
+
+
+def test_noise_raises_diversity_and_takes_the_share_of_prompts_down() -> None:
+    found = run({"plain": Planted(0.4, 0), "noise": Planted(8.0, 0)}).estimates
+    assert found["noise"]["diversity_report"].value > found["plain"]["diversity_report"].value
+    assert found["plain"]["share_report"].value > 0.5
+    assert abs(found["noise"]["share_report"].value) < 0.05
+
+
+def test_the_centre_is_that_of_all_arms_and_never_of_one() -> None:
+    rows = planted_rows({"a": Planted(0.5, 0), "b": Planted(0.5, 0)})
+    table = build_table(rows, ["a", "b"], prompts_of(rows))
+    centre = table_centres(table, None)["report"]
+    assert centre == pytest.approx(table.embeddings["report"].mean(axis=0))
+    real = {"report": np.ones((5, 24))}
+    assert table_centres(table, real)["report"].tolist() == [1.0] * 24
+
+
+def test_single_clips_and_too_few_prompts_are_refused() -> None:
+    with pytest.raises(InputError, match="'a' has a prompt with 1 clip"):
+        run({"a": Planted(0.5, 0)}, clips=1)
+    with pytest.raises(InputError, match="5 prompts are too few"):
+        run({"a": Planted(0.5, 0)}, prompts=5)
+    with pytest.raises(ConfigError, match="draws"):
+        StatisticsConfig(draws=10)
+    rows = planted_rows({"a": Planted(0.5, 0)})
+    with pytest.raises(InputError, match="'b' has no clips"):
+        build_table(rows, ["a", "b"], prompts_of(rows))
+
+
+def dialled(**changes: Planted) -> dict[str, Planted]:
+    """A world in which every claim is true, unless changed."""
+    truths = {
+        "base": Planted(0.9, 0.0), "guidance 1.25": Planted(0.8, 0.1),
+        "guidance 1.5": Planted(0.7, 0.2), "guidance 2": Planted(0.5, 0.4),
+        "guidance 3": Planted(0.3, 0.6), "temperature 0.9": Planted(0.8, 0.0),
+        "temperature 1.1": Planted(0.95, -0.2), "temperature 1.2": Planted(1.0, -0.4),
+        "top-p 0.9": Planted(0.8, 0.0), "quality": Planted(0.3, 0.65),
+        "merge 0.25": Planted(0.55, 0.64), "merge 0.5": Planted(0.75, 0.6),
+        "merge 0.75": Planted(0.95, 0.5), "diversity": Planted(1.2, 0.25),
+        "slerp 0.5": Planted(0.75, 0.6), "liti 0.5": Planted(0.75, 0.3),
+        "merge 0.5, guidance 1.5": Planted(0.6, 0.6), "base with quality 0.5": Planted(0.6, 0.35),
+        "same steps, no reward": Planted(0.3, 0.62), "continued training": Planted(0.9, 0.02),
+    }  # fmt: skip
+    return truths | changes
+
+
+def verdicts(truths: dict[str, Planted], prompts: int = 40) -> dict[str, str]:
+    arms = default_arms(dial=True, beta0="b", continued="c")
+    return {c.name: c.verdict for c in run(truths, arms, prompts=prompts, clips=6).claims}
+
+
+def test_every_claim_holds_in_a_world_where_it_is_true() -> None:
+    found = verdicts(dialled())
+    assert found == dict.fromkeys(found, "holds")
+    assert len(found) == 7
+
+
+def test_claims_do_not_hold_in_worlds_where_they_are_false() -> None:
+    weak = verdicts(dialled(quality=Planted(0.3, 0.3)))
+    assert weak["distilled ~ guided"] == "fails"
+    assert verdicts(dialled(**{"guidance 3": Planted(1.1, 0.6)}))["guidance narrows"] == "fails"
+    dead = verdicts(dialled(diversity=Planted(0.2, 0.6)))
+    assert dead["reward widens"] == "fails"
+    assert dead["the dial is a dial"] == "fails"
+    rival = verdicts(dialled(base=Planted(1.3, 0.9), **{"guidance 1.5": Planted(0.7, 0.9)}))
+    assert rival["rivals beaten"] == "fails"
+    assert rival["merging pays"] != "holds"
+    control = verdicts(dialled(**{"base with quality 0.5": Planted(0.8, 0.8)}))
+    assert control["controls beaten"] == "fails"
+    barrier = verdicts(dialled(**{"merge 0.5": Planted(0.75, 0.1)}))
+    assert barrier["the dial is a dial"] == "fails"
+
+
+def test_claims_without_their_arms_are_not_tested_and_say_what_is_missing() -> None:
+    arms = default_arms(dial=False)
+    truths = {n: t for n, t in dialled().items() if n in {a.name for a in arms}}
+    claims = {c.name: c for c in run(truths, arms).claims}
+    assert claims["guidance narrows"].verdict == "holds"
+    assert claims["merging pays"].verdict == "not tested"
+    assert "merge line" in claims["merging pays"].note
+    some = default_arms(dial=True)
+    partly = {n: t for n, t in dialled().items() if n in {a.name for a in some}}
+    controls = next(c for c in run(partly, some, prompts=40).claims if c.name == "controls beaten")
+    assert controls.verdict == "open"
+    assert "beta-0, continued" in controls.note
+
+
+def test_areas_tell_the_merge_line_from_the_sweeps_it_beats() -> None:
+    arms = default_arms(dial=True)
+    truths = {n: t for n, t in dialled().items() if n in {a.name for a in arms}}
+    front = run(truths, arms).fronts[0]
+    assert (front.x, front.y) == ("diversity_report", "adherence_report")
+    assert front.areas["merge"].value > front.areas["guidance"].value
+    assert front.area_gains["guidance"].interval()[0] > 0
+    assert "merge 0.5" in front.undominated
+    assert "base" not in front.undominated
+    test = next(t for t in front.tests if t["arm"] == "merge 0.5")
+    assert test["p_undominated"] < 0.02
+    assert test["p_dominates"]["guidance 2"] < 0.02
+    assert test["p_dominates"]["temperature 1.2"] > 0.05  # it is more diverse
+
+
+@pytest.mark.parametrize(
+    "key", ["adherence_report", "kid_training", "diversity_clap", "share_report", "silent"]
+)
+def test_every_measure_is_said_in_a_sentence(key: str) -> None:
+    about = describe(key)
+    assert about.says.endswith(".")
+    assert ("training saw it" in about.says) == key.endswith("training")

@@ -1,0 +1,261 @@
+"""Evaluations from beginning to end on tiny models: made, stopped, gone on with, compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.errors import AudioFileError, ConfigError, InputError
+from musicgen_rl.evaluation import assess
+from musicgen_rl.evaluation.analyse import StatisticsConfig
+from musicgen_rl.evaluation.arms import Arm, Mix
+from musicgen_rl.evaluation.assess import Around, assess_clips, assess_model
+from musicgen_rl.evaluation.compare import compare
+from musicgen_rl.evaluation.plan import EvaluationConfig
+from musicgen_rl.evaluation.real import RealSet
+from musicgen_rl.evaluation.summary import read_summary
+from musicgen_rl.evaluation.table import read_rows
+from tests.evaluation.fakes import fake_instruments
+
+ARMS = [
+    Arm(name="base", family="base"),
+    Arm(name="guidance 3", family="guidance", sampling={"guidance_scale": 3.0}),
+    Arm(name="quality", family="merge", diversity=0.0),
+    Arm(name="merge 0.5", family="merge", diversity=0.5),
+    Arm(name="diversity", family="merge", diversity=1.0),
+    Arm(name="half-way", family="control", role="half-way",
+        mix=Mix(first="base", second="quality")),
+]  # fmt: skip
+CONFIG = EvaluationConfig(
+    num_prompts=0, clips_per_prompt=6, duration_s=1.0, real_clips=32, throughput=False,
+    statistics=StatisticsConfig(draws=300),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        assess, "load_instruments", lambda folder, codec=None, **_: fake_instruments(codec)
+    )
+    monkeypatch.setattr(assess, "find_instruments", lambda given, model: tmp_path)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    styles = ["jazz", "rock"] * 3
+    rows = [
+        {"prompt": f"{style} tune {i}", "attributes": {"style": style, "moods": ["calm"]}}
+        for i, style in enumerate(styles)
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def write_tone(path: Path, seed: int, seconds: float = 1.0, rate: int = 8000) -> None:
+    generator = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    tone = 0.2 * np.sin(2 * np.pi * generator.uniform(100, 2000) * time)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Clip(tone + 0.01 * generator.normal(size=len(time)), rate).save(path)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    lines = []
+    for i in range(44):
+        write_tone(tmp_path / f"real/{i}.wav", i, 1.5)
+        row = {"audio": f"real/{i}.wav", "duration_s": 1.5, "caption": f"jazz piece {i}"}
+        lines.append(json.dumps(row | {"split": "test", "attributes": {"style": "jazz"}}))
+    (tmp_path / "real.jsonl").write_text("\n".join(lines))
+    return tmp_path / "real.jsonl"
+
+
+def test_a_model_is_evaluated_stopped_and_gone_on_with(
+    dial_folder: Path, prompts: Path, manifest: Path, tmp_path: Path
+) -> None:
+    around, out = Around(real=str(manifest), command="musicgen-rl evaluate"), tmp_path / "out"
+    said: list[str] = []
+
+    def go(folder: Path, stop=lambda: False, arms=ARMS):  # type: ignore[no-untyped-def]
+        return assess_model(
+            str(dial_folder), prompts, arms, "base", folder, CONFIG, around, say=said.append,
+            stop=stop,
+        )  # fmt: skip
+
+    assert go(out, stop=lambda: any("arm 2 of 6" in line for line in said)) is None
+    assert not (out / "summary.json").exists()
+    first = {p: p.stat().st_mtime_ns for p in (out / "measured").rglob("*.parquet")}
+    assert {p.parent.name for p in first} == {"base", "guidance-3"}
+    summary = go(out)
+    assert summary is not None
+    assert all(p.stat().st_mtime_ns == at for p, at in first.items())  # not measured again
+    around = Around(real=str(out / "real.npz"))
+    whole = go(tmp_path / "whole", arms=ARMS[:2])
+    assert whole is not None
+    for arm in (0, 1):  # neither a stop nor the company of other arms changes a number
+        ours, theirs = (s["arms"][arm]["estimates"] for s in (summary, whole))
+        assert ours == theirs
+
+    assert read_summary(out) == json.loads((out / "summary.json").read_text())
+    rows, identities = read_rows(out / "clips.parquet")
+    assert len(rows) == 6 * 6 * 6
+    assert identities == summary["instruments"]
+    assert len({r["arm"] for r in rows}) == 6
+    arms = {a["name"]: a for a in summary["arms"]}
+    assert arms["half-way"]["weights"] == {
+        "first": "base", "second": "quality", "lam": 0.5, "method": "lerp"
+    }  # fmt: skip
+    for key in ("adherence_report", "probe_logp", "kid_report", "frechet_report", "distinct",
+                "diversity_report", "diversity_training", "vendi_report", "share_report",
+                "silent"):  # fmt: skip
+        e = arms["quality"]["estimates"][key]
+        assert e["low"] <= e["value"] <= e["high"]
+    assert arms["base"]["differences"] == {}
+    assert set(summary["lines"]) == {"real", "codec floor", "wrong caption"}
+    assert summary["instruments"]["encoder training"]["training_saw_it"] is True
+    assert summary["claims"][0]["name"] == "distilled ~ guided"
+    values = {n: a["estimates"]["diversity_report"]["value"] for n, a in arms.items()}
+    assert len(set(values.values())) == 6  # every arm has weights or sampling of its own
+
+    assert not list((out / "audio").rglob("*.flac"))
+    samples = sorted((out / "samples" / "base").iterdir())
+    assert [p.name for p in samples[:3]] == ["000-00.ogg", "000-01.ogg", "001-00.ogg"]
+    page = (out / "report.html").read_text()
+    assert "samples/merge-0.5/000-00.ogg" in page
+    assert "<svg" in page
+    assert 'id="arm-0-3"' in page
+    assert 'src="http' not in page
+    assert "url(http" not in page
+    assert (out / "front.svg").stat().st_size > 2000
+    assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
+
+    real = RealSet.load(out / "real.npz")
+    assert real.reference["report"].shape == (32, 8)
+
+
+def fill(folder: Path, arms: tuple[str, ...] = ("mine", "theirs"), prompts: int = 6) -> Path:
+    for a, arm in enumerate(arms):
+        for p in range(prompts):
+            for i in range(2):
+                seed = 100 * a + 10 * p + (i if arm == "mine" else 0)
+                write_tone(folder / arm / f"jazz {p}" / f"{i}.wav", seed)
+    return folder
+
+
+def test_any_audio_is_put_on_the_front_and_copies_are_seen(tmp_path: Path) -> None:
+    clips = fill(tmp_path / "clips")
+    summary = assess_clips(clips, tmp_path / "out", CONFIG, Around(), reference="mine")
+    assert summary is not None
+    mine, theirs = (a["estimates"] for a in summary["arms"])
+    assert theirs["diversity_report"]["value"] == pytest.approx(0.0, abs=1e-3)
+    assert mine["diversity_report"]["value"] > 0.1
+    assert "kid_report" not in mine
+    assert "distinct" not in mine  # no codec, no codes
+    assert "../clips/mine/jazz 0/0.wav" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "says"), [(1.5, 8000, "1.50 s"), (1.0, 16000, "16000 Hz")]
+)
+def test_clips_of_another_length_or_rate_are_refused(
+    tmp_path: Path, seconds: float, rate: int, says: str
+) -> None:
+    clips = fill(tmp_path / "clips")
+    odd = clips / "theirs" / "jazz 3" / "1.wav"
+    odd.unlink()
+    write_tone(odd, 1, seconds, rate)
+    with pytest.raises(AudioFileError, match=f"theirs/jazz 3/1\\.wav has .*{says}"):
+        assess_clips(clips, tmp_path / "out", CONFIG, Around())
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_without_arms_prompts_or_second_clips_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no arm"):
+        assess_clips(tmp_path, tmp_path / "out", CONFIG, Around())
+    with pytest.raises(InputError, match="3 prompts are too few"):
+        assess_clips(fill(tmp_path / "few", prompts=3), tmp_path / "out", CONFIG, Around())
+    clips = fill(tmp_path / "clips")
+    (clips / "mine" / "jazz 2" / "1.wav").unlink()
+    with pytest.raises(InputError, match="'mine' has one clip of 'jazz 2'"):
+        assess_clips(clips, tmp_path / "out", CONFIG, Around())
+
+
+def test_two_results_are_compared_by_prompt_and_never_across_instruments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = fill(tmp_path / "one"), fill(tmp_path / "two", ("mine",))
+    for p in range(6):
+        (two / "mine" / f"jazz {p}" / "1.wav").unlink()
+        write_tone(two / "mine" / f"jazz {p}" / "1.wav", 10 * p)  # a copy of the first
+    for name, clips in (("a", one), ("b", two)):
+        assess_clips(clips, tmp_path / name, CONFIG, Around())
+    found = compare(tmp_path / "a", tmp_path / "b", StatisticsConfig(draws=500))
+    assert found.prompts == 6
+    rows = {r["measure"]: r for r in found.rows}
+    assert {r["arm"] for r in found.rows} == {"mine"}
+    assert rows["diversity_report"]["difference"]["high"] < 0
+    assert rows["diversity_report"]["b"] == pytest.approx(0.0, abs=1e-3)
+    monkeypatch.setattr(
+        assess, "load_instruments", lambda folder, **_: fake_instruments(sha256="f")
+    )
+    assess_clips(two, tmp_path / "c", CONFIG, Around())
+    with pytest.raises(InputError, match="measured by another encoder report"):
+        compare(tmp_path / "a", tmp_path / "c")
+
+
+def test_real_clips_of_other_instruments_or_lengths_are_refused(
+    tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = fill(tmp_path / "clips", prompts=9)
+    assess_clips(clips, tmp_path / "out", CONFIG, Around(real=str(manifest)))
+    kept = Around(real=str(tmp_path / "out/real.npz"))
+    long = tmp_path / "long"
+    for p in range(6):
+        for i in range(2):
+            write_tone(long / "a" / str(p) / f"{i}.wav", i, 1.2)
+    with pytest.raises(InputError, match="real clips last 1 s"):
+        assess_clips(long, tmp_path / "o2", CONFIG, kept)
+    monkeypatch.setattr(
+        assess, "load_instruments", lambda folder, **_: fake_instruments(sha256="f")
+    )
+    with pytest.raises(InputError, match="another encoder report"):
+        assess_clips(clips, tmp_path / "o3", CONFIG, kept)
+    with pytest.raises(InputError, match="holds no features"):
+        RealSet.load(manifest)
+
+
+def test_mistakes_are_told_before_any_model_is_loaded(
+    tiny_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    def go(arms: list[Arm], **changes: object) -> None:
+        config = EvaluationConfig(**{"num_prompts": 0, "clips_per_prompt": 2, **changes})
+        assess_model(
+            str(tiny_folder), prompts, arms, arms[0].name, tmp_path / "out", config,
+            Around(real="x.npz"),
+        )  # fmt: skip
+
+    with pytest.raises(ConfigError, match="has no dial"):
+        go([Arm(name="d", diversity=0.5)])
+    with pytest.raises(ConfigError, match=r"'m'.*no folder quality/"):
+        go([Arm(name="m", mix=Mix(first="base", second="quality"))])
+    with pytest.raises(ConfigError, match="fewer than the 32"):
+        go([Arm(name="base")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_summary_of_another_kind_or_time_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    with pytest.raises(InputError, match=r"lacks summary\.json"):
+        read_summary(tmp_path)
+    path.write_text(json.dumps({"schema": "other"}))
+    with pytest.raises(InputError, match="is no evaluation"):
+        read_summary(path)
+    path.write_text(json.dumps({"schema": "musicgen-rl/evaluation", "version": 99}))
+    with pytest.raises(InputError, match="version 99"):
+        read_summary(path)
+    path.write_text(json.dumps({"schema": "musicgen-rl/evaluation", "version": 1}))
+    with pytest.raises(InputError, match="lacks 'created'"):
+        read_summary(path)

@@ -1,0 +1,121 @@
+"""Clips to rows, real clips to lines, time to rows of a table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen_rl.batch.progress import spell_seconds
+from musicgen_rl.codec.load import load_codec
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.evaluation.features import measure
+from musicgen_rl.evaluation.instruments import find_instruments, require_same
+from musicgen_rl.evaluation.prompts import Prompt
+from musicgen_rl.evaluation.run import Clock
+from musicgen_rl.evaluation.table import build_table, read_rows, write_rows
+from musicgen_rl.evaluation.throughput import measure_throughput
+from musicgen_rl.pipeline import Pipeline
+from tests.evaluation.fakes import fake_instruments
+from tests.evaluation.synthetic import IDENTITIES, Planted, planted_rows, prompts_of
+
+RATE = 8000
+
+
+def sounds(count: int) -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).normal(size=(count, RATE)).astype(np.float32)
+
+
+def test_each_instrument_sees_its_clip_and_its_prompt(tiny_folder: Path) -> None:
+    codec = load_codec(tiny_folder / "codec")
+    prompts = [Prompt("jazz"), Prompt("sad rock"), Prompt("a tune")]
+    clips = sounds(3)
+    rows = measure(clips, RATE, prompts, fake_instruments(codec))
+    instruments = fake_instruments()
+    texts = [p.text for p in prompts]
+    scores = instruments.scorers["report"].score(torch.from_numpy(clips), RATE, texts)
+    assert [r["adherence_report"] for r in rows] == pytest.approx(scores.tolist())
+    assert instruments.probe is not None
+    heard = instruments.probe.log_probs(torch.from_numpy(clips), RATE)
+    assert rows[0]["probe_logp"] == pytest.approx(float(heard["style"][0, 0]))
+    assert rows[1]["probe_logp"] == pytest.approx(float(heard["style"][1, 1]))
+    assert np.isnan(rows[2]["probe_logp"])  # nothing was asked
+    # Bright noise is jazz: right for the first; wrong style and a mood that is second: neither.
+    assert rows[0]["probe_right"] == 1.0
+    assert rows[1]["probe_right"] == 0.0
+    assert np.isnan(rows[2]["probe_right"])
+    expected = codec.encode(torch.from_numpy(clips)[:, None])[:, 0]
+    assert all(np.array_equal(r["codes"], c) for r, c in zip(rows, expected, strict=True))
+    assert np.linalg.norm(rows[2]["embedding_training"]) == pytest.approx(1.0, abs=1e-5)
+    assert rows[0]["silent"] == 0.0
+
+
+def test_another_sample_rate_than_the_codecs_gives_no_codes(tiny_folder: Path) -> None:
+    codec = load_codec(tiny_folder / "codec")
+    rows = measure(sounds(1), 16_000, [Prompt("jazz")], fake_instruments(codec))
+    assert "codes" not in rows[0]
+
+
+def test_rows_come_back_from_parquet_as_they_were(tmp_path: Path) -> None:
+    rows = planted_rows({"a": Planted(0.5, 0.1)}, prompts=6, clips=2, codes=True)
+    write_rows(rows, tmp_path / "x" / "rows.parquet", IDENTITIES)
+    back, identities = read_rows(tmp_path / "x" / "rows.parquet")
+    assert identities == IDENTITIES
+    one, two = (build_table(r, ["a"], prompts_of(rows)) for r in (rows, back))
+    assert np.array_equal(one.embeddings["report"], two.embeddings["report"])
+    assert np.array_equal(one.numbers["adherence_report"], two.numbers["adherence_report"])
+    assert one.codes is not None
+    assert two.codes is not None
+    assert all(np.array_equal(a, b) for a, b in zip(one.codes, two.codes, strict=True))
+    (tmp_path / "broken.parquet").write_bytes(b"no")
+    with pytest.raises(InputError, match="no table of clips"):
+        read_rows(tmp_path / "broken.parquet")
+
+
+def test_rows_are_put_in_order_whatever_order_they_come_in() -> None:
+    rows = planted_rows({"a": Planted(0.5, 0), "b": Planted(0.5, 0)}, prompts=6, clips=2)
+    mixed = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    table = build_table(mixed, ["b", "a"], prompts_of(rows))
+    assert table.arm_of.tolist() == [0] * 12 + [1] * 12
+    assert table.prompt_of.tolist() == [p for p in range(6) for _ in range(2)] * 2
+    assert table.numbers["adherence_report"][0] == rows[12]["adherence_report"]
+
+
+def test_instruments_of_one_name_must_have_the_same_weights() -> None:
+    other = {**IDENTITIES, "encoder report": {**IDENTITIES["encoder report"], "sha256": "z" * 64}}
+    require_same(IDENTITIES, IDENTITIES, "x")
+    require_same(IDENTITIES, {"scorer report": IDENTITIES["scorer report"]}, "x")
+    with pytest.raises(InputError, match="x was measured by another encoder report"):
+        require_same(IDENTITIES, other, "x")
+    with pytest.raises(InputError, match="by none of the instruments"):
+        require_same(IDENTITIES, {}, "x")
+
+
+def test_instruments_are_found_or_their_places_named(tmp_path: Path) -> None:
+    (tmp_path / "rewards" / "encoder-report").mkdir(parents=True)
+    assert find_instruments("", tmp_path) == tmp_path / "rewards"
+    assert find_instruments(str(tmp_path / "rewards"), None) == tmp_path / "rewards"
+    with pytest.raises(ConfigError, match=r"no instruments in .*nowhere"):
+        find_instruments(str(tmp_path / "nowhere"), tmp_path)
+
+
+def test_the_clock_counts_only_what_this_run_did() -> None:
+    seen: list[tuple[int, int]] = []
+    clock = Clock(total=10.0, report=lambda done, total: seen.append((done, total)))
+    assert clock.left() == ""
+    clock.kept = 4.0
+    clock.at(4.0)
+    assert clock.left() == ""  # all of it was done before
+    clock.start -= 31.0
+    clock.part(4.0, 2.0, 0.5)
+    assert seen[-1] == (50, 100)
+    assert clock.left() == f", {spell_seconds(155)} left"  # one unit in 31 s, five to go
+
+
+def test_guidance_is_timed_with_and_without_at_each_batch(tiny_folder: Path) -> None:
+    pipeline = Pipeline.load(tiny_folder, device="cpu", dtype="fp32")
+    rows = measure_throughput(pipeline, ["jazz"], duration_s=1.0, batches=(1, 3))
+    assert [r["clips"] for r in rows] == [1, 3]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["two_rows_s"] / row["one_row_s"])
+        assert row["one_row_audio_s_per_s"] == pytest.approx(row["clips"] / row["one_row_s"])

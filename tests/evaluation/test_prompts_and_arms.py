@@ -1,0 +1,184 @@
+"""What is asked for and what is compared: files read, mistakes named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.evaluation.arms import (
+    Arm,
+    Mix,
+    check_arms,
+    choose_arms,
+    default_arms,
+    read_arms,
+)
+from musicgen_rl.evaluation.plan import EvaluationConfig, claim_folder, count_use, items_of
+from musicgen_rl.evaluation.prompts import Prompt, asked, read_prompts, spread_prompts
+from musicgen_rl.merging.recipe import MergeConfig
+
+CLASSES = {"style": ("pop", "synth pop", "jazz"), "moods": ("calm", "sad")}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n")
+    return path
+
+
+def test_text_files_give_a_prompt_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.txt", "# made up", *(f"jazz number {i}" for i in range(6)), "", "")
+    assert [p.text for p in read_prompts(path)] == [f"jazz number {i}" for i in range(6)]
+    assert asked(read_prompts(path)[0], CLASSES) == {"style": "jazz"}
+
+
+def test_json_lines_say_what_is_asked_for(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p {i}", "attributes": {"style": "jazz", "key": "C"}} for i in range(6)]
+    prompt = read_prompts(write(tmp_path / "p.jsonl", *rows))[0]
+    assert asked(prompt, CLASSES) == {"style": "jazz"}  # the probe knows no key
+
+
+def test_a_manifests_attributes_count_only_where_the_caption_says_them(tmp_path: Path) -> None:
+    row = {"audio": "a.flac", "attributes": {"style": "jazz", "moods": ["calm", "sad"]}}
+    rows = [row | {"captions": [f"calm tune {i}", "jazz"]} for i in range(6)]
+    prompt = read_prompts(write(tmp_path / "m.jsonl", *rows))[0]
+    assert prompt.text == "calm tune 0"
+    assert asked(prompt, CLASSES) == {"moods": "calm"}
+
+
+def test_words_count_whole_once_and_the_longest() -> None:
+    assert asked(Prompt("bright synth pop"), CLASSES) == {"style": "synth pop"}
+    assert asked(Prompt("popular jazzy"), CLASSES) == {}
+    assert asked(Prompt("jazz or pop"), CLASSES) == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["a", "b"], "2 prompts are too few"),
+        (["a", "b", "c", "d", "e", "f", "b"], r"line 7: the prompt 'b' is there already"),
+    ],
+)
+def test_unusable_prompts_are_refused(tmp_path: Path, lines: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_prompts(write(tmp_path / "p.txt", *lines))
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        read_prompts(write(tmp_path / "p.jsonl", "{", *lines))
+
+
+def test_fewer_prompts_are_spread_over_the_file() -> None:
+    prompts = [Prompt(str(i)) for i in range(10)]
+    assert [p.text for p in spread_prompts(prompts, 4)] == ["0", "2", "5", "7"]
+    assert len(spread_prompts(prompts, 0)) == len(spread_prompts(prompts, 99)) == 10
+
+
+def test_default_arms_hold_every_sweep_and_control() -> None:
+    arms = {a.name: a for a in default_arms(dial=True, beta0="b", continued="c")}
+    assert arms["base"].guidance_scale == 1.0
+    assert arms["guidance 2"].guidance_scale == 2.0
+    assert [arms[n].lam for n in ("quality", "merge 0.25", "diversity")] == [0.0, 0.25, 1.0]
+    assert arms["slerp 0.5"].merge_method == "slerp"
+    assert arms["base with quality 0.5"].mix == Mix(first="base", second="quality")
+    assert {arms[n].role for n in arms} == {"", "beta-0", "half-way", "continued"}
+    assert len(default_arms(dial=True, quick=True)) == 6
+    assert not [a for a in default_arms(dial=False) if a.lam is not None]
+
+
+def test_a_pair_of_folders_stands_for_the_ends() -> None:
+    arms = {a.name: a for a in default_arms(dial=False, pair=("q", "d"))}
+    assert arms["merge 0.5"].mix == Mix(first="q", second="d", config=MergeConfig(lam=0.5))
+    assert arms["quality"].lam == 0.0
+    assert arms["base with quality 0.5"].mix == Mix(first="base", second="q")
+
+
+def test_arms_files_hold_any_mixture(tmp_path: Path) -> None:
+    merge = {"quality": "base", "diversity": "other/folder", "lam": 0.7, "method": "slerp"}
+    content = {
+        "sampling": {"top_k": 50},
+        "reference": "plain",
+        "arms": [
+            {"name": "plain"},
+            {"name": "hot", "family": "temperature", "sampling": {"temperature": 1.3}},
+            {"name": "mixed", "family": "control", "role": "half-way", "merge": merge},
+            {"name": "dial", "diversity": 0.3, "merge_method": "liti"},
+        ],
+    }
+    arms, reference = read_arms(write(tmp_path / "a.json", content))
+    assert reference == "plain"
+    assert arms[1].sampling == {"top_k": 50, "temperature": 1.3}
+    assert arms[2].mix == Mix(
+        first="base", second="other/folder", config=MergeConfig(lam=0.7, method="slerp")
+    )
+    assert (arms[3].lam, arms[3].merge_method) == (0.3, "liti")
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ({"name": "x", "family": "magic"}, "unknown family 'magic'"),
+        ({"name": "x", "tempature": 1}, "unknown 'tempature'"),
+        ({"name": "x", "sampling": {"temperature": -1}}, "'x': temperature"),
+        ({"name": "x", "diversity": 2}, "diversity must be between 0 and 1"),
+        ({"name": "x", "model": "m", "diversity": 0.5}, "not more"),
+        ({"name": "x", "role": "king"}, "unknown role"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(tmp_path: Path, arm: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_arms(write(tmp_path / "a.json", {"arms": [arm]}))
+
+
+def test_arms_that_cannot_be_told_apart_or_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="have one name"):
+        check_arms([Arm(name="a b"), Arm(name="A-b")], "a b")
+    with pytest.raises(ConfigError, match="no arm 'c' to compare"):
+        check_arms([Arm(name="a")], "c")
+    arms = default_arms(dial=False)
+    assert [a.name for a in choose_arms(arms, ["guidance 3"], "base")] == ["base", "guidance 3"]
+    with pytest.raises(ConfigError, match="no arm 'loud'"):
+        choose_arms(arms, ["loud"], "base")
+    with pytest.raises(InputError, match="holds no arms"):
+        read_arms(write(tmp_path / "a.json", {"arms": []}))
+
+
+def test_arms_hear_the_same_noise_and_prompts_their_own() -> None:
+    config = EvaluationConfig(clips_per_prompt=2, duration_s=3, seed=7)
+    prompts = [Prompt("a"), Prompt("b")]
+    guided = Arm(name="g", sampling={"guidance_scale": 3.0})
+    one, two = (items_of(a, "pocket", prompts, config) for a in (Arm(name="base"), guided))
+    assert [(i.prompt, i.seed, i.index) for i in one] == [
+        ("a", 7, 0), ("a", 7, 1), ("b", 8, 0), ("b", 8, 1)
+    ]  # fmt: skip
+    assert [(i.seed, i.index) for i in one] == [(i.seed, i.index) for i in two]
+    assert (one[0].guidance_scale, two[0].guidance_scale) == (1.0, 3.0)
+    assert one[0].temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [("clips_per_prompt", 1, "compares clips of one prompt"), ("duration_s", 0.5, "duration"),
+     ("split", "secret", "unknown split"), ("real_clips", 3, "real_clips")],
+)  # fmt: skip
+def test_settings_that_measure_nothing_are_refused(field: str, value: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        EvaluationConfig(**{field: value})
+
+
+def test_a_folder_belongs_to_one_plan_whatever_its_statistics(tmp_path: Path) -> None:
+    plan = {"config": {"seed": 1, "statistics": {"draws": 500}}, "arms": ["a"]}
+    claim_folder(tmp_path / "out", plan)
+    claim_folder(tmp_path / "out", plan | {"config": {"seed": 1, "statistics": {"draws": 900}}})
+    with pytest.raises(ConfigError, match="other arms"):
+        claim_folder(tmp_path / "out", plan | {"arms": ["b"]})
+    write(tmp_path / "full.txt", "mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        claim_folder(tmp_path, plan)
+
+
+def test_uses_of_the_final_split_are_counted_and_going_on_is_no_second_look(tmp_path: Path) -> None:
+    prompts = tmp_path / "final.txt"
+    plan = {"config": {"seed": 1}, "model": "m"}
+    assert count_use(prompts, plan) == 1
+    assert count_use(prompts, plan) == 1
+    assert count_use(prompts, plan | {"model": "n"}) == 2
+    assert len((tmp_path / "final.uses.jsonl").read_text().splitlines()) == 2
