@@ -1,0 +1,1 @@
+"""The listening study's pages: what raters and the owner see. No gradio, no torch."""

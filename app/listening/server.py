@@ -1,0 +1,261 @@
+"""The study over HTTP: blinding happens here, the browser is told nothing it could tell on.
+
+Every route is relative, so the application can be mounted under any path beside another one.
+"""
+
+import base64
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+
+from app.listening import pages, session
+from app.listening.session import Context
+from app.passwords import Account, checker
+from musicgen_rl.errors import InputError, MusicgenRLError
+
+STATIC = Path(__file__).with_name("static")
+_LARGEST_BODY = 256_000
+_HEADERS = {
+    # Nothing from elsewhere, nothing kept, and no address of a page told to anybody.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self'; media-src 'self' blob:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def create_app(
+    context: Context,
+    *,
+    owners: Sequence[Account] = (),
+    report: Callable[[], str] | None = None,
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        context: plan, store and clips.
+        owners: who may open the owner's page; nobody can if it is empty.
+        report: makes the report's HTML, for the owner after the stop.
+
+    Returns:
+        An application without documentation pages, to serve or to mount.
+    """
+    app = FastAPI(title="Listening", docs_url=None, redoc_url=None, openapi_url=None)
+    study, store = context.plan.study, context.store
+
+    @app.middleware("http")
+    async def _headers(request: Request, proceed: Any) -> Response:
+        response: Response = await proceed(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.exception_handler(MusicgenRLError)
+    async def _refuse(request: Request, error: MusicgenRLError) -> Response:
+        status = 400 if isinstance(error, InputError) else 503
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(pages.sentence(study, str(error)), status)
+        return JSONResponse({"error": str(error)}, status)
+
+    @app.get("/")
+    def _start() -> Response:
+        return HTMLResponse(pages.start(study))
+
+    @app.get("/i/{token}")
+    def _invitation(token: str) -> Response:
+        known = store.invitation(token)
+        if known == "unknown":
+            raise InputError("this invitation is not known: please check the link")
+        if known == "used":
+            raise InputError(
+                "this invitation was used already: go on with your personal link, or ask for a "
+                "new invitation"
+            )
+        minutes = pages.minutes(context.plan)
+        return HTMLResponse(
+            pages.consent(study, secrets.token_urlsafe(18), minutes, store.simulated)
+        )
+
+    @app.post("/i/{token}")
+    async def _agree(token: str, request: Request) -> Response:
+        form = await _form(request)
+        nonce = form.get("nonce", "")
+        if not 16 <= len(nonce) <= 100 or form.get("agree") != "yes":
+            raise InputError("please tick that you agree, or close this page")
+        key = await run_in_threadpool(store.agree, token, nonce)
+        return RedirectResponse(f"../r/{key}", 303)
+
+    @app.get("/r/{key}")
+    def _session(key: str) -> Response:
+        store.rater(key)
+        return HTMLResponse(pages.shell(study, store.simulated))
+
+    @app.get("/r/{key}/state")
+    def _state(key: str) -> dict[str, Any]:
+        return session.state(context, store.rater(key))
+
+    @app.get("/r/{key}/trial/{position}")
+    def _trial(key: str, position: int) -> dict[str, Any]:
+        rater = store.rater(key)
+        shown = session.show_trial(context, rater, position)
+        return session.state(context, rater) | {"stage": "trial", "trial": shown}
+
+    @app.get("/r/{key}/sound/{name}")
+    def _sound(key: str, name: str) -> Response:
+        rater = store.rater(key)
+        return Response(session.sound(context, rater, name), media_type="audio/wav")
+
+    @app.get("/r/{key}/headphones/{number}")
+    def _headphone_sound(key: str, number: int) -> Response:
+        if not 0 <= number < session.HEADPHONE_ROUNDS:
+            raise InputError("there is no such sound")
+        return Response(
+            session.headphone_sound(store, store.rater(key), number), media_type="audio/wav"
+        )
+
+    @app.post("/r/{key}/headphones")
+    async def _headphones(key: str, request: Request) -> dict[str, Any]:
+        body = await _json(request)
+
+        def work() -> dict[str, Any]:
+            session.check_headphones(store, store.rater(key), body)
+            return session.state(context, store.rater(key))
+
+        return await run_in_threadpool(work)
+
+    @app.post("/r/{key}/answers")
+    async def _answer(key: str, request: Request) -> dict[str, Any]:
+        body = await _json(request)
+
+        def work() -> dict[str, Any]:
+            rater = store.rater(key)
+            stored = session.answer(context, rater, body)
+            # Only after this line is the answer acknowledged: it is on the disk.
+            return {"stored": True, "revision": stored.revision} | session.state(context, rater)
+
+        return await run_in_threadpool(work)
+
+    _add_owner(app, context, owners, report)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def _add_owner(
+    app: FastAPI,
+    context: Context,
+    owners: Sequence[Account],
+    report: Callable[[], str] | None,
+) -> None:
+    """Add the owner's page: progress, invitations, the end; what people answered only after it."""
+    store = context.store
+    allowed = checker(owners)
+    slots = len(context.plan.assignment.sessions)
+
+    def known(request: Request) -> bool:
+        scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+        try:
+            text = base64.b64decode(encoded, validate=True).decode()
+        except (ValueError, UnicodeDecodeError):
+            return False
+        user, _, password = text.partition(":")
+        return scheme.lower() == "basic" and allowed(user, password)
+
+    def denied() -> Response:
+        return Response(
+            "The owner's page needs a password.", 401, {"WWW-Authenticate": 'Basic realm="study"'}
+        )
+
+    def page(message: str = "", links: Sequence[str] = ()) -> Response:
+        return HTMLResponse(
+            pages.owner(context.plan, store, store.mac("owner"), message, list(links))
+        )
+
+    @app.get("/owner")
+    def _owner(request: Request) -> Response:
+        return page() if known(request) else denied()
+
+    @app.post("/owner")
+    async def _do(request: Request) -> Response:
+        form = await _form(request)
+
+        def work() -> Response:
+            if not known(request):
+                return denied()
+            # A foreign page could send this form with the password the browser remembers.
+            if not secrets.compare_digest(form.get("form", ""), store.mac("owner")):
+                raise InputError("this form is not from the owner's page: reload it")
+            return _act(form, request, page)
+
+        return await run_in_threadpool(work)
+
+    def _act(form: dict[str, str], request: Request, page: Any) -> Response:
+        if form.get("do") == "invite":
+            count = int(form["count"]) if form.get("count", "").isdecimal() else 0
+            if not 1 <= count <= 1000:
+                raise InputError("the number of invitations must be from 1 to 1000")
+            tokens = store.invite(store.next_slots(count, slots))
+            base = str(request.url).split("?")[0].removesuffix("/owner")
+            return page("New invitations, shown once:", [f"{base}/i/{t}" for t in tokens])  # type: ignore[no-any-return]
+        if form.get("do") == "stop":
+            store.stop()
+            return page("The study has ended.")  # type: ignore[no-any-return]
+        if form.get("do") == "unblind":
+            store.log("unblinded before the stop", "owner's page")
+            return RedirectResponse("owner/report", 303)
+        raise InputError("the owner's page knows no such action")
+
+    @app.get("/owner/report")
+    def _report(request: Request) -> Response:
+        if not known(request):
+            return denied()
+        early = any(entry["what"] == "unblinded before the stop" for entry in store.events())
+        if report is None or (store.stopped_at is None and not early):
+            raise InputError("the study is still blind: end it first, or unblind it on purpose")
+        return HTMLResponse(report(), headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+async def _body(request: Request) -> bytes:
+    data, size = b"", 0
+    async for part in request.stream():
+        size += len(part)
+        # A little too much is read to its end and dropped, so that the sender gets the sentence.
+        if size <= _LARGEST_BODY:
+            data += part
+        elif size > 16 * _LARGEST_BODY:
+            break
+    if size > _LARGEST_BODY:
+        raise InputError("what was sent is too long")
+    return data
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    sent = await _body(request)
+    try:
+        content = json.loads(sent)
+    except (ValueError, RecursionError):
+        raise InputError("what was sent is not JSON") from None
+    if not isinstance(content, dict):
+        raise InputError("what was sent is not a JSON object")
+    return content
+
+
+async def _form(request: Request) -> dict[str, str]:
+    from urllib.parse import parse_qsl
+
+    try:
+        text = (await _body(request)).decode()
+    except UnicodeDecodeError:
+        raise InputError("what was sent is not a form") from None
+    return dict(parse_qsl(text))

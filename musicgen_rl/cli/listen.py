@@ -1,0 +1,295 @@
+"""`musicgen-rl listen`: a blind listening study, from plan to report."""
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from musicgen_rl.cli.show import note, print_path, rows
+from musicgen_rl.cli.stopping import StopSignals
+from musicgen_rl.config import require
+from musicgen_rl.errors import InputError
+
+app = typer.Typer(
+    help="Ask people: a blind listening study.", no_args_is_help=True, add_completion=False,
+    rich_markup_mode=None,
+)  # fmt: skip
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the study.")]
+Database = Annotated[
+    str | None,
+    typer.Option(help="SQLAlchemy URL, such as postgresql+psycopg://user@host/name.",
+                 show_default="the folder's answers.sqlite"),
+]  # fmt: skip
+
+
+@app.command()
+def new(
+    folder: Folder,
+    preset: Annotated[str, typer.Option(help="paper, small or mushra.")] = "paper",
+) -> None:
+    """Write a commented study.yaml and prompts to start from."""
+    from musicgen_rl.listening.preset import write_preset
+
+    print_path(write_preset(folder, preset))
+
+
+@app.command()
+def plan(
+    folder: Folder,
+    effects: Annotated[
+        str, typer.Option(help="True differences to try, in points of a five-point scale.")
+    ] = "0,0.25,0.5",
+    runs: Annotated[int, typer.Option(help="Simulated studies for each; 0 skips power.")] = 200,
+) -> None:
+    """Check the study, draw who hears what, estimate power and minutes, and freeze the analysis."""
+    from musicgen_rl.listening.assignment import expected_minutes, required_clips
+    from musicgen_rl.listening.plan import freeze, make_plan
+    from musicgen_rl.listening.power import power
+    from musicgen_rl.listening.store import DATABASE
+
+    made = make_plan(folder)
+    if (folder / DATABASE).exists():
+        _store(made).close()  # refuses a change after answers exist
+    try:
+        tried = [float(part) for part in effects.split(",")]
+    except ValueError:
+        raise InputError(f"--effects takes numbers such as 0,0.25,0.5, got {effects!r}") from None
+    require(0 <= runs <= 100_000, f"--runs must be from 0 to 100000, got {runs}")
+    table = power(made.study, made.assignment, tried, runs=runs) if runs else []
+    path = freeze(made, table)
+    minutes = [expected_minutes(made.study, session) for session in made.assignment.sessions]
+    note(
+        rows(
+            {
+                "raters": len(minutes),
+                "trials": f"{sum(map(len, made.assignment.sessions))} in all",
+                "clips": len(required_clips(made.assignment)),
+                "minutes": f"{min(minutes):.0f} to {max(minutes):.0f} a rater, {sum(minutes):.0f} "
+                "in all",
+                "frozen": made.hash[:16],
+            }
+        )
+    )
+    for row in table:
+        note(
+            f"effect {row['effect']:g}: {row['question']}/{row['item']} {row['arms']} found in "
+            f"{100 * float(row['power']):.0f} % (alone {100 * float(row['power_alone']):.0f} %)"
+        )
+    print_path(path)
+
+
+@app.command()
+def make(
+    folder: Folder,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for arms that are models.")]
+    = "auto",
+) -> None:  # fmt: skip
+    """Make all clips, of one length and loudness, under names that tell nothing."""
+    from musicgen_rl.evaluation.listening_clips import make_clips
+    from musicgen_rl.listening.plan import load_plan
+    from musicgen_rl.listening.store import DATABASE
+
+    made = load_plan(folder)
+    if (folder / DATABASE).exists():
+        store = _store(made)
+        people = store.raters()
+        store.close()
+        if people:
+            raise InputError(
+                "people took part already: their clips must stay as they are; make a new study in "
+                "another folder"
+            )
+    with StopSignals() as stopping:
+        stopping.patient = True
+        print_path(make_clips(made, device=device, say=note, stop=stopping))
+
+
+@app.command()
+def serve(
+    folder: Folder,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen at.", show_default="7860 or the next free")
+    ] = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER:HASH", help="Who may open /owner; as `musicgen-rl demo "
+                     "--hash-password USER` prints it."),
+    ] = None,
+    database: Database = None,
+) -> None:  # fmt: skip
+    """Open the study's pages."""
+    serving = _application("serving")
+    config = serving.StudyServer(
+        folder=folder, host=host, port=port, owner=tuple(owner or ()), database=database
+    )
+    serving.serve(config, note)
+
+
+@app.command()
+def invite(
+    folder: Folder,
+    count: Annotated[
+        int | None, typer.Option(help="How many.", show_default="one for each rater of the study")
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Where raters reach the server.")
+    ] = "http://127.0.0.1:7860",
+    database: Database = None,
+) -> None:
+    """Print invitation links; each works once."""
+    from musicgen_rl.listening.plan import load_plan
+
+    made = load_plan(folder)
+    store = _store(made, database)
+    number = made.study.raters.count if count is None else count
+    require(1 <= number <= 10_000, f"--count must be from 1 to 10000, got {number}")
+    for token in store.invite(store.next_slots(number, made.study.raters.count)):
+        print(f"{address.rstrip('/')}/i/{token}")
+    store.close()
+
+
+@app.command()
+def stop(folder: Folder, database: Database = None) -> None:
+    """End the study: no answer is taken any more, and the report may be read."""
+    from musicgen_rl.listening.plan import load_plan
+
+    store = _store(load_plan(folder), database)
+    store.stop()
+    store.close()
+    note("the study has ended")
+
+
+@app.command()
+def report(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder.", show_default="the study's")
+    ] = None,
+    unblind: Annotated[
+        bool, typer.Option("--unblind", help="Look before the end; it is logged and reported.")
+    ] = False,
+    database: Database = None,
+) -> None:
+    """Write report.html and report.json."""
+    from musicgen_rl.listening.analysis import analyse
+    from musicgen_rl.listening.plan import load_plan
+    from musicgen_rl.listening.report import write_report
+
+    made = load_plan(folder)
+    store = _ended(made, database, unblind)
+    try:
+        for path in write_report(analyse(made, store), made, output or folder):
+            print_path(path)
+    finally:
+        store.close()
+
+
+@app.command()
+def export(
+    folder: Folder,
+    output: Annotated[Path, typer.Argument(help="The csv file.")],
+    unblind: Annotated[
+        bool, typer.Option("--unblind", help="Look before the end; it is logged and reported.")
+    ] = False,
+    database: Database = None,
+) -> None:
+    """Write all answers as csv, raters under new numbers in a random order."""
+    from musicgen_rl.listening.export import export_csv
+    from musicgen_rl.listening.plan import load_plan
+
+    made = load_plan(folder)
+    store = _ended(made, database, unblind)
+    try:
+        note(f"{export_csv(made, store, output)} rows")
+        print_path(output)
+    finally:
+        store.close()
+
+
+@app.command(name="delete-rater")
+def delete_rater(
+    folder: Folder,
+    code: Annotated[str, typer.Argument(help="The code shown on the rater's page.")],
+    database: Database = None,
+) -> None:
+    """Delete everything about one rater, on request."""
+    from musicgen_rl.listening.plan import load_plan
+
+    store = _store(load_plan(folder), database)
+    note(f"deleted: one rater, {store.delete_rater(code)} answers")
+    store.close()
+
+
+@app.command()
+def forget(
+    folder: Folder,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    database: Database = None,
+) -> None:
+    """Delete everything about all raters, when the retention time is over."""
+    from musicgen_rl.listening.plan import load_plan
+
+    store = _store(load_plan(folder), database)
+    if not yes:
+        typer.confirm("Delete all raters and all their answers?", abort=True, err=True)
+    note(f"deleted: {store.forget()} raters")
+    store.close()
+
+
+@app.command()
+def simulate(
+    folder: Folder,
+    effect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARM=POINTS", help="True advantage of an arm; repeat."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulated raters.")] = 0,
+    careless: Annotated[float, typer.Option(help="Share who answer at random.")] = 0.1,
+    dropouts: Annotated[int, typer.Option(help="How many stop halfway.")] = 0,
+) -> None:
+    """Play the study with simulated raters and clips of noise, through the real pages."""
+    from musicgen_rl.listening.raters import RaterModel
+    from musicgen_rl.listening.reading import load_study
+
+    arms = [arm.name for arm in load_study(folder).arms]
+    effects: dict[str, float] = {}
+    for text in effect or []:
+        name, _, number = text.partition("=")
+        try:
+            effects[name] = float(number)
+        except ValueError:
+            raise InputError(f"--effect takes ARM=POINTS, got {text!r}") from None
+        if name not in arms:
+            raise InputError(f"--effect {text!r}: the arms are {', '.join(arms)}")
+    model = RaterModel(effects=effects, careless=careless)
+    simulation = _application("simulation")
+    for path in simulation.simulate_study(folder, model, seed=seed, dropouts=dropouts, say=note):
+        print_path(path)
+
+
+def _store(made: Any, database: str | None = None) -> Any:
+    from musicgen_rl.listening.store import Store, store_url
+
+    return Store(store_url(made.folder, database), made.hash)
+
+
+def _ended(made: Any, database: str | None, unblind: bool) -> Any:
+    """Open the store of a study that has ended, or that is unblinded on purpose."""
+    store = _store(made, database)
+    if store.stopped_at is None:
+        if not unblind:
+            store.close()
+            raise InputError(
+                "the study is still blind: end it with `musicgen-rl listen stop FOLDER`, or look "
+                "early on purpose with --unblind, which the report will say"
+            )
+        store.log("unblinded before the stop", "command line")
+    return store
+
+
+def _application(module: str) -> Any:
+    """Load a module of the listening pages when the command is called."""
+    return importlib.import_module(f"app.listening.{module}")

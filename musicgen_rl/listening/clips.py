@@ -1,0 +1,157 @@
+"""The key: which opaque file is which clip. Read by the server and the analysis, never sent.
+
+All clips are 16-bit wav of one length, rate and number of channels, with nothing but samples in
+them: their sizes are equal to the byte.
+"""
+
+import hashlib
+import io
+import wave
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from musicgen_rl.errors import InputError
+from musicgen_rl.listening.assignment import ClipKey
+from musicgen_rl.listening.files import read_json, write_json
+from musicgen_rl.listening.study import Study
+
+KEY_FILE = "key.json"
+CLIPS_FOLDER = "clips"
+_HOW = "`musicgen-rl listen make FOLDER` makes the clips and their key"
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """One file of the study."""
+
+    key: ClipKey
+    name: str
+    """File name, random letters."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ClipStore:
+    """Every clip of a study."""
+
+    folder: Path
+    by_key: Mapping[ClipKey, StoredClip]
+
+    def samples(self, key: ClipKey) -> NDArray[np.int16]:
+        """Read a clip: [M, C]."""
+        return read_wav(self.folder / CLIPS_FOLDER / self.by_key[key].name)[0]
+
+
+def wav_bytes(samples: NDArray[np.int16], sample_rate: int) -> bytes:
+    """Write a wav file of nothing but a header of 44 bytes and samples.
+
+    Args:
+        samples: [M, C].
+        sample_rate: Hz.
+    """
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.ascontiguousarray(samples, dtype="<i2").tobytes())
+    return out.getvalue()
+
+
+def read_wav(path: Path) -> tuple[NDArray[np.int16], int]:
+    """Read what `wav_bytes` wrote.
+
+    Returns:
+        Samples [M, C] and Hz.
+
+    Raises:
+        InputError: it is missing or something else.
+    """
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise InputError(f"{str(path)!r} is not 16-bit: {_HOW}")
+            data = file.readframes(file.getnframes())
+            shape = (-1, file.getnchannels())
+            return np.frombuffer(data, dtype="<i2").reshape(shape), file.getframerate()
+    except FileNotFoundError:
+        raise InputError(f"the clip {str(path)!r} is missing: {_HOW}") from None
+    except (OSError, EOFError, ValueError, wave.Error) as error:
+        raise InputError(f"{str(path)!r} is not a wav file ({error}): {_HOW}") from None
+
+
+def dithered(samples: NDArray[np.int16], seed: str) -> NDArray[np.int16]:
+    """Move every sample by -1, 0 or 1 of 65,536 steps, so that no two plays are the same bytes.
+
+    Without it a repeated clip, a hidden reference and X of abx could be told by comparing files.
+    Far below hearing: -98 dB of full scale. The same seed gives the same bytes.
+
+    Args:
+        samples: [M, C].
+        seed: any text.
+    """
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8])
+    noise = np.random.default_rng(number).integers(-1, 2, samples.shape, dtype=np.int16)
+    # Full scale stays where it is: it must not wrap around.
+    moved: NDArray[np.int16] = np.clip(samples.astype(np.int32) + noise, -32768, 32767).astype(
+        np.int16
+    )
+    return moved
+
+
+def write_key(folder: Path, study: Study, clips: Iterable[StoredClip], made: Any) -> Path:
+    """Write the key.
+
+    Args:
+        folder: of the study.
+        study: for its hash.
+        clips: all of them.
+        made: how they were made, for the record: loudness, models.
+    """
+    entries = [asdict(clip.key) | {"name": clip.name, "sha256": clip.sha256} for clip in clips]
+    content = {"study": study.digest(), "made": made, "clips": entries}
+    return write_json(folder / KEY_FILE, content, private=True)
+
+
+def load_clips(folder: Path, study: Study, wanted: Iterable[ClipKey]) -> ClipStore:
+    """Read the key and check every clip that is wanted.
+
+    Args:
+        folder: of the study.
+        study: what the clips must fit.
+        wanted: `assignment.required_clips`.
+
+    Raises:
+        InputError: a clip is missing, changed, or of another length, rate or number of channels.
+    """
+    content = read_json(folder / KEY_FILE, _HOW)
+    by_key: dict[ClipKey, StoredClip] = {}
+    for entry in content.get("clips", []):
+        key = ClipKey(entry["arm"], entry["prompt"], entry["index"], entry["treatment"])
+        by_key[key] = StoredClip(key, entry["name"], entry["sha256"])
+    wanted = list(wanted)
+    missing = [key for key in wanted if key not in by_key]
+    if missing:
+        first = missing[0]
+        raise InputError(
+            f"{len(missing)} of {len(wanted)} clips are missing, the first is prompt "
+            f"{first.prompt + 1}, clip {first.index + 1} of arm {first.arm!r}: {_HOW}"
+        )
+    shape = (round(study.clips.duration_s * study.clips.sample_rate), study.clips.channels)
+    for key in wanted:
+        path = folder / CLIPS_FOLDER / by_key[key].name
+        samples, rate = read_wav(path)
+        if (samples.shape, rate) != (shape, study.clips.sample_rate):
+            raise InputError(
+                f"{str(path)!r} holds {len(samples)} samples of {samples.shape[1]} channels at "
+                f"{rate} Hz, the study says {shape[0]} of {shape[1]} at "
+                f"{study.clips.sample_rate} Hz: all clips must be alike; {_HOW}"
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != by_key[key].sha256:
+            raise InputError(f"{str(path)!r} was changed after it was made: {_HOW}")
+    return ClipStore(folder, {key: by_key[key] for key in wanted})

@@ -1,0 +1,61 @@
+"""Answers as a table without people: numbers for raters, durations for times."""
+
+import csv
+import io
+import random
+from pathlib import Path
+
+from musicgen_rl.listening.files import write_text
+from musicgen_rl.listening.plan import Plan
+from musicgen_rl.listening.responses import responses
+from musicgen_rl.listening.store import Store
+
+COLUMNS = (
+    "rater", "trial", "kind", "question", "prompt", "text", "shown", "item", "value", "seconds",
+    "plays", "corrected",
+)  # fmt: skip
+
+
+def export_csv(plan: Plan, store: Store, path: Path) -> int:
+    """Write one row for each trial and item; raters get new numbers in a random order.
+
+    Args:
+        plan: frozen.
+        store: of it.
+        path: of the csv file.
+
+    Returns:
+        The number of rows.
+    """
+    people = store.raters()
+    found = responses(plan, people, store.answers())
+    numbers = list(range(1, len(people) + 1))
+    random.SystemRandom().shuffle(numbers)
+    name = {person.id: number for person, number in zip(people, numbers, strict=True)}
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = 0
+    for response in sorted(found, key=lambda r: (name[r.rater], r.trial.position)):
+        trial = response.trial
+        for item, value in response.values.items():
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            writer.writerow(
+                [
+                    name[response.rater],
+                    trial.position,
+                    trial.kind,
+                    trial.question,
+                    trial.prompt + 1,
+                    plan.study.all_prompts[trial.prompt],
+                    " ".join(trial.labels),
+                    item,
+                    shown,
+                    round(response.seconds, 1),
+                    response.plays,
+                    response.revision,
+                ]
+            )
+            rows += 1
+    write_text(path, out.getvalue())
+    return rows
