@@ -20,10 +20,13 @@ class Card:
     player: gr.Audio
     picture: gr.Image
     download: gr.DownloadButton
+    more: gr.Button
+    go_on: gr.Button
+    use: gr.Button
 
     @property
     def components(self) -> list[Any]:
-        """All of them, as an event's outputs."""
+        """Those that change, as an event's outputs."""
         return [self.box, self.player, self.picture, self.download]
 
     def hidden(self) -> dict[Any, Any]:
@@ -72,7 +75,12 @@ def make_card(number: int) -> Card:
             alt_text=f"Spectrogram of variation {number}: time to the right, pitch upwards",
         )
         download = gr.DownloadButton(f"Download variation {number}", size="md")
-    return Card(number, box, player, picture, download)
+        with gr.Row(elem_classes="again"):
+            more, go_on, use = (
+                gr.Button(text, size="sm", min_width=80)
+                for text in ("More like this", "Continue", "Use these settings")
+            )
+    return Card(number, box, player, picture, download, more, go_on, use)
 
 
 def draw(path: Path) -> Image.Image:

@@ -1,7 +1,8 @@
 """How the studio looks: its theme, its controls, and the places of its results."""
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
@@ -9,8 +10,10 @@ import gradio as gr
 from app import words
 from app.cards import Card, make_card
 from app.service import Service
+from app.settings import Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
+from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import draw_seed
 
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -18,39 +21,73 @@ _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif
 
 @dataclass(frozen=True)
 class Controls:
-    """What a visitor sets."""
+    """What a visitor sets: one component for each field of `Settings`."""
 
-    prompt: gr.Textbox
-    duration: gr.Slider
-    variations: gr.Slider
-    seed: gr.Number
-    locked: gr.Checkbox
-    format: gr.Dropdown
-    guidance: gr.Slider
-    negative: gr.Textbox
-    temperature: gr.Slider
-    top_k: gr.Number
+    by_name: dict[str, Any]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
     @property
-    def inputs(self) -> list[Any]:
-        """In the order that `Studio.generate` takes their values."""
-        return [
-            self.prompt, self.duration, self.variations, self.seed, self.locked, self.format,
-            self.guidance, self.negative, self.temperature, self.top_k,
-        ]  # fmt: skip
+    def components(self) -> list[Any]:
+        """All of them, in order of their names in `Settings`."""
+        return [self.by_name[field.name] for field in fields(Settings)]
+
+    def read(self, values: Mapping[Any, Any]) -> Settings:
+        """Take what an event brought, by component."""
+        return Settings(**{f.name: values[self.by_name[f.name]] for f in fields(Settings)})
+
+    def showing(self, settings: Settings, *names: str) -> dict[Any, Any]:
+        """Update that sets the controls; only those named, or all."""
+        chosen = names or tuple(f.name for f in fields(Settings))
+        return {self.by_name[name]: getattr(settings, name) for name in chosen}
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a visitor gets."""
+class Actions:
+    """Buttons beside the controls, and what they speak through."""
 
     go: gr.Button
     stop: gr.Button
     status: gr.HTML
+    history: gr.Dropdown
+    restore: gr.Button
+    link: gr.Button
+    link_text: gr.Textbox
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where clips appear."""
+
     empty: gr.HTML
     live_box: gr.Column
     live: gr.Audio
     cards: list[Card]
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """The place of two clips in step."""
+
+    first: gr.Slider
+    second: gr.Slider
+    go: gr.Button
+    status: gr.HTML
+    panel: gr.HTML
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """The place of clips as points."""
+
+    clips: gr.Slider
+    go: gr.Button
+    status: gr.HTML
+    panel: gr.HTML
 
 
 def theme() -> gr.themes.Base:
@@ -115,73 +152,111 @@ def header(service: Service) -> str:
     )
 
 
-def place_controls(
-    service: Service, streams: bool
-) -> tuple[Controls, gr.Button, gr.Button, gr.HTML]:
-    """Place what a visitor sets, with the buttons and the status under them."""
-    limits, sampling = service.limits, service.info.sampling
-    prompt = gr.Textbox(
-        label="What to play",
-        placeholder="slow sad piano",
-        lines=2,
-        max_lines=5,
-        max_length=limits.max_prompt_characters,
-        submit_btn=False,
-        autofocus=True,
+def place_controls(services: dict[str, Service], streams: bool) -> tuple[Controls, Actions]:
+    """Place what a visitor sets, with the buttons and the status among it."""
+    service = next(iter(services.values()))
+    limits, fresh = service.limits, fresh_settings(service)
+    dialled = any(one.has_dial for one in services.values())
+    at: dict[str, Any] = {}
+    at["prompt"] = gr.Textbox(
+        label="What to play", placeholder="slow sad piano", lines=2, max_lines=5,
+        max_length=limits.max_prompt_characters, submit_btn=False, autofocus=True,
         elem_id="prompt",
-    )
-    gr.Examples([[text] for text in words.EXAMPLES], prompt, label="Or start from", elem_id="try")
+    )  # fmt: skip
+    gr.Examples([[t] for t in words.EXAMPLES], at["prompt"], label="Or start from", elem_id="try")
+    at["diversity"] = gr.Slider(
+        0, 1, fresh.diversity, step=0.01, label="Quality to diversity", info=words.DIAL,
+        buttons=[], elem_id="dial", visible=dialled,
+    )  # fmt: skip
     with gr.Row():
-        duration = gr.Slider(
-            1, limits.max_duration_s, 10, step=1, label="Seconds", buttons=[],
-            min_width=220, elem_id="duration",
+        at["duration"] = gr.Slider(
+            1, limits.max_duration_s, fresh.duration, step=1, label="Seconds", buttons=[],
+            min_width=200, elem_id="duration",
         )  # fmt: skip
-        variations = gr.Slider(
-            1, limits.max_variations, 2, step=1, label="Variations", precision=0, buttons=[],
-            min_width=220, elem_id="variations",
+        at["variations"] = gr.Slider(
+            1, limits.max_variations, fresh.variations, step=1, label="Variations", precision=0,
+            buttons=[], min_width=200, elem_id="variations",
         )  # fmt: skip
     with gr.Row(elem_classes="go"):
         go = gr.Button("Generate", variant="primary", scale=3, min_width=160, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90, elem_id="stop")
     status = gr.HTML(line(READY if streams else f"{READY} {words.NO_FFMPEG}"), elem_id="status")
     with gr.Row(elem_classes="seed"):
-        seed = gr.Number(
+        at["seed"] = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
             value=draw_seed,
         )  # fmt: skip
         with gr.Column(min_width=120, scale=1, elem_classes="side"):
-            locked = gr.Checkbox(label="Lock the seed", elem_id="lock")
-            format = gr.Dropdown(
+            at["locked"] = gr.Checkbox(label="Lock the seed", elem_id="lock")
+            at["format"] = gr.Dropdown(
                 list(FORMATS), value="wav", label="File format", filterable=False, min_width=120,
                 elem_id="format",
             )  # fmt: skip
+    _place_more(at, services, fresh, dialled)
+    with gr.Accordion("History and links", open=False, elem_id="history"):
+        history = gr.Dropdown(
+            [], label="Runs of this visit", interactive=True, elem_id="runs",
+            info="Restoring brings back all settings, and the clips while they are kept.",
+        )  # fmt: skip
+        with gr.Row():
+            restore = gr.Button("Restore", size="md", min_width=120)
+            link = gr.Button("Make a link to these settings", size="md", min_width=160)
+        link_text = gr.Textbox(
+            label="Link", interactive=False, visible=False, buttons=["copy"], elem_id="link",
+        )  # fmt: skip
+    return Controls(at), Actions(go, stop, status, history, restore, link, link_text)
+
+
+def _place_more(
+    at: dict[str, Any], services: dict[str, Service], fresh: Settings, dialled: bool
+) -> None:
+    """Place what few visitors need."""
+    service = next(iter(services.values()))
     with gr.Accordion("More", open=False, elem_id="more"):
-        guidance = gr.Slider(
-            1, 10, max(1.0, sampling.guidance_scale), step=0.1, label="Guidance",
-            info=words.GUIDANCE, buttons=[], elem_id="guidance",
+        at["model"] = gr.Dropdown(
+            list(services), value=fresh.model, label="Model", filterable=False,
+            visible=len(services) > 1, elem_id="model",
         )  # fmt: skip
-        negative = gr.Textbox(
-            label="Negative prompt", info=words.NEGATIVE, value=sampling.negative_prompt,
-            max_length=limits.max_prompt_characters, elem_id="negative",
+        at["base"] = gr.Checkbox(
+            label="Play the base model instead", info=words.BASE, visible=dialled, elem_id="base"
+        )
+        at["guidance"] = gr.Slider(
+            1, 10, max(1.0, fresh.guidance), step=0.1, label="Guidance",
+            info=words.GUIDANCE_DIAL if dialled else words.GUIDANCE, buttons=[],
+            elem_id="guidance",
         )  # fmt: skip
-        temperature = gr.Slider(
-            0.1, 2, sampling.temperature, step=0.05, label="Temperature",
+        at["negative"] = gr.Textbox(
+            label="Negative prompt", info=words.NEGATIVE, value=fresh.negative,
+            max_length=service.limits.max_prompt_characters, elem_id="negative",
+        )  # fmt: skip
+        at["temperature"] = gr.Slider(
+            0.1, 2, fresh.temperature, step=0.05, label="Temperature",
             info=words.TEMPERATURE, buttons=[], elem_id="temperature",
         )  # fmt: skip
-        top_k = gr.Number(
-            label="Top-k", info=words.TOP_K, value=sampling.top_k, precision=0, minimum=0,
+        at["top_k"] = gr.Number(
+            label="Top-k", info=words.TOP_K, value=fresh.top_k, precision=0, minimum=0,
             elem_id="top-k",
         )  # fmt: skip
-    controls = Controls(
-        prompt, duration, variations, seed, locked, format, guidance, negative, temperature, top_k
-    )
-    return controls, go, stop, status
+        at["method"] = gr.Dropdown(
+            list(METHODS), value=fresh.method, label="Way between the ends", info=words.METHOD,
+            filterable=False, visible=dialled, elem_id="method",
+        )  # fmt: skip
+        with gr.Row():
+            at["levelled"] = gr.Checkbox(
+                value=fresh.levelled, label="Level the loudness", min_width=140, elem_id="levelled"
+            )
+            at["loudness"] = gr.Slider(
+                -30, -8, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
+                buttons=[], min_width=200, elem_id="loudness",
+            )  # fmt: skip
+        at["first"] = gr.Number(
+            label="First variation", info=words.FIRST, value=fresh.first, precision=0, minimum=1,
+            elem_id="first",
+        )  # fmt: skip
 
 
-def place_results(
-    service: Service, go: gr.Button, stop: gr.Button, status: gr.HTML, streams: bool
-) -> Results:
-    """Place what a visitor gets."""
+def place_clips(service: Service, streams: bool) -> Results:
+    """Place the clips, side by side."""
     empty = gr.HTML(
         '<div class="empty">Your clips appear here, side by side.</div>', elem_id="empty"
     )
@@ -195,9 +270,80 @@ def place_results(
         )
     with gr.Row(elem_classes="cards"):
         cards = [make_card(number) for number in range(1, service.limits.max_variations + 1)]
+    return Results(empty, live_box, live, cards)
+
+
+def place_jam(service: Service) -> None:
+    """Place the jam; static/studio.js brings it to life."""
+    name = html.escape(service.info.name, quote=True)
+    dial = ""
+    if service.has_dial:
+        dial = (
+            '<label class="wide">Quality to diversity <output data-studio="live-dial-value">0.50'
+            '</output><input type="range" min="0" max="1" step="0.01" value="0.5" '
+            'data-studio="live-dial" aria-label="Quality to diversity, while it plays"></label>'
+        )
+    formats = "".join(f"<option>{name}</option>" for name in FORMATS)
+    most = service.limits.max_prompt_characters
+    guidance = 1.0 if service.has_dial else service.info.sampling.guidance_scale
+    gr.HTML(
+        f'''<section class="jam"><p class="hint">{html.escape(words.LIVE)}</p>
+<div class="row"><button class="big" data-studio="live-start" data-model="{name}">Start the jam
+</button><button data-studio="live-stop" disabled>Stop the jam</button></div>
+<canvas data-studio="live-picture" width="800" height="110" role="img"
+ aria-label="How loud the jam is; the colour is where the dial stood"></canvas>
+<p data-studio="live-status" class="say" role="status">Nothing plays yet.</p>
+<p data-studio="live-move" class="say" role="status"></p>
+{dial}
+<label class="wide">What to play now<span class="row"><input type="text" maxlength="{most}"
+ data-studio="live-prompt" placeholder="as above" aria-label="What the jam plays">
+<button data-studio="live-say">Change to this</button></span></label>
+<div class="row"><label>Guidance <input type="number" min="1" max="10" step="0.5"
+ value="{guidance:g}" data-studio="live-guidance" aria-label="Guidance of the jam"></label>
+<label>Keep as <select data-studio="live-format" aria-label="File format of the kept jam">{formats}
+</select></label><button data-studio="live-keep" disabled>Keep what was played</button></div>
+<p data-studio="live-kept" class="say" role="status"></p></section>''',
+        elem_id="jam",
+    )
+
+
+def place_compare() -> Comparing:
+    """Place two clips in step."""
+    gr.HTML(f'<p class="hint">{html.escape(words.COMPARE)}</p>')
+    with gr.Row():
+        first = gr.Slider(
+            0, 1, 0.0, step=0.01, label="First position", buttons=[], min_width=160,
+            elem_id="pair-first",
+        )  # fmt: skip
+        second = gr.Slider(
+            0, 1, 1.0, step=0.01, label="Second position", buttons=[], min_width=160,
+            elem_id="pair-second",
+        )  # fmt: skip
+        go = gr.Button("Compare", variant="primary", min_width=110, elem_id="pair-go")
+    status = gr.HTML("", elem_id="pair-said")
+    return Comparing(first, second, go, status, gr.HTML("", elem_id="pair-panel"))
+
+
+def place_spread(front: str) -> Spreading:
+    """Place clips as points, and the measured front where there is one."""
+    gr.HTML(f'<p class="hint">{html.escape(words.SPREAD)}</p>')
+    with gr.Row():
+        clips = gr.Slider(
+            3, 8, 4, step=1, label="Clips at each of three positions", precision=0, buttons=[],
+            min_width=200, elem_id="spread-clips",
+        )  # fmt: skip
+        go = gr.Button("Draw the spread", variant="primary", min_width=140, elem_id="spread-go")
+    status = gr.HTML("", elem_id="spread-said")
+    panel = gr.HTML("", elem_id="spread-panel")
+    if front:
+        gr.HTML(front, elem_id="front")
+    return Spreading(clips, go, status, panel)
+
+
+def place_licence(service: Service) -> None:
+    """Say whether the clips may be used."""
     answer, reason = words.may_i_use_this(service.info.license)
     gr.HTML(
         '<section class="use"><h2>May I use this?</h2>'
         f"<p><b>{html.escape(answer)}.</b> {html.escape(reason)}</p></section>"
     )
-    return Results(go, stop, status, empty, live_box, live, cards)

@@ -11,18 +11,20 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.passwords import checker, read_account
 from app.service import Limits, Service
 from musicgen_rl.config import require
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.errors import ConfigError, MusicgenRLError
 
 if TYPE_CHECKING:
     import gradio as gr
 
 FIRST_PORT = 7860
+REQUESTS_PER_MINUTE = 20  # of one address, where others than this computer can reach the page
 _TRIED_PORTS = 50
 
 
@@ -32,6 +34,8 @@ class ServeConfig:
 
     model: str = "pocket"
     """pocket, a folder, or a hub id such as facebook/musicgen-small."""
+    more_models: tuple[str, ...] = ()
+    """Others the page offers beside it, each in memory of its own."""
     host: str = "127.0.0.1"
     """Address to listen at; others than this computer's own need --auth or --no-auth."""
     port: int | None = None
@@ -44,6 +48,8 @@ class ServeConfig:
     """auto, cpu or cuda."""
     dtype: str = "auto"
     """auto (the fastest that is right here), fp32, bf16 or int8."""
+    mcp: bool = False
+    """Offer the page's function to language models as an MCP tool."""
 
     def __post_init__(self) -> None:
         """Check every field, and that nobody is let in by mistake."""
@@ -62,6 +68,10 @@ class ServeConfig:
             f"--host {self.host} would let others in: add --auth USER:HASH (made by "
             "`musicgen-rl demo --hash-password USER`), or --no-auth if everyone may use it",
         )
+        require(
+            not self.mcp or find_spec("mcp") is not None,
+            "--mcp needs the package mcp: pip install 'gradio[mcp]'",
+        )
 
 
 @dataclass
@@ -70,12 +80,18 @@ class Running:
 
     url: str
     page: "gr.Blocks"
-    service: Service
+    services: dict[str, Service]
     folder: Path
+
+    @property
+    def service(self) -> Service:
+        """The first model's."""
+        return next(iter(self.services.values()))
 
     def close(self) -> None:
         """End all jobs, stop listening, remove every file."""
-        self.service.close()
+        for service in self.services.values():
+            service.close()
         self.page.close(verbose=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -127,16 +143,25 @@ def start(
     """
     choose_port(config.host, config.port)  # refuse before the model is loaded
     folder = Path(tempfile.mkdtemp(prefix="musicgen-rl-studio-"))
-    service = None
+    limits = limits or Limits(
+        requests_per_minute=0 if is_loopback(config.host) else REQUESTS_PER_MINUTE
+    )
+    services: dict[str, Service] = {}
     try:
         _set_up_gradio(folder)
         from app.layout import theme
-        from app.studio import CSS, build
+        from app.routes import routes
+        from app.shelf import Shelf
+        from app.studio import CSS, HEAD, build
         from musicgen_rl.pipeline import Pipeline
 
-        pipeline = Pipeline.load(config.model, device=config.device, dtype=config.dtype)
-        service = Service(pipeline, limits=limits, folder=folder / "jobs")
-        page = build(service, streaming=streaming)
+        for model in dict.fromkeys((config.model, *config.more_models)):
+            pipeline = Pipeline.load(model, device=config.device, dtype=config.dtype)
+            jobs = folder / f"jobs-{len(services)}"
+            services[pipeline.info.name] = Service(pipeline, limits=limits, folder=jobs)
+        shelf = Shelf()
+        front = find_front(next(iter(services)))
+        page = build(services, shelf, streaming=streaming, front=front)
         _, url, _ = page.launch(
             server_name=config.host,
             # Chosen again: loading took seconds, in which another program may have come.
@@ -144,6 +169,8 @@ def start(
             auth=checker([read_account(text) for text in config.auth]) if config.auth else None,
             theme=theme(),
             css_paths=[CSS],
+            head=HEAD,
+            app_kwargs={"routes": routes(services, shelf)},
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -154,18 +181,34 @@ def start(
             enable_monitoring=False,
             ssr_mode=False,
             run_history=False,
-            mcp_server=False,
-            footer_links=[],
+            mcp_server=config.mcp,
+            footer_links=["api"],
         )
     except BaseException:
-        if service is not None:
+        for service in services.values():
             service.close()
         shutil.rmtree(folder, ignore_errors=True)
         raise
     # What is loaded now stays: a collection that walked all of it would hold every visitor up.
     gc.collect()
     gc.freeze()
-    return Running(url, page, service, folder)
+    return Running(url, page, services, folder)
+
+
+def find_front(model: str) -> str:
+    """Draw the front that was measured for a model, where the project's results lie; else nothing.
+
+    Args:
+        model: its name.
+    """
+    from app.figures import front_html
+    from musicgen_rl.evaluation.summary import read_summary
+
+    folder = Path(__file__).resolve().parent.parent / "docs" / "results" / Path(model).name
+    try:
+        return front_html(read_summary(folder))
+    except (MusicgenRLError, KeyError, TypeError, ValueError):
+        return ""  # none was measured, or by a version that says it otherwise
 
 
 def serve(config: ServeConfig, say: Callable[[str], None]) -> None:

@@ -2,6 +2,8 @@
 
 import html
 
+import gradio as gr
+
 from app.service import State, Update
 from app.service.pace import in_words
 
@@ -54,3 +56,10 @@ def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = Fa
         left = "What was heard until then is kept below." if kept else "Nothing was heard yet."
         return line(f"Stopped. {left}", kind="good")
     return line(f"{update.error[:1].upper()}{update.error[1:].rstrip('.')}.", kind="bad")
+
+
+def refusal(text: str) -> gr.Error:
+    """Make a message of a sentence."""
+    # Gradio shows a message as HTML, and ours may repeat what the visitor typed.
+    message = html.escape(f"{text[:1].upper()}{text[1:]}.")
+    return gr.Error(message, title="Not yet", duration=10, print_exception=False)

@@ -1,13 +1,13 @@
-"""The studio: the page on which music is asked for and heard.
+"""The studio: the page on which music is asked for, heard and steered.
 
 Wired here; how it looks is decided in `layout`, `words`, `status` and `cards`, and all work is the
-service's.
+service's. What plays in the page itself is static/studio.js.
 """
 
 import asyncio
-import html
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,57 @@ import gradio as gr
 from gradio.processing_utils import ffmpeg_installed
 
 from app.cards import draw
-from app.layout import Controls, Results, header, place_controls, place_results
+from app.explore import Explorer
+from app.layout import (
+    Actions,
+    Controls,
+    Results,
+    header,
+    place_clips,
+    place_compare,
+    place_controls,
+    place_jam,
+    place_licence,
+    place_spread,
+)
 from app.playback import Playback
-from app.service import ACTIVE, Job, JobRequest, Service, State
-from app.status import describe, line
+from app.programs import offer
+from app.routes import address_of
+from app.service import ACTIVE, Service, State
+from app.settings import Settings, fresh_settings, read_query
+from app.shelf import Shelf
+from app.status import describe, line, refusal
+from app.visits import Run, Visit
 from musicgen_rl.errors import MusicgenRLError
 
 CSS = Path(__file__).parent / "static" / "studio.css"
+HEAD = '<script src="studio/studio.js" defer></script>'
 _LOOK_S = 0.1  # between two looks at a job
 _SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
 _HELD_SHARE = 0.2  # sound held back longer than this is explained
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(service: Service, *, streaming: bool | None = None) -> gr.Blocks:
-    """Lay out the page of a service.
+def build(
+    services: dict[str, Service],
+    shelf: Shelf,
+    *,
+    streaming: bool | None = None,
+    front: str = "",
+) -> gr.Blocks:
+    """Lay out the page.
 
     Args:
-        service: what makes the music.
+        services: what makes the music, by the name of the model; the first one is the default.
+        shelf: where files for the page's own players go.
         streaming: play while it is made; where None, if ffmpeg is there, which that needs.
+        front: the measured front, as HTML; none where empty.
 
     Returns:
-        The page, its queue set up; theme and css go to `launch`.
+        The page, its queue set up; theme, css and head go to `launch`.
     """
     streams = ffmpeg_installed() if streaming is None else streaming
+    service = next(iter(services.values()))
     with gr.Blocks(
         title="musicgen-rl studio",
         analytics_enabled=False,
@@ -46,10 +74,24 @@ def build(service: Service, *, streaming: bool | None = None) -> gr.Blocks:
         gr.HTML(header(service), elem_classes="header")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="controls"):
-                controls, go, stop, status = place_controls(service, streams)
+                controls, actions = place_controls(services, streams)
             with gr.Column(scale=7, min_width=320, elem_classes="results"):
-                results = place_results(service, go, stop, status, streams)
-        Studio(service, controls, results, streams).wire(page)
+                with gr.Tabs(elem_id="ways"):
+                    with gr.Tab("Clips"):
+                        results = place_clips(service, streams)
+                    with gr.Tab("Live"):
+                        place_jam(service)
+                    if service.has_dial:
+                        with gr.Tab("Compare"):
+                            comparing = place_compare()
+                        with gr.Tab("Spread"):
+                            spreading = place_spread(front)
+                place_licence(service)
+        studio = Studio(services, shelf, controls, actions, results, streams)
+        studio.wire(page)
+        if service.has_dial:
+            Explorer(studio.services, shelf, controls, studio.visit).wire(comparing, spreading)
+        offer(services, shelf)
     page.queue(default_concurrency_limit=None, max_size=None)
     return page
 
@@ -62,86 +104,114 @@ class Studio:
     an event at every update: with the cards among them that took 90 ms, without 5.
 
     Args:
-        service: what makes the music.
+        services: what makes the music, by model.
+        shelf: where files for the page's own players go.
         controls: what is set on the page.
+        actions: its buttons.
         results: what is shown on it.
         streams: whether sound is played while it is made.
     """
 
     def __init__(
-        self, service: Service, controls: Controls, results: Results, streams: bool
+        self,
+        services: dict[str, Service],
+        shelf: Shelf,
+        controls: Controls,
+        actions: Actions,
+        results: Results,
+        streams: bool,
     ) -> None:
-        self.service, self.controls, self.results = service, controls, results
+        self.services, self.shelf = services, shelf
+        self.controls, self.actions, self.results = controls, actions, results
         self.streams = streams
-        self._jobs: dict[str, Job] = {}  # of each open page, its last one
+        self._first = next(iter(services.values()))
+        self._visits: dict[str, Visit] = {}
 
     def wire(self, page: gr.Blocks) -> None:
         """Tie events to what they do."""
-        controls, results = self.controls, self.results
+        controls, actions, results = self.controls, self.actions, self.results
+        settings = set(controls.components)
         cards = [component for card in results.cards for component in card.components]
-        head = [results.go, results.stop, results.status, results.live_box]
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        head = [actions.go, actions.stop, actions.status, results.live_box]
         begun = gr.on(
-            [results.go.click, controls.prompt.submit],
+            [actions.go.click, controls.prompt.submit],
             self.begin,
-            inputs=controls.inputs,
+            inputs=settings,
             outputs=[*head, results.empty, controls.seed],
-            **quiet,
+            **_QUIET,
         )
-        begun.success(self.clear, outputs=cards, **quiet)
-        followed = begun.success(self.follow, outputs=[results.status, results.live], **quiet)
-        followed.success(self.show, outputs=[*head[:2], *cards], **quiet)
-        results.stop.click(self.stop, queue=False, **quiet)
+        begun.success(self.clear, outputs=cards, **_QUIET)
+        followed = begun.success(self.follow, outputs=[actions.status, results.live], **_QUIET)
+        followed.success(self.show, outputs=[*head[:2], actions.history, *cards], **_QUIET)
+        actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
-        controls.seed.input(None, outputs=controls.locked, js="() => true", **quiet)
+        controls.seed.input(None, outputs=controls.locked, js="() => true", **_QUIET)
+        controls.diversity.change(
+            None, inputs=controls.diversity, js="(v) => window.studio?.dial(v)", **_QUIET
+        )
+        for number, card in enumerate(results.cards):
+            card.more.click(
+                _of(self.more_like, number),
+                outputs=[
+                    controls.seed, controls.locked, controls.first, controls.variations,
+                    actions.status,
+                ],
+                **_QUIET,
+            )  # fmt: skip
+            card.go_on.click(
+                _of(self.go_on_from, number), outputs=[actions.status], **_QUIET
+            ).success(None, js="() => document.querySelector('#generate').click()", **_QUIET)
+            card.use.click(_of(self.use, number), outputs=controls.components, **_QUIET)
+        actions.restore.click(
+            self.restore,
+            inputs=actions.history,
+            outputs=[*controls.components, actions.status, results.empty, *cards],
+            **_QUIET,
+        )
+        actions.link.click(
+            self.link, inputs=settings, outputs=actions.link_text, **_QUIET
+        ).success(
+            None, inputs=actions.link_text, outputs=actions.link_text,
+            js="(q) => location.origin + location.pathname + q", **_QUIET,
+        )  # fmt: skip
+        page.load(self.open, outputs=controls.components, **_QUIET)
         page.unload(self.leave)
 
-    def begin(
-        self,
-        prompt: str,
-        duration: float,
-        variations: int,
-        seed: int | None,
-        locked: bool,
-        format: str,
-        guidance: float,
-        negative: str,
-        temperature: float,
-        top_k: int | None,
-        request: gr.Request,
-    ) -> dict[Any, Any]:
+    def visit(self, request: gr.Request) -> Visit:
+        """Find what an open page has asked for."""
+        return self._visits.setdefault(_client(request), Visit())
+
+    def open(self, request: gr.Request) -> Any:
+        """Set the controls as a link says."""
+        given = dict(request.query_params)
+        if not given:
+            return gr.skip()
+        fresh, limits = fresh_settings(self._first), self._first.limits
+        settings = read_query(given, fresh, limits, list(self.services))
+        return self.controls.showing(settings)
+
+    def begin(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Admit a job.
 
         Raises:
             gr.Error: it cannot be done; says why, in a sentence.
         """
-        results, client = self.results, _client(request)
-        wanted = JobRequest(
-            prompt=prompt or "",
-            duration_s=duration,
-            variations=variations,
-            seed=seed if locked else None,
-            format=format,
-            sampling={
-                "guidance_scale": guidance,
-                "negative_prompt": negative or None,
-                "temperature": temperature,
-                "top_k": top_k,
-            },
-        )
-        if self.service.jobs_of(client):
-            raise _refusal("your last clips are still being made: stop them, or wait a little")
+        actions, results, client = self.actions, self.results, _client(request)
+        settings, visit = self.controls.read(values), self.visit(request)
+        service = self.services.get(settings.model, self._first)
+        source, visit.source = visit.source, None
+        if any(one.jobs_of(client) for one in self.services.values()):
+            raise refusal("your last clips are still being made: stop them, or wait a little")
         try:
-            job = self.service.submit(wanted, client)
+            wanted = settings.request(service, source)
+            job = service.submit(wanted, client, address_of(request))
         except MusicgenRLError as error:
-            raise _refusal(str(error)) from None
-        if (last := self._jobs.get(client)) is not None:
-            self.service.release(last)
-        self._jobs[client] = job
+            raise refusal(str(error)) from None
+        visit.add(replace(settings, seed=job.seed), job, service)
         return {
-            results.go: gr.update(interactive=False),
-            results.stop: gr.update(interactive=True),
-            results.status: line("Waiting to start."),
+            actions.go: gr.update(interactive=False),
+            actions.stop: gr.update(interactive=True),
+            actions.status: line("Waiting to start."),
             results.live_box: gr.update(visible=self.streams),
             results.empty: gr.update(visible=False),
             self.controls.seed: job.seed,
@@ -156,25 +226,25 @@ class Studio:
 
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Say how the job stands, and play it, until it has ended."""
-        job = self._jobs.get(_client(request))
-        if job is None:
+        run = self.visit(request).shown
+        if run is None:
             return
-        results, said, said_at = self.results, "", 0.0
+        job, service, said, said_at = run.job, run.service, "", 0.0
         clips = job.request.generation.clips_per_prompt
-        playback = Playback(job.request.generation.duration_s, self.service.sample_rate)
+        playback = Playback(job.request.generation.duration_s, service.sample_rate)
         try:
             while True:
-                update, now = self.service.poll(job), time.monotonic()
+                update, now = service.poll(job), time.monotonic()
                 ended = update.state not in ACTIVE
                 out: dict[Any, Any] = {}
                 if self.streams and update.state is not State.WAITING:
                     sound = playback.push(update.parts, now, last=ended)
                     if sound is not None:
-                        out[results.live] = sound
+                        out[self.results.live] = sound
                 held = self.streams and not playback.started and update.fraction > _HELD_SHARE
                 text = describe(update, clips=clips, playing_later=held, kept=job.has_files)
                 if text != said and (ended or out or now - said_at > _SAY_S):
-                    out[results.status] = said = text
+                    out[self.actions.status] = said = text
                     said_at = now
                 if out:
                     yield out
@@ -183,38 +253,96 @@ class Studio:
                 await asyncio.sleep(_LOOK_S)
         finally:
             if job.state in ACTIVE:  # the page was closed
-                self.service.release(job)
+                service.release(job)
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
         """Show the clips; the page gets its own copies of their files."""
-        results = self.results
-        out: dict[Any, Any] = {}
-        job = self._jobs.get(_client(request))
-        if job is not None:
-            for card, path in zip(results.cards, job.files, strict=False):
-                out |= card.showing(path, await asyncio.to_thread(draw, path))
-        return out | {
-            results.go: gr.update(interactive=True),
-            results.stop: gr.update(interactive=False),
+        visit = self.visit(request)
+        shown = await self._cards(visit.shown)
+        choices = [(run.label, run.number) for run in visit.runs()]
+        return shown | {
+            self.actions.go: gr.update(interactive=True),
+            self.actions.stop: gr.update(interactive=False),
+            self.actions.history: gr.update(choices=choices, value=choices[0][1]),
         }
 
     def stop(self, request: gr.Request) -> None:
         """Stop this visitor's jobs, and nobody else's."""
-        for job in self.service.jobs_of(_client(request)):
-            self.service.stop(job)
+        for service in self.services.values():
+            for job in service.jobs_of(_client(request)):
+                service.stop(job)
+
+    def more_like(self, number: int, request: gr.Request) -> dict[Any, Any]:
+        """Hold a clip's seed and number, so that the dial alone changes it."""
+        run = self._shown(request)
+        controls, first = self.controls, run.job.request.generation.first_index + number + 1
+        said = "Its seed is locked: move the dial, or change a word, and generate again."
+        settings = replace(run.settings, locked=True, first=first, variations=1)
+        held = controls.showing(settings, "seed", "locked", "first", "variations")
+        return held | {self.actions.status: line(said)}
+
+    def go_on_from(self, number: int, request: gr.Request) -> str:
+        """Have the next run go on from a clip."""
+        files = self._shown(request).files()
+        if number >= len(files):
+            raise refusal("this clip is no longer kept: generate it again first")
+        self.visit(request).source = files[number]
+        return line("Going on from this clip.")
+
+    def use(self, number: int, request: gr.Request) -> dict[Any, Any]:
+        """Set all controls as they were for a clip."""
+        return self.controls.showing(replace(self._shown(request).settings, locked=True))
+
+    async def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
+        """Bring back a run of this visit: its settings, and its clips while they are there."""
+        visit = self.visit(request)
+        run = visit.find(int(number)) if number is not None else None
+        if run is None:
+            raise refusal("nothing was made on this page yet: generate something first")
+        visit.shown = run
+        said = "Restored." if run.files() else "Settings restored; the clips are no longer kept."
+        return (
+            self.controls.showing(replace(run.settings, locked=True))
+            | self.clear()
+            | await self._cards(run)
+            | {self.actions.status: line(said), self.results.empty: gr.update(visible=False)}
+        )
+
+    def link(self, values: dict[Any, Any]) -> Any:
+        """Write the settings into a link's query; the page puts its address before it."""
+        settings: Settings = self.controls.read(values)
+        return gr.update(value=settings.query(), visible=True)
 
     def leave(self, request: gr.Request) -> None:
         """Free the jobs and files of a visitor whose page was closed."""
         client = _client(request)
-        last = self._jobs.pop(client, None)
-        for job in {*self.service.jobs_of(client), *([last] if last else [])}:
-            self.service.release(job)
+        for service in self.services.values():
+            for job in service.jobs_of(client):
+                service.release(job)
+        if (visit := self._visits.pop(client, None)) is not None:
+            visit.end()
+
+    async def _cards(self, run: Run | None) -> dict[Any, Any]:
+        shown: dict[Any, Any] = {}
+        if run is not None:
+            for card, path in zip(self.results.cards, run.files(), strict=False):
+                shown |= card.showing(path, await asyncio.to_thread(draw, path))
+        return shown
+
+    def _shown(self, request: gr.Request) -> Run:
+        run = self.visit(request).shown
+        if run is None:
+            raise refusal("this clip is no longer here: generate it again")
+        return run
 
 
-def _refusal(text: str) -> gr.Error:
-    # Gradio shows a message as HTML, and ours may repeat what the visitor typed.
-    message = html.escape(f"{text[:1].upper()}{text[1:]}.")
-    return gr.Error(message, title="Not yet", duration=10, print_exception=False)
+def _of(act: Callable[[int, gr.Request], Any], number: int) -> Callable[[gr.Request], Any]:
+    """Tie an action to one card, in a form whose annotation Gradio reads."""
+
+    def acted(request: gr.Request) -> Any:
+        return act(number, request)
+
+    return acted
 
 
 def _client(request: gr.Request) -> str:

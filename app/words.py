@@ -33,6 +33,31 @@ NO_FFMPEG = (
     "this page."
 )
 
+DIAL = (
+    "Left: clips that sit well and resemble each other. Right: clips that differ from each other "
+    "more. Only the model's weights change; it costs no time."
+)
+BASE = "The model before it learned the two ends: no dial."
+METHOD = (
+    "How weights between the ends are found. lerp: straight line. slerp: along the arc. liti: "
+    "slerp, then half-way back to the base, milder in both."
+)
+GUIDANCE_DIAL = (
+    "Off (1) on the dial: both ends learned from guided clips, so its effect is in the weights, at "
+    "half the work. Above 1: closer to the prompt, less variety."
+)
+LOUDNESS = "How loud clips come out, in LUFS. Changes neither quality nor variety."
+FIRST = "Which variation of the seed comes first: with a locked seed, 3 makes the third one alone."
+LIVE = (
+    "Endless music that you steer while it plays. Moves are heard about two seconds later: that "
+    "much is always made ahead."
+)
+COMPARE = "The same prompt and seed at two positions of the dial, played in step."
+SPREAD = (
+    "Clips of one prompt as points: near ones sound alike to the model that measures variety. "
+    "Click a point to hear it."
+)
+
 _FREE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "unlicense"}
 
 

@@ -3,7 +3,8 @@
 No Gradio here, and no browser needed to test it.
 """
 
-from app.service.core import QueueFullError, Service, ServiceClosedError
+from app.service.core import Service
+from app.service.errors import QueueFullError, ServiceClosedError
 from app.service.job import ACTIVE, Job, State, Update
 from app.service.request import Admitted, JobRequest, Limits, admit
 

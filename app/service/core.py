@@ -13,31 +13,24 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from app.service.errors import QueueFullError, ServiceClosedError
 from app.service.job import ACTIVE, Job, State, Update
+from app.service.live import LiveRoom
 from app.service.making import make
+from app.service.metrics import Metrics
 from app.service.pace import Pace, in_words
+from app.service.rate import RateLimit
 from app.service.request import Admitted, JobRequest, Limits, admit
-from musicgen_rl.errors import ResourceError
+from musicgen_rl.errors import MusicgenRLError
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.request import GenerationConfig
+
+__all__ = ["QueueFullError", "Service", "ServiceClosedError", "give_memory_back"]
 
 log = logging.getLogger(__name__)
 
 _SWEEP_S = 60.0
 _WARM_UP_S = 0.5
-
-
-class QueueFullError(ResourceError):
-    """No place is free in the queue; the message says when to come back."""
-
-    def __init__(self, message: str, retry_s: float) -> None:
-        super().__init__(message)
-        self.retry_s = retry_s
-        """Seconds after which a place should be free."""
-
-
-class ServiceClosedError(ResourceError):
-    """The service is shutting down."""
 
 
 class Service:
@@ -65,28 +58,33 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.info = pipeline.info
-        self.sample_rate = pipeline.sample_rate
+        self.sample_rate, self.channels = pipeline.sample_rate, pipeline.codec.audio_channels
+        self.has_dial = pipeline.has_endpoints
         self.device, self.dtype = str(pipeline.device), pipeline.dtype
         self.limits = limits or Limits()
         self._pipeline, self._clock = pipeline, clock
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="musicgen-rl-"))
         self._pace = Pace()
+        self._rate = RateLimit(self.limits.requests_per_minute, clock)
+        self.metrics = Metrics()
         self._change = threading.Condition()
         self._waiting: deque[Job] = deque()
-        self._running: Job | None = None
+        self._running: list[Job] = []  # made side by side
         self._ended: deque[Job] = deque()
         self._closed = False
         self._warm_up = warm_up
+        self.live = LiveRoom(pipeline, self.limits, self.folder, self.metrics, clock)
         self._worker = threading.Thread(target=self._work, name="musicgen-rl worker", daemon=True)
         self._worker.start()
 
-    def submit(self, request: JobRequest, client: str = "") -> Job:
+    def submit(self, request: JobRequest, client: str = "", address: str = "") -> Job:
         """Check a request and queue it.
 
         Args:
             request: as the visitor gave it.
             client: whose it is; one client may have `limits.max_per_client` jobs at a time.
+            address: where it comes from; one address may ask `limits.requests_per_minute` times.
 
         Returns:
             The job; look at it with `poll` or `watch`.
@@ -97,17 +95,24 @@ class Service:
             QueueFullError: no place is free; says when to try again.
             ServiceClosedError: the service is shutting down.
         """
-        admitted = admit(request, self.limits, self.info.sampling)
+        try:
+            admitted = admit(request, self.limits, self.info)
+        except MusicgenRLError:
+            self.metrics.refused("mistake")
+            raise
+        self.check_rate(address)
         with self._change:
             if self._closed:
                 raise ServiceClosedError("the studio is shutting down: come back later")
             if len(self._waiting) >= self.limits.max_waiting:
+                self.metrics.refused("full")
                 raise self._full()
             mine = len(self._jobs_of(client))
             if mine >= self.limits.max_per_client:
+                self.metrics.refused("client")
                 raise QueueFullError(
                     f"you have {mine} jobs here already: wait for one to end, or stop it",
-                    self._remaining(self._running),
+                    self._remaining_of_running(),
                 )
             folder = self.folder / secrets.token_urlsafe(16)
             job = Job(admitted, client, folder, self._clock)
@@ -115,12 +120,30 @@ class Service:
             self._change.notify_all()
         return job
 
+    def check_rate(self, address: str) -> None:
+        """Count one request of an address.
+
+        Raises:
+            QueueFullError: it has sent too many; says when to try again.
+        """
+        wait = self._rate.wait_s(address)
+        if wait:
+            self.metrics.refused("rate")
+            raise QueueFullError(
+                f"that was the {self.limits.requests_per_minute}th request in a minute: try again "
+                f"in {in_words(wait)}",
+                wait,
+            )
+
     def poll(self, job: Job) -> Update:
         """Look at a job: where it stands, and what is new since the last look. Never waits."""
         with self._change:
-            ahead = self._ahead(job)
-            left = self._remaining(job) + sum(self._remaining(other) for other in ahead)
-        return job.look(len(ahead), left or None)
+            position, left = 0, self._remaining(job)
+            if job in self._waiting:
+                ahead = list(self._waiting)[: self._waiting.index(job)]
+                position = len(self._running) + len(ahead)
+                left += self._remaining_of_running() + sum(map(self._remaining, ahead))
+        return job.look(position, left or None)
 
     def watch(self, job: Job, interval_s: float = 0.1) -> Iterator[Update]:
         """Look at a job until it has ended; a watcher that leaves before that frees the job.
@@ -164,7 +187,14 @@ class Service:
     def load(self) -> tuple[int, int]:
         """Jobs waiting, and jobs in work."""
         with self._change:
-            return len(self._waiting), int(self._running is not None)
+            return len(self._waiting), len(self._running)
+
+    def rendered_metrics(self) -> str:
+        """Write the metrics, in Prometheus' text format."""
+        waiting, running = self.load
+        return self.metrics.render(
+            waiting=waiting, running=running, jams=self.live.playing, model=self.info.name
+        )
 
     def seconds_for(self, request: Admitted) -> float:
         """Estimate how long a request takes here once it runs; 0 while nothing is known."""
@@ -174,10 +204,11 @@ class Service:
         """Stop everything and remove the service's files."""
         with self._change:
             self._closed = True
-            jobs = [*self._waiting, *([self._running] if self._running else [])]
+            jobs = [*self._waiting, *self._running]
             self._change.notify_all()
         for job in jobs:
             self.release(job)
+        self.live.close(timeout_s)
         self._worker.join(timeout_s)
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -188,43 +219,67 @@ class Service:
             if job in self._waiting:
                 self._waiting.remove(job)
                 job.end(State.STOPPED)
+                self.metrics.ended(State.STOPPED)
                 self._ended.append(job)
             self._change.notify_all()
 
     def _work(self) -> None:
         if self._warm_up:
             self._practise()
-        while (job := self._take()) is not None:
+        while jobs := self._take():
             started = self._clock()
-            make(self._pipeline, job)
-            if job.state is State.DONE:
-                steps = self._steps(job.request.generation)
-                self._pace.note(job.request.rows, steps, self._clock() - started)
-            if job.abandoned:
-                shutil.rmtree(job.folder, ignore_errors=True)
+            make(self._pipeline, jobs)
+            self._note(jobs, self._clock() - started)
+            for job in jobs:
+                if job.abandoned:
+                    shutil.rmtree(job.folder, ignore_errors=True)
             with self._change:
-                self._running = None
-                self._ended.append(job)
+                self._running = []
+                self._ended += jobs
                 self._change.notify_all()
-            del job
+            del job, jobs
             give_memory_back()
         self._sweep(everything=True)
 
-    def _take(self) -> Job | None:
-        """Wait for the next job; None when the service closes."""
+    def _take(self) -> list[Job]:
+        """Wait for the next job, and take with it those that can be made beside it.
+
+        Only jobs of one position of the dial, one length and one way of drawing share a batch, so
+        nobody's clip is made with another's weights. Nothing when the service closes.
+        """
         with self._change:
             while not self._waiting and not self._closed:
                 self._change.wait(_SWEEP_S)
                 self._sweep()
             if self._closed:
-                return None
-            # The one place where jobs that differ only in prompt and seed could be taken together.
-            job = self._waiting.popleft()
-            self._running = job
-            job.begin()
+                return []
+            first = self._waiting.popleft()
+            taken, rows = [first], first.request.rows
+            for job in list(self._waiting):
+                fits = rows + job.request.rows <= self.limits.max_rows
+                if fits and job.request.goes_with(first.request):
+                    self._waiting.remove(job)
+                    taken.append(job)
+                    rows += job.request.rows
+            self._running = taken
+            for job in taken:
+                job.begin()
             self._change.notify_all()
         self._sweep()
-        return job
+        return taken
+
+    def _note(self, jobs: list[Job], seconds: float) -> None:
+        """Learn from what was made how long things take here."""
+        done = [job for job in jobs if job.state is State.DONE]
+        if len(done) == len(jobs):
+            rows = sum(job.request.rows for job in jobs)
+            self._pace.note(rows, self._steps(jobs[0].request.generation), seconds)
+        clips = [job.request.generation for job in done]
+        self.metrics.worked(sum(c.duration_s * c.clips_per_prompt for c in clips), seconds)
+        for job in jobs:
+            self.metrics.ended(job.state)
+            if (first := job.first_sound_s) is not None:
+                self.metrics.first_sound(first)
 
     def _practise(self) -> None:
         started = self._clock()
@@ -249,25 +304,19 @@ class Service:
         return self._pipeline.frames_of(request) + self.info.lm.num_codebooks - 1
 
     def _jobs_of(self, client: str) -> list[Job]:
-        jobs = [*self._waiting, *([self._running] if self._running else [])]
-        return [job for job in jobs if job.client == client]
+        return [job for job in (*self._waiting, *self._running) if job.client == client]
 
-    def _ahead(self, job: Job) -> list[Job]:
-        """List the jobs that come before this one."""
-        if job not in self._waiting:
-            return []
-        before = [self._running] if self._running else []
-        return [*before, *list(self._waiting)[: self._waiting.index(job)]]
+    def _remaining_of_running(self) -> float:
+        """Estimate seconds until the next job is taken."""
+        return max(map(self._remaining, self._running), default=0.0)
 
-    def _remaining(self, job: Job | None) -> float:
+    def _remaining(self, job: Job) -> float:
         """Estimate seconds of work a job still needs."""
-        if job is None:
-            return 0.0
         spent, left = job.running_seconds()
         return max(0.0, self.seconds_for(job.request) - spent) if left is None else left
 
     def _full(self) -> QueueFullError:
-        retry = self._remaining(self._running)
+        retry = self._remaining_of_running()
         return QueueFullError(
             f"the queue is full ({len(self._waiting)} jobs are waiting): try again in "
             f"{in_words(retry)}",

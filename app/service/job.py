@@ -75,6 +75,9 @@ class Job:
         self._state = State.WAITING
         self._stopping = self._abandoned = False
         self._started_at = self.ended_at = 0.0
+        self._asked_at = clock()
+        self.first_sound_s: float | None = None
+        """Seconds from the request to the first sound; None while there was none."""
         self._done = self._total = 0
         self._parts: list[NDArray[np.float32]] = []
         self._files: list[Path] = []
@@ -143,6 +146,8 @@ class Job:
     def hear(self, part: NDArray[np.float32]) -> None:
         """Hand over the next sound [C, m] of the first variation."""
         with self._lock:
+            if self.first_sound_s is None:
+                self.first_sound_s = self._clock() - self._asked_at
             if not self._abandoned:
                 self._parts.append(part)
 

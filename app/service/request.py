@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.config import SamplingConfig, require, require_number
 from musicgen_rl.errors import ConfigError, InputError
-from musicgen_rl.pipeline.request import (
-    GenerationConfig,
-    check_prompts,
-    draw_seed,
-    override_sampling,
-)
+from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
+from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, draw_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +30,28 @@ class Limits:
     """Jobs one visitor may have waiting or in work."""
     keep_s: float = 3600.0
     """Age at which files nobody fetched are removed, in seconds."""
+    requests_per_minute: int = 0
+    """Requests one address may send a minute, after a first burst of as many; 0 does not count."""
+    max_rows: int = 16
+    """Most rows decoded side by side when jobs of several visitors are made together."""
+    max_jams: int = 2
+    """Jams that may play at a time."""
+    max_jam_s: float = 3600.0
+    """Longest jam, in seconds of music."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         require_number("max_duration_s", self.max_duration_s, 0.5, 600.0, unit="s")
         require_number("keep_s", self.keep_s, 1.0, 1e7, unit="s")
+        require_number("max_jam_s", self.max_jam_s, 1.0, 86400.0, unit="s")
+        _require_whole("requests_per_minute", self.requests_per_minute, 0, 10_000)
         for name, high in (
             ("max_variations", 64),
             ("max_prompt_characters", 2000),
             ("max_waiting", 10_000),
             ("max_per_client", 10_000),
+            ("max_rows", 256),
+            ("max_jams", 64),
         ):
             _require_whole(name, getattr(self, name), 1, high)
 
@@ -58,6 +68,14 @@ class JobRequest:
     """Clips of this prompt."""
     seed: int | None = None
     """Same seed, same music; drawn where None."""
+    first_index: int = 0
+    """Which variation of the seed comes first."""
+    diversity: float | None = None
+    """Where the dial stands, 0 quality to 1 diversity; None is the base."""
+    merge_method: str = GenerationConfig.merge_method
+    """Way between the two ends."""
+    continue_from: Path | None = None
+    """A file of this service's own to go on from."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig the visitor set; the model's own where missing or None."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -78,6 +96,18 @@ class Admitted:
     """The model's defaults under what the visitor set."""
     format: str
     """wav, flac, ogg or mp3."""
+    continue_from: Path | None = None
+    """What all clips go on from."""
+
+    def goes_with(self, other: "Admitted") -> bool:
+        """Tell whether two jobs can be decoded side by side: same weights, sampling and length."""
+        mine, theirs = self.generation, other.generation
+        return (
+            self.sampling == other.sampling
+            and self.continue_from is None
+            and other.continue_from is None
+            and all(getattr(mine, name) == getattr(theirs, name) for name in _SHARED)
+        )
 
     @property
     def rows(self) -> int:
@@ -85,22 +115,26 @@ class Admitted:
         return self.generation.clips_per_prompt * (2 if self.sampling.guidance_scale != 1.0 else 1)
 
 
-def admit(request: JobRequest, limits: Limits, defaults: SamplingConfig) -> Admitted:
+_SHARED = ("duration_s", "diversity", "merge_method", "merge_strength", "max_batch")
+
+
+def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
     """Check a request before it may wait.
 
     Args:
         request: as it came.
         limits: of this service.
-        defaults: the model's own sampling.
+        info: the model.
 
     Returns:
         The same, checked, with a seed.
 
     Raises:
         InputError: an empty or overlong prompt.
-        ConfigError: a number out of range.
+        ConfigError: a number out of range, or a dial the model does not have.
     """
-    prompt = _checked_text(request.prompt, "the prompt", limits.max_prompt_characters)
+    prompt = checked_text(request.prompt, "the prompt", limits.max_prompt_characters)
+    require_endpoints(info, request.diversity)
     require_number("duration", request.duration_s, 0.5, limits.max_duration_s, unit="s")
     _require_whole("variations", request.variations, 1, limits.max_variations)
     if request.format not in FORMATS:
@@ -109,21 +143,30 @@ def admit(request: JobRequest, limits: Limits, defaults: SamplingConfig) -> Admi
     negative = chosen.get("negative_prompt")
     if negative:
         name = "the negative prompt"
-        chosen["negative_prompt"] = _checked_text(negative, name, limits.max_prompt_characters)
+        chosen["negative_prompt"] = checked_text(negative, name, limits.max_prompt_characters)
     return Admitted(
         prompt=prompt,
         generation=GenerationConfig(
             duration_s=request.duration_s,
             seed=draw_seed() if request.seed is None else request.seed,
             clips_per_prompt=request.variations,
+            first_index=request.first_index,
+            diversity=request.diversity,
+            merge_method=request.merge_method,
             loudness=request.loudness,
         ),
-        sampling=override_sampling(defaults, **chosen),
+        sampling=sampling_at(info, request.diversity, **chosen),
         format=request.format,
+        continue_from=request.continue_from,
     )
 
 
-def _checked_text(text: str, name: str, most: int) -> str:
+def checked_text(text: str, name: str, most: int) -> str:
+    """Check a text of a visitor's and take its outer white space off.
+
+    Raises:
+        InputError: it is empty, too long, or not text.
+    """
     (checked,) = check_prompts(text)
     checked = checked.strip()
     if len(checked) > most:

@@ -11,8 +11,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command(epilog="Example: musicgen-rl demo --model pocket --port 7860")
 def demo(
     model: Annotated[
-        str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
-    ] = "pocket",
+        list[str] | None,
+        typer.Option(
+            help="pocket, a folder, or a hub id such as facebook/musicgen-small; repeat it and the "
+            "page lets visitors choose.",
+            show_default="pocket",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; any but this computer's needs --auth.")
     ] = "127.0.0.1",
@@ -34,21 +39,27 @@ def demo(
     dtype: Annotated[
         str, typer.Option(help="auto (the fastest that is right here), fp32, bf16 or int8.")
     ] = "auto",
+    mcp: Annotated[
+        bool, typer.Option("--mcp", help="Offer it to language models as an MCP tool.")
+    ] = False,
 ) -> None:
-    """Open the studio in the browser: prompt, variations, sound."""
+    """Open the studio in the browser: prompt, dial, sound."""
     if hash_password is not None:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         typer.echo(_application("passwords").hash_password(hash_password, password))
         return
     serving = _application("serve")
+    models = model or ["pocket"]
     config = serving.ServeConfig(
-        model=model,
+        model=models[0],
+        more_models=tuple(models[1:]),
         host=host,
         port=port,
         auth=tuple(auth or ()),
         no_auth=no_auth,
         device=device,
         dtype=dtype,
+        mcp=mcp,
     )
     serving.serve(config, typer.echo)
 

@@ -30,6 +30,18 @@ def start(pipeline: Pipeline) -> Iterator[Callable[..., Service]]:
         service.close()
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    from app.screenshots import launch_chromium
+
+    with sync_playwright() as playwright:
+        browser = launch_chromium(playwright)
+        yield browser
+        browser.close()
+
+
 def finish(service: Service, job: Any) -> list[Update]:
     """Watch a job to its end."""
     return list(service.watch(job, interval_s=0.01))

@@ -1,13 +1,16 @@
 """The door of the service: what is refused, in which words, and what comes through unchanged."""
 
+from pathlib import Path
+
 import pytest
 
 from app.service import JobRequest, Limits, admit
 from app.service.pace import Pace, in_words
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
+from tests.models import tiny_info
 
-DEFAULTS = SamplingConfig(top_k=20, temperature=0.9)
+DEFAULTS = tiny_info(Path("tiny"), sampling=SamplingConfig(top_k=20, temperature=0.9))
 
 
 def test_settings_come_through_over_the_models_own():

@@ -143,7 +143,7 @@ def test_codes_in_the_tags_of_a_stopped_file_are_those_of_its_sound(start, pipel
 
 def test_nothing_is_kept_of_a_job_stopped_before_its_first_sound(start, monkeypatch):
     service = start()
-    monkeypatch.setattr("app.service.making.PART_FRAMES", 100_000)
+    monkeypatch.setattr("app.service.making.part_frames", lambda pipeline: [100_000])
     job = begin_long(service)
     service.stop(job)
     assert [u.files for u in finish(service, job)][-1] == []

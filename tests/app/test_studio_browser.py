@@ -4,13 +4,13 @@ import io
 import re
 import shutil
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from app.service import State
+from tests.app.browsing import button, downloads, opened, settle, tags_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-PATIENCE = 60_000  # ms
 
 
 @pytest.fixture(scope="module")
@@ -32,87 +31,9 @@ def studio(tiny_folder):
     assert not running.folder.exists()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    from app.screenshots import launch_chromium
-
-    with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(chromium, studio):
-    """Open the page as one visitor; nothing may go wrong in it, and nothing leave the computer."""
-    visitors = []
-
-    def open_page(**options):
-        options.setdefault("viewport", {"width": 1400, "height": 960})
-        page = chromium.new_context(**options).new_page()
-        page.set_default_timeout(PATIENCE)
-        seen = SimpleNamespace(page=page, problems=[], outside=[])
-        page.on(
-            "console",
-            lambda m: seen.problems.append(m.text) if m.type == "error" else None,
-        )
-        page.on("pageerror", lambda error: seen.problems.append(str(error)))
-        page.on(
-            "request",
-            lambda r: (
-                None
-                if r.url.startswith((studio.url, "blob:", "data:"))
-                else seen.outside.append(r.url)
-            ),
-        )
-        visitors.append(seen)
-        page.goto(studio.url)
-        button(page, "Generate").wait_for()
-        return page
-
-    yield open_page
-    for seen in visitors:
-        seen.page.context.close()
-        assert seen.problems == []
-        assert seen.outside == []
-
-
-def button(page, name):
-    return page.get_by_role("button", name=name, exact=True)
-
-
-def settle(page, prompt, *, seconds=2, variations=1, seed=None):
-    page.get_by_label("What to play").fill(prompt)
-    for name, value in (("Seconds", seconds), ("Variations", variations)):
-        number = page.get_by_label(f"number input for {name}")
-        number.fill(str(value))
-        number.blur()
-    if seed is not None:
-        page.get_by_label("Seed", exact=True).fill(str(seed))
-        page.wait_for_function("document.querySelector('#lock input').checked")
-
-
-def downloads(page, count):
-    """Wait for the clips and fetch their files, as the download button would."""
-    for number in range(1, count + 1):
-        page.get_by_role("button", name=f"Download variation {number} ").wait_for()
-    files = []
-    for number in range(1, count + 1):
-        with page.expect_download() as downloading:
-            page.get_by_role("button", name=f"Download variation {number} ").click()
-        path = downloading.value.path()
-        files.append((downloading.value.suggested_filename, path.read_bytes()))
-    return files
-
-
-def tags_of(data, tmp_path, name):
-    from musicgen_rl.audio.io import read_tags
-
-    path = tmp_path / name
-    path.write_bytes(data)
-    return read_tags(path)
+    yield from opened(chromium, studio)
 
 
 def test_generate_gives_sound_that_can_be_heard_and_taken_home(visit, tmp_path):
@@ -149,7 +70,7 @@ def test_stop_keeps_what_was_heard_and_frees_the_page(visit, studio):
     settle(page, "drums", seconds=120)
     button(page, "Generate").click()
     page.get_by_text(re.compile(r"Making one clip: ([2-9]|\d\d) %")).wait_for()
-    (job,) = [studio.service._running]
+    (job,) = studio.service._running
     began = time.monotonic()
     button(page, "Stop").click()
     while job.state is not State.STOPPED:
@@ -167,7 +88,7 @@ def test_a_closed_page_frees_its_job(visit, studio):
     settle(page, "drums", seconds=120)
     button(page, "Generate").click()
     page.get_by_text("Making one clip").wait_for()
-    job = studio.service._running
+    (job,) = studio.service._running
     page.close()
     end = time.monotonic() + 30
     while job.state is not State.STOPPED:

@@ -1,0 +1,261 @@
+"""What the page and programs fetch beside Gradio's own addresses.
+
+The jam's sound comes this way, because Gradio's streamed audio goes through ffmpeg into segments
+that the browser collects before it plays: seconds of lead that nothing can take back. Here a piece
+is played the moment it comes, and every request for the next one says how far playing is, which is
+what making is paced by.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from app.service import QueueFullError, Service, ServiceClosedError
+from app.service.live import JamRequest, LiveJam
+from app.shelf import Shelf
+from musicgen_rl.audio.encoding import FORMATS
+from musicgen_rl.audio.io import read_tags
+from musicgen_rl.audio.tags import package_version
+from musicgen_rl.errors import ConfigError, InputError, MusicgenRLError
+
+STATIC = Path(__file__).parent / "static"
+_LONGEST_BODY = 20_000
+_WAIT_S = 1.0  # a request for sound waits so long for some
+_LOOK_S = 0.02
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
+    """List the addresses.
+
+    Args:
+        services: by the name of their model, the first one is the default.
+        shelf: the files that may be fetched.
+    """
+    first = next(iter(services.values()))
+
+    async def health(request: Request) -> Response:
+        waiting, running = first.load
+        return JSONResponse(
+            {
+                "status": "ok", "version": package_version(), "models": list(services),
+                "waiting": waiting, "running": running,
+            }
+        )  # fmt: skip
+
+    async def metrics(request: Request) -> Response:
+        text = "".join(service.rendered_metrics() for service in services.values())
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def script(request: Request) -> Response:
+        return FileResponse(
+            STATIC / "studio.js", media_type="text/javascript",
+            headers={"Cache-Control": "no-cache"},
+        )  # fmt: skip
+
+    async def file(request: Request) -> Response:
+        path = shelf.find(request.path_params["name"])
+        if path is None:
+            return JSONResponse({"error": "This file is not here, or no longer."}, 404)
+        return FileResponse(path, filename=path.name, headers=_PLAIN)
+
+    async def start(request: Request) -> Response:
+        body = await _body(request)
+        service = services.get(str(body.get("model") or first.info.name))
+        if service is None:
+            raise ConfigError("this studio does not have that model")
+        service.check_rate(address_of(request))
+        wanted = JamRequest(
+            prompt=_text(body, "prompt") or "",
+            diversity=_number(body, "diversity"),
+            seed=_whole(body, "seed"),
+            sampling=_sampling(body),
+        )
+        jam = await asyncio.to_thread(service.live.open, wanted)
+        return JSONResponse(
+            {
+                "id": jam.id, "seed": jam.seed, "sample_rate": service.sample_rate,
+                "channels": service.channels,
+            }
+        )  # fmt: skip
+
+    async def following(request: Request) -> Response:
+        jam, body = _jam(services, request), await _body(request)
+        played_s = _number(body, "played_s") or 0.0
+        data, moved = jam.hear(played_s)
+        for _ in range(round(_WAIT_S / _LOOK_S)):
+            if data or moved or jam.ended:
+                break
+            await asyncio.sleep(_LOOK_S)
+            data, moved = jam.hear(played_s)
+        facts = {
+            "moved": [m.described() for m in moved], "ended": jam.ended, "error": jam.error,
+        }  # fmt: skip
+        return Response(
+            data, media_type="application/octet-stream",
+            headers={"X-Jam": json.dumps(facts), "Cache-Control": "no-store"},
+        )  # fmt: skip
+
+    async def move(request: Request) -> Response:
+        jam, body = _jam(services, request), await _body(request)
+        number = await asyncio.to_thread(
+            jam.change,
+            prompt=_text(body, "prompt"),
+            diversity=_number(body, "diversity"),
+            sampling=_sampling(body) or None,
+        )
+        return JSONResponse({"number": number})
+
+    async def keep(request: Request) -> Response:
+        jam, body = _jam(services, request), await _body(request)
+        format = _text(body, "format") or "wav"
+        if format not in FORMATS:
+            raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+        path = await asyncio.to_thread(jam.keep, format)
+        tags = await asyncio.to_thread(read_tags, path)
+        return JSONResponse(
+            {
+                "url": shelf.url(path), "name": path.name, "seconds": tags["duration_s"],
+                "moves": len(tags["moves"]) - 1,
+            }
+        )  # fmt: skip
+
+    async def stop(request: Request) -> Response:
+        jam = _jam(services, request)
+        await _body(request)
+        await asyncio.to_thread(jam.stop)
+        return JSONResponse({})
+
+    def post(path: str, handler: Handler) -> Route:
+        return Route(f"/studio/live/{path}", _guarded(handler), methods=["POST"])
+
+    return [
+        Route("/health", health),
+        Route("/metrics", _guarded(metrics)),
+        Route("/studio/studio.js", _guarded(script)),
+        Route("/studio/file/{name}", _guarded(file)),
+        post("start", start),
+        post("{id}/next", following),
+        post("{id}/move", move),
+        post("{id}/keep", keep),
+        post("{id}/stop", stop),
+    ]
+
+
+_PLAIN = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=3600",
+}
+
+
+class _NotFoundError(MusicgenRLError):
+    """There is no such jam."""
+
+
+def address_of(request: Any) -> str:
+    """Tell where a request comes from."""
+    client = getattr(request, "client", None)
+    return str(client.host) if client is not None else ""
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Let in who may use the page, answer mistakes with a sentence."""
+
+    async def guarded(request: Request) -> Response:
+        if not _may_enter(request):
+            return JSONResponse({"error": "Log in on the page first."}, 401)
+        origin = request.headers.get("origin")
+        if origin and urlsplit(origin).netloc != request.headers.get("host"):
+            return JSONResponse({"error": "Another site may not use this studio."}, 403)
+        try:
+            return await handler(request)
+        except _NotFoundError as error:
+            return JSONResponse({"error": str(error)}, 404)
+        except QueueFullError as error:
+            headers = {"Retry-After": str(max(1, round(error.retry_s)))}
+            return JSONResponse({"error": _sentence(error)}, 429, headers)
+        except ServiceClosedError as error:
+            return JSONResponse({"error": _sentence(error)}, 503)
+        except MusicgenRLError as error:
+            return JSONResponse({"error": _sentence(error)}, 400)
+
+    return guarded
+
+
+def _may_enter(request: Request) -> bool:
+    """Ask Gradio's own list of who is logged in."""
+    gradio = request.app
+    if getattr(gradio, "auth", None) is None:
+        return True
+    names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")
+    return any(gradio.tokens.get(request.cookies.get(name)) is not None for name in names)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Read a small JSON object; a form of another site cannot send that type unasked."""
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        raise InputError("send JSON, with the header Content-Type: application/json")
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > _LONGEST_BODY:
+            raise InputError(f"the request is longer than {_LONGEST_BODY} bytes")
+    try:
+        found = json.loads(data)
+    except ValueError:
+        raise InputError("the request is not JSON") from None
+    if not isinstance(found, dict):
+        raise InputError("the request is not a JSON object")
+    return found
+
+
+def _jam(services: dict[str, Service], request: Request) -> LiveJam:
+    for service in services.values():
+        if (jam := service.live.find(request.path_params["id"])) is not None:
+            return jam
+    raise _NotFoundError("This jam has ended: start another one.")
+
+
+def _sampling(body: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: _number(body, name) for name in ("guidance_scale", "temperature", "top_p")
+    }
+    found |= {"top_k": _whole(body, "top_k"), "negative_prompt": _text(body, "negative_prompt")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _number(body: dict[str, Any], name: str) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number, got {value!r:.40}")
+    return float(value)
+
+
+def _whole(body: dict[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise InputError(f"{name} must be a whole number, got {value!r:.40}")
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise InputError(f"{name} must be text, got {value!r:.40}")
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -1,0 +1,79 @@
+"""What tests of the page share: visitors whose page must stay free of errors."""
+
+from types import SimpleNamespace
+
+PATIENCE = 60_000  # ms
+
+
+def opened(chromium, studio):
+    """Open the page as one visitor; nothing may go wrong in it, and nothing leave the computer."""
+    visitors = []
+
+    def open_page(address="", **options):
+        options.setdefault("viewport", {"width": 1400, "height": 960})
+        page = chromium.new_context(**options).new_page()
+        page.set_default_timeout(PATIENCE)
+        seen = SimpleNamespace(page=page, problems=[], outside=[])
+        page.on(
+            "console",
+            lambda m: (
+                seen.problems.append(m.text)
+                if m.type == "error" and "400 (Bad Request)" not in m.text
+                else None
+            ),
+        )
+        page.on("pageerror", lambda error: seen.problems.append(str(error)))
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith((studio.url, "blob:", "data:"))
+                else seen.outside.append(r.url)
+            ),
+        )
+        visitors.append(seen)
+        page.goto(address or studio.url)
+        button(page, "Generate").wait_for()
+        return page
+
+    yield open_page
+    for seen in visitors:
+        seen.page.context.close()
+        assert seen.problems == []
+        assert seen.outside == []
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def settle(page, prompt, *, seconds=2, variations=1, seed=None):
+    page.get_by_label("What to play", exact=True).fill(prompt)
+    for name, value in (("Seconds", seconds), ("Variations", variations)):
+        number = page.get_by_label(f"number input for {name}")
+        number.fill(str(value))
+        number.blur()
+    if seed is not None:
+        page.get_by_label("Seed", exact=True).fill(str(seed))
+        page.wait_for_function("document.querySelector('#lock input').checked")
+
+
+def downloads(page, count):
+    """Wait for the clips and fetch their files, as the download button would."""
+    for number in range(1, count + 1):
+        page.get_by_role("button", name=f"Download variation {number} ").wait_for()
+    files = []
+    for number in range(1, count + 1):
+        with page.expect_download() as downloading:
+            page.get_by_role("button", name=f"Download variation {number} ").click()
+        path = downloading.value.path()
+        files.append((downloading.value.suggested_filename, path.read_bytes()))
+    return files
+
+
+def tags_of(data, tmp_path, name):
+    from musicgen_rl.audio.io import read_tags
+
+    path = tmp_path / name
+    path.write_bytes(data)
+    return read_tags(path)

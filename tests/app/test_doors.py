@@ -1,0 +1,249 @@
+"""Gradio's own advisories and the studio's own addresses, knocked at one by one; no browser."""
+
+import re
+import secrets
+import shlex
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+
+from app.passwords import hash_password
+from app.serve import ServeConfig, start
+from app.service import JobRequest, Limits
+
+pytestmark = [
+    pytest.mark.browser,  # no browser, but a server of seconds
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def studio(dial_folder):
+    running = start(ServeConfig(model=str(dial_folder), dtype="fp32"), limits=Limits(max_jams=1))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """Hold a server that notes who asks it; nobody may."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        do_HEAD = do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+def function_numbers(studio):
+    config = httpx.get(f"{studio.url}config").json()
+    return [d["id"] for d in config["dependencies"]], config
+
+
+def test_no_posted_address_is_fetched(studio, listener):
+    address, asked = listener
+    numbers, config = function_numbers(studio)
+    audio = [c["id"] for c in config["components"] if c["type"] in ("audio", "downloadbutton")]
+    assert audio
+    file = {
+        "path": f"{address}/x.wav",
+        "url": f"{address}/y.wav",
+        "meta": {"_type": "gradio.FileData"},
+    }
+    for number in numbers:
+        httpx.post(
+            f"{studio.url}gradio_api/queue/join",
+            json={"fn_index": number, "data": [file] * 20, "session_hash": secrets.token_hex(8)},
+        )
+    for path in (
+        f"gradio_api/proxy={address}/x",
+        f"gradio_api/file={address}/x.wav",
+        f"proxy={address}/x",
+    ):
+        assert httpx.get(f"{studio.url}{path}").status_code in (400, 403, 404)
+    assert asked == []
+
+
+def test_component_server_calls_no_method_of_a_component(studio):
+    _, config = function_numbers(studio)
+    for component in config["components"][:60]:
+        for name in ("move_resource_to_block_cache", "preprocess", "ls", "__init__"):
+            answer = httpx.post(
+                f"{studio.url}gradio_api/component_server",
+                json={
+                    "component_id": component["id"], "fn_name": name, "data": "/etc/passwd",
+                    "session_hash": "x",
+                },
+            )  # fmt: skip
+            assert answer.status_code >= 400
+            assert "root:" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//evil.example/", "login?redirect=https://evil.example", "/%2F%2Fevil.example",
+     "gradio_api/file=https://evil.example/x"],
+)  # fmt: skip
+def test_nobody_is_sent_to_another_site(studio, path):
+    answer = httpx.get(f"{studio.url}{path}", follow_redirects=False)
+    assert "evil.example" not in answer.headers.get("location", "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["studio/file/../../../etc/passwd", "studio/file/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+     "studio/file//etc/passwd", "studio/file/x", "studio/../app/serve.py",
+     "studio/studio.js/../../serve.py", "gradio_api/file=/etc/hostname"],
+)  # fmt: skip
+def test_no_path_leads_to_a_file(studio, path):
+    answer = httpx.get(f"{studio.url}{path}", follow_redirects=True)
+    assert answer.status_code in (403, 404)
+    assert "import" not in answer.text
+
+
+def test_a_visitors_state_is_its_own(studio):
+    """Two pages with settings of their own: neither's last run answers the other."""
+    job = studio.service.submit(JobRequest(prompt="drums", duration_s=1.0), "one")
+    list(studio.service.watch(job))
+    assert studio.service.jobs_of("two") == []
+    names = [p.name for p in studio.service.folder.iterdir()]
+    assert all(len(name) >= 20 for name in names)  # nobody guesses a folder
+    studio.service.release(job)
+
+
+def test_a_forged_value_of_a_choice_is_refused(studio):
+    """Values outside of what a control offers come through the interface; the door refuses them."""
+    from gradio_client import Client
+
+    client = Client(studio.url, verbose=False)
+    for bad in (
+        {"format": "../../x"}, {"duration": 1e9}, {"variations": 10_000}, {"diversity": 7.0},
+        {"prompt": "x" * 5000}, {"model": "/etc"}, {"temperature": 1e9},
+    ):  # fmt: skip
+        with pytest.raises(Exception, match=r"."):
+            client.predict(**({"prompt": "a", "duration": 1.0} | bad), api_name="/generate")
+    client.close()
+
+
+def test_events_of_the_page_are_not_offered_to_programs(studio):
+    named = httpx.get(f"{studio.url}gradio_api/info").json()["named_endpoints"]
+    assert list(named) == ["/generate"]
+
+
+def test_the_python_client_gets_music(studio):
+    from gradio_client import Client
+
+    client = Client(studio.url, verbose=False)
+    made = client.predict(
+        prompt="slow sad piano", duration=1.0, diversity=0.4, seed=7, api_name="/generate"
+    )
+    assert made["seed"] == 7
+    sound = httpx.get(studio.url + made["files"][0]["url"])
+    assert sound.content[:4] == b"RIFF"
+    assert sound.headers["x-content-type-options"] == "nosniff"
+    client.close()
+
+
+def test_curl_gets_music_as_the_documentation_says(studio, tmp_path):
+    """Run the very lines of docs/studio.md."""
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "studio.md").read_text()
+    (lines,) = re.findall(r"```sh\n(# By curl\n.*?)```", text, re.DOTALL)
+    script = lines.replace("http://127.0.0.1:7860/", studio.url)
+    done = subprocess.run(
+        ["bash", "-euc", f"cd {shlex.quote(str(tmp_path))}\n{script}"],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "piano.wav").read_bytes()[:4] == b"RIFF"
+
+
+def test_health_and_metrics(studio):
+    assert httpx.get(f"{studio.url}health").json()["status"] == "ok"
+    metrics = httpx.get(f"{studio.url}metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "musicgen_rl_queue_jobs 0" in metrics.text
+
+
+def post(studio, path, **options):
+    return httpx.post(f"{studio.url}studio/live/{path}", timeout=30, **options)
+
+
+def test_jams_answer_mistakes_with_a_sentence(studio):
+    for body, words in (
+        ({"prompt": ""}, "say what to play"), ({"prompt": 3}, "must be text"),
+        ({"prompt": "a", "diversity": "x"}, "must be a number"),
+        ({"prompt": "a", "diversity": 2}, "between 0 and 1"),
+        ({"prompt": "a", "seed": 1.5}, "whole number"), ({"prompt": "a", "model": "b"}, "model"),
+    ):  # fmt: skip
+        answer = post(studio, "start", json=body)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
+    assert post(studio, "start", content="{", headers=JSON).status_code == 400
+    assert post(studio, "start", content="[]", headers=JSON).status_code == 400
+    big = post(studio, "start", content=b'{"prompt": "' + b"a" * 30_000 + b'"}', headers=JSON)
+    assert "longer than" in big.json()["error"]
+    assert post(studio, "guess/next", json={}).status_code == 404
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def test_another_site_cannot_start_or_steer(studio):
+    form = post(studio, "start", data={"prompt": "a"})
+    assert form.status_code == 400
+    plain = post(studio, "start", content='{"prompt": "a"}', headers={"Content-Type": "text/plain"})
+    assert plain.status_code == 400
+    other = post(studio, "start", json={"prompt": "a"}, headers={"Origin": "https://evil.example"})
+    assert other.status_code == 403
+    assert studio.service.live.playing == 0
+
+
+def test_one_jam_too_many_is_told_when_to_come_back(studio):
+    first = post(studio, "start", json={"prompt": "a", "diversity": 0.5})
+    second = post(studio, "start", json={"prompt": "b"})
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert int(second.headers["retry-after"]) == 60
+    assert post(studio, f"{first.json()['id']}/stop", json={}).status_code == 200
+    assert post(studio, f"{first.json()['id']}/move", json={}).status_code == 400
+
+
+def test_behind_a_password_nothing_but_health_is_open(dial_folder):
+    account = hash_password("anna", "correct horse")
+    running = start(ServeConfig(model=str(dial_folder), dtype="fp32", auth=(account,)))
+    try:
+        assert httpx.get(f"{running.url}health").status_code == 200
+        for path in ("metrics", "studio/studio.js", "studio/file/x", "config", "gradio_api/info"):
+            assert httpx.get(f"{running.url}{path}").status_code == 401, path
+        start_jam = f"{running.url}studio/live/start"
+        assert httpx.post(start_jam, json={"prompt": "a"}).status_code == 401
+        with httpx.Client() as client:
+            logged_in = client.post(
+                f"{running.url}login", data={"username": "anna", "password": "correct horse"}
+            )
+            assert logged_in.status_code == 200
+            assert client.get(f"{running.url}metrics").status_code == 200
+            wrong = httpx.post(
+                f"{running.url}login", data={"username": "anna", "password": "wrong horse"}
+            )
+            assert wrong.status_code == 400
+    finally:
+        running.close()

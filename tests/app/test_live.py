@@ -1,0 +1,208 @@
+"""Jams: paced, steered, kept, and never in the way of others."""
+
+import time
+
+import numpy as np
+import pytest
+
+from app.service import Limits, QueueFullError, Service, ServiceClosedError
+from app.service.live import GONE_S, LEAD_S, SLICE_S, JamRequest
+from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.pipeline.replay import check_endpoints, compare, read_recipe, remake
+
+REQUEST = JamRequest(prompt="drums", diversity=0.2, seed=7, sampling={"top_k": 20})
+FRAME_S = 0.02
+
+
+@pytest.fixture(scope="module")
+def dialled(dial_folder):
+    return Pipeline.load(dial_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture
+def begin(dialled):
+    services = []
+
+    def start(**options):
+        services.append(Service(dialled, **({"warm_up": False} | options)))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close()
+
+
+def settle(jam, played_s=0.0, seconds=30.0):
+    """Listen until the jam makes no more; its sound and what was moved."""
+    sound, moved, quiet, end = [], [], 0, time.monotonic() + seconds
+    while quiet < 8:
+        assert time.monotonic() < end
+        assert not jam.error
+        data, news = jam.hear(played_s)
+        sound.append(np.frombuffer(data, "<i2"))
+        moved += news
+        quiet = quiet + 1 if not data and sound and jam.jam is not None else 0
+        time.sleep(0.03)
+    return np.concatenate(sound), moved
+
+
+def test_making_stays_about_two_seconds_ahead_of_what_is_heard(begin):
+    jam = begin().live.open(REQUEST)
+    settle(jam)
+    assert LEAD_S <= (jam.jam.frames + 2) * FRAME_S < LEAD_S + SLICE_S
+    first = jam.jam.frames
+    time.sleep(0.2)
+    assert jam.jam.frames == first  # nobody listened on
+    settle(jam, played_s=1.0)
+    assert LEAD_S + 1.0 <= (jam.jam.frames + 2) * FRAME_S < LEAD_S + 1.0 + SLICE_S
+
+
+def test_a_wrong_playhead_does_not_make_the_machine_run(begin):
+    now = [0.0]
+    jam = begin(clock=lambda: now[0]).live.open(REQUEST)
+    settle(jam)
+    settle(jam, played_s=1e9)
+    assert (jam.jam.frames + 2) * FRAME_S < LEAD_S + 1.0 + SLICE_S
+
+
+def test_a_move_is_heard_within_three_seconds_and_leaves_no_click(begin):
+    jam = begin().live.open(REQUEST)
+    before, _ = settle(jam)
+    number = jam.change(diversity=0.9)
+    after, moved = settle(jam, played_s=0.4)
+    (report,) = moved
+    assert report.number == number == 1
+    assert 0 < report.heard_at_s - 0.4 < 3.0
+    assert report.weights_ms > 0
+    assert [(m.diversity, m.frame) for m in jam.jam.moves] == [
+        (0.2, 0), (0.9, round(report.heard_at_s / FRAME_S) - 2),
+    ]  # fmt: skip
+    joined = np.concatenate([before, after]).astype(float)
+    seam = len(before)
+    steps = np.abs(np.diff(joined))
+    assert steps[seam - 1] <= steps.max() * 0.9 or steps[seam - 1] <= np.percentile(steps, 99)
+
+
+def test_what_was_played_is_kept_with_its_moves_and_replays(begin, dialled):
+    jam = begin().live.open(REQUEST)
+    with pytest.raises(ConfigError, match="nothing has been heard"):
+        jam.keep()
+    settle(jam)
+    jam.change(diversity=0.9, prompt="flute")
+    settle(jam, played_s=0.6)
+    jam.change(sampling={"guidance_scale": 3.0})
+    settle(jam, played_s=1.0)
+    end = time.monotonic() + 20
+    while jam._played_s < 2.9:  # the jam believes no playhead that is ahead of time
+        assert time.monotonic() < end
+        settle(jam, played_s=2.9)
+    path = jam.keep("flac")
+    assert read_audio(path).duration_s == pytest.approx(2.9, abs=FRAME_S)
+    tags = read_tags(path)
+    assert [m["prompt"] for m in tags["moves"]] == ["drums", "flute", "flute"]
+    assert [m["sampling"]["guidance_scale"] for m in tags["moves"]] == [1.0, 1.0, 3.0]
+    recipe = read_recipe(tags)
+    check_endpoints(recipe, dialled.info)
+    assert compare(recipe, remake(dialled.twin(), recipe).codes, dialled).identical
+
+
+def test_a_job_of_the_queue_plays_its_own_weights_while_a_jam_moves(begin, dialled):
+    from app.service import JobRequest, State
+    from tests.app.conftest import finish
+
+    service = begin()
+    expected = dialled.generate("horn", duration_s=2.0, seed=3, diversity=0.1)[0]
+    jam = service.live.open(REQUEST)
+    job = service.submit(JobRequest(prompt="horn", duration_s=2.0, seed=3, diversity=0.1))
+    for step in range(8):
+        jam.change(diversity=step / 8)
+        jam.hear(step * 0.1)
+        time.sleep(0.02)
+    assert finish(service, job)[-1].state is State.DONE
+    assert read_tags(job.files[0])["codes_sha256"] == expected.settings["codes_sha256"]
+    assert service.live.playing == 1
+    assert "musicgen_rl_jams 1" in service.rendered_metrics()
+
+
+def test_two_jams_take_turns_and_a_third_is_told_to_wait(begin):
+    service = begin(limits=Limits(max_jams=2))
+    one, two = service.live.open(REQUEST, "a"), service.live.open(REQUEST, "b")
+    first, second = settle(one)[0], settle(two)[0]
+    shared = min(len(first), len(second))
+    assert shared
+    assert np.array_equal(first[:shared], second[:shared])  # same seed, same moves
+    with pytest.raises(QueueFullError, match="2 jams play"):
+        service.live.open(REQUEST, "c")
+    again = service.live.open(REQUEST, "a")  # one visitor has one
+    assert one.ended
+    assert not two.ended
+    again.stop()
+    with pytest.raises(ConfigError, match="has ended"):
+        again.change(diversity=1.0)
+    assert service.live.find(again.id) is again
+    assert service.live.find("guess") is None
+
+
+def test_a_jam_nobody_listens_to_ends(begin):
+    now = [0.0]
+    service = begin(clock=lambda: now[0])
+    jam = service.live.open(REQUEST)
+    settle(jam)
+    now[0] += GONE_S + 1
+    service.live.wake()
+    end = time.monotonic() + 10
+    while not jam.ended:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert service.live.playing == 0
+
+
+def test_what_cannot_be_changed_is_said_and_the_jam_goes_on(begin):
+    service = begin(limits=Limits(max_prompt_characters=20))
+    jam = service.live.open(REQUEST)
+    for error, what in (
+        (InputError, {"prompt": " "}), (InputError, {"prompt": "x" * 21}),
+        (ConfigError, {"diversity": 1.1}), (ConfigError, {"sampling": {"tempo": 1}}),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            jam.change(**what)
+    settle(jam)
+    assert not jam.ended
+    with pytest.raises(InputError):
+        service.live.open(JamRequest(prompt=""))
+
+
+def test_an_error_in_the_making_ends_one_jam_with_a_sentence(begin, monkeypatch, caplog):
+    from musicgen_rl.pipeline.jam import Jam
+
+    jam = begin().live.open(REQUEST)
+    settle(jam)
+
+    def broken(self, frames):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Jam, "advance", broken)
+    jam.hear(1.0)
+    end = time.monotonic() + 10
+    while not jam.ended:
+        jam.hear(1.0)
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert "unexpected" in jam.error
+    assert "a bug" in caplog.text
+
+
+def test_a_closed_service_ends_its_jams_and_removes_their_files(begin):
+    service = begin()
+    jam = service.live.open(REQUEST)
+    settle(jam)
+    time.sleep(0.3)
+    settle(jam, played_s=0.3)
+    path = jam.keep()
+    service.close()
+    assert jam.ended
+    assert not path.exists()
+    with pytest.raises(ServiceClosedError):
+        service.live.open(REQUEST)
