@@ -9,7 +9,7 @@ SIZE ?= cpu
 WORKERS ?= 2
 DEBIAN := chromium ffmpeg
 
-.PHONY: setup demo generate test test-slow lint bench pocket system
+.PHONY: setup demo generate test test-slow test-ray lint bench pocket system
 
 setup: .venv/ready
 
@@ -18,7 +18,7 @@ setup: .venv/ready
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --upgrade pip
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[app,train,eval,dev]'
-	.venv/bin/python -c 'import musicgen_rl.lm.compiled_kernels'  # compiled once, half a minute
+	.venv/bin/python -c 'from musicgen_rl.sampling import draw; draw.link_native()'  # compiled once
 	touch .venv/ready
 
 demo: setup
@@ -40,6 +40,11 @@ test: setup system lint
 
 test-slow: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+
+# A cluster of two workers on this machine; Ray is not installed by `make setup`.
+test-ray: setup
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[ray,dev]'
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m ray
 
 lint: setup
 	.venv/bin/ruff check .

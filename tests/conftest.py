@@ -31,3 +31,11 @@ def tiny_musicgen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models import save_tiny_musicgen
 
     return save_tiny_musicgen(tmp_path_factory.mktemp("models") / "tiny-musicgen")
+
+
+@pytest.fixture(scope="session")
+def dial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold a tiny model with the two ends of the dial, tuned from it."""
+    from tests.models import save_tiny_dial
+
+    return save_tiny_dial(tmp_path_factory.mktemp("models") / "dialled")

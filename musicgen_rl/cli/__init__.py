@@ -13,6 +13,7 @@ from musicgen_rl.errors import ConfigError
 
 COMMANDS = {
     "generate": "Make music from text.",
+    "batch": "Make thousands of clips from a file of prompts.",
     "replay": "Make a clip again from its own tags and prove it the same.",
     "info": "Show how a file was made, or what a model is.",
     "demo": "Open the studio, a page in the browser.",
@@ -20,6 +21,8 @@ COMMANDS = {
     "merge": "Merge two models of one base into one.",
     "data": "Make and check what models learn from.",
     "train": "Train models.",
+    "listen": "Ask people: a blind listening study from plan to report.",
+    "evaluate": "Measure the quality-diversity front of a model, or of any audio.",
 }
 """Name -> one line of help; the module of that name holds the Typer `app`."""
 

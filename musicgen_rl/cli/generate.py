@@ -72,6 +72,18 @@ def generate(
     top_p: Annotated[
         str | None, typer.Option(metavar=_NUMBER, help=_SAMPLING["top_p"], show_default=_OWN)
     ] = None,
+    diversity: Annotated[
+        str | None,
+        typer.Option(
+            metavar=_NUMBER,
+            help=f"{_REQUEST['diversity']} Guidance is off on the dial unless you name it.",
+            show_default="the base",
+        ),
+    ] = None,
+    merge_method: Annotated[
+        str | None,
+        typer.Option(help=_REQUEST["merge_method"], show_default=GenerationConfig.merge_method),
+    ] = None,
     continue_from: Annotated[
         str | None, typer.Option(help="Audio file to go on from; the result starts with it.")
     ] = None,
@@ -114,8 +126,14 @@ def generate(
             duration_s=_number("--duration", duration),
             seed=_whole("--seed", seed),
             clips_per_prompt=_whole("-n", clips_per_prompt),
+            diversity=_number("--diversity", diversity),
+            merge_method=merge_method,
         ),
     )
+    if merge_method is not None and request.diversity is None:
+        raise ConfigError(
+            f"--merge-method {merge_method} has nothing to merge: add --diversity, for example 0.5"
+        )
     check_clips(len(listed), request.clips_per_prompt)
     overrides = _given(
         guidance_scale=_number("--guidance", guidance),
@@ -152,11 +170,13 @@ def _generate(
 
     from musicgen_rl.checkpoint import find_model, read_info
     from musicgen_rl.pipeline import Pipeline, devices
+    from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
     from musicgen_rl.pipeline.files import generate_files
 
     devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
     info = read_info(find_model(load["model"]))
-    sampling = override_sampling(info.sampling, **overrides)
+    require_endpoints(info, request.diversity)
+    sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt
     with proved(destination.folder) as folder:
@@ -165,7 +185,8 @@ def _generate(
         source = pipeline.read_source(continue_from)
         note(
             f"seed {request.seed}: {total} {'clip' if total == 1 else 'clips'} of "
-            f"{request.duration_s:g} s, {info.name} in {pipeline.dtype} on {pipeline.device}"
+            f"{request.duration_s:g} s, {info.name}{_dialled(request)} in {pipeline.dtype} on "
+            f"{pipeline.device}"
         )
         stop.patient = True
         made = 0
@@ -179,6 +200,10 @@ def _generate(
                     print_path(path)
     if stop():
         note(f"stopped: {made} of {total} files written, --seed {request.seed} makes them whole")
+
+
+def _dialled(request: GenerationConfig) -> str:
+    return "" if request.diversity is None else f" at diversity {request.diversity:g}"
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def describe_model(model: str) -> dict[str, Any]:
     from musicgen_rl.checkpoint import find_model, model_hash, read_info, weight_files
     from musicgen_rl.lm.transformer import MusicLM
     from musicgen_rl.pipeline.devices import load_bytes
+    from musicgen_rl.pipeline.dial import has_endpoints
 
     found = read_info(find_model(model))
     with torch.device("meta"):  # shapes without memory
@@ -117,6 +118,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "text_encoder": dict(found.text_encoder),
         "sampling": asdict(found.sampling),
         "sha256": model_hash(found),
+        "dial": has_endpoints(found.folder),
         "weight_bytes": sum(f.stat().st_size for f in weight_files(found.folder)),
         "folder_bytes": sum(f.stat().st_size for f in found.folder.rglob("*") if f.is_file()),
         "load_bytes": {name: load_bytes(found.lm, name) for name in ("fp32", "bf16", "int8")},
@@ -176,6 +178,7 @@ def _readable_model(about: dict[str, Any]) -> dict[str, object]:
             f"{name} {value if value != '' else '(none)'}"
             for name, value in about["sampling"].items()
         ),
+        "dial": "quality to diversity: --diversity 0 to 1" if about["dial"] else "none",
         "sha256 of the weights": about["sha256"],
         "size": (
             f"weights {about['weight_bytes'] / 1e6:.1f} MB, folder "

@@ -49,6 +49,7 @@ def replay(
         from musicgen_rl.checkpoint import find_model, model_hash, read_info
         from musicgen_rl.pipeline import Pipeline
         from musicgen_rl.pipeline.replay import (
+            check_endpoints,
             check_model,
             check_source,
             compare,
@@ -67,6 +68,7 @@ def replay(
             to = choose_destination(output, None, 1)
         info = read_info(find_model(model) if model is not None else _find_by_name(recipe.model))
         check_model(recipe, info, model_hash(info))
+        check_endpoints(recipe, info)
         where, precision = _machine(recipe, device, dtype)
         with Bar(f"loading {info.name}"):
             pipeline = Pipeline.load(info.folder, device=where, dtype=precision)

@@ -155,7 +155,7 @@ def test_in_a_pipe_there_is_the_path_in_its_own_bytes_and_no_bar(tiny_folder, tm
 def test_a_terminal_sees_a_bar_with_seconds_left(tiny_folder, tmp_path):
     master, terminal = pty.openpty()
     process = subprocess.Popen(
-        command("generate", "x", "-n", 17, "--seed", 1, "--duration", 2, "--dtype", "fp32",
+        command("generate", "x", "-n", 17, "--seed", 1, "--duration", 12, "--dtype", "fp32",
                 "--model", tiny_folder, "-o", tmp_path),
         stdout=subprocess.PIPE, stderr=terminal, cwd=REPOSITORY,
         env=environment(TERM="xterm", COLUMNS="80"),
