@@ -90,6 +90,10 @@ def lm(
     text_encoder: Annotated[
         Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Model folder or name to begin with; its sizes stand above those below."),
+    ] = None,
     license: Annotated[str, typer.Option(help="Licence of the weights (SPDX).")] = "unknown",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
     **options: Any,
@@ -102,7 +106,7 @@ def lm(
 
     import torch
 
-    from musicgen_rl.checkpoint import checkpoints_folder
+    from musicgen_rl.checkpoint import checkpoints_folder, find_model
     from musicgen_rl.training.lm_run import encode_manifest, train_lm
 
     if threads:
@@ -119,6 +123,7 @@ def lm(
         out,
         model,
         config,
+        start=None if start is None else find_model(start),
         license=license,
         stop=lambda: bool(stopped),
     )

@@ -3,17 +3,17 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, save_model
+from musicgen_rl.checkpoint import ModelInfo, load_state, model_hash, read_info, save_model
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.data.check import check_manifest
-from musicgen_rl.errors import InputError, StorageError
+from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.sampling.decode import Window
 from musicgen_rl.text.minilm import MiniLM
 from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, unique_captions
@@ -71,6 +71,7 @@ def train_lm(
     model: LMConfig,
     config: PretrainConfig,
     *,
+    start: str | Path | None = None,
     license: str = "unknown",
     stop: Callable[[], bool] = lambda: False,
     live: bool = True,
@@ -84,6 +85,8 @@ def train_lm(
         folder: of the run; `export/` in it becomes a model folder.
         model: width, depth and heads; codebooks and text width are taken from the data.
         config: how to train.
+        start: folder of a model to begin with; its shape then stands above `model`. Weights drawn
+            at random where None.
         license: of the weights, an SPDX name; goes into the model's card.
         stop: asked after every step; True saves and returns.
         live: show the live line on stderr.
@@ -93,9 +96,13 @@ def train_lm(
 
     Raises:
         InputError: the tokens lack a split or were made by another codec.
+        ConfigError: the model to begin with is of another shape than the tokens.
     """
     folder, codec_folder = Path(folder), Path(codec_folder)
     info, pieces = load_tokens(tokens_folder)
+    begun = None if start is None else _read_start(start, info)
+    if begun is not None:
+        model = begun.lm
     if info.codec_hash != hash_folder(codec_folder):
         raise InputError(
             f"the tokens in {tokens_folder} were not made by the codec in {codec_folder}: "
@@ -116,19 +123,34 @@ def train_lm(
         text_hidden_size=text.hidden_size,
         max_frames=max(model.max_frames, config.crop_frames),
     )
+    if begun is not None and shape != begun.lm:
+        differing = [
+            f"{name} {old} there, {new} here"
+            for (name, old), new in zip(
+                asdict(begun.lm).items(), asdict(shape).values(), strict=True
+            )
+            if old != new
+        ]
+        raise ConfigError(f"{start} cannot be gone on with: {', '.join(differing)}")
     train, valid = (
         TokenDataset(by_split[name], captions, shape.pad_token) for name in ("train", "valid")
     )
 
+    before = None if begun is None else {
+        "name": begun.name, "sha256": model_hash(begun), **dict(begun.notes)
+    }  # fmt: skip
+
     def export(
         target: Path, lm: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
     ) -> None:
-        notes = {
+        notes: dict[str, Any] = {
             "training": figures,
             "train_hours": round(train.num_frames / info.frame_rate / 3600, 2),
             "data_licenses": list(info.licenses),
             "codec_hash": info.codec_hash,
         }
+        if before is not None:
+            notes["start"] = before
         card = ModelInfo(
             name=folder.resolve().name,
             folder=target,
@@ -150,4 +172,22 @@ def train_lm(
         except OSError as error:
             raise StorageError(f"cannot write {target / 'codec'}: {error}") from error
 
-    return pretrain(shape, config, train, valid, text, folder, export=export, stop=stop, live=live)
+    weights = None if begun is None else {
+        name: tensor.float() for name, tensor in load_state(begun).items()
+    }  # fmt: skip
+    return pretrain(
+        shape, config, train, valid, text, folder,
+        start=weights, export=export, stop=stop, live=live,
+    )  # fmt: skip
+
+
+def _read_start(start: str | Path, tokens: TokenInfo) -> ModelInfo:
+    """Read the card of the model to begin with; other codes than the tokens' are refused."""
+    begun = read_info(Path(start))
+    made_by = begun.notes.get("codec_hash", tokens.codec_hash)
+    if made_by != tokens.codec_hash:
+        raise ConfigError(
+            f"{start} has learnt the codes of another codec ({made_by}, the tokens' is "
+            f"{tokens.codec_hash}): encode the manifest with its codec"
+        )
+    return begun

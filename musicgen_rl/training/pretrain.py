@@ -11,7 +11,7 @@ delay pattern (arXiv:2306.05284) and frames a short piece lacks are left out. A 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -139,6 +139,7 @@ def pretrain(
     text: TextStates,
     folder: str | Path,
     *,
+    start: Mapping[str, Tensor] | None = None,
     export: Export | None = None,
     stop: Callable[[], bool] = lambda: False,
     live: bool = True,
@@ -152,6 +153,8 @@ def pretrain(
         valid_data: held-out pieces.
         text: states of all captions of both.
         folder: of the run; a state in it is continued.
+        start: weights to begin with, as `MusicLM.state_dict` names them; drawn at random where
+            None. A run that goes on has its own.
         export: writes the averaged weights; called at every save.
         stop: asked after each step; True saves and returns.
         live: show the live line on stderr.
@@ -164,7 +167,7 @@ def pretrain(
         CheckpointError: the folder's state is of another model.
         StorageError: the disk is full; what was saved before is intact.
     """
-    trainer = _Trainer(model_config, config, train_data, valid_data, text, Path(folder))
+    trainer = _Trainer(model_config, config, train_data, valid_data, text, Path(folder), start)
     trainer.restore()
     return trainer.run(export, stop, live)
 
@@ -180,6 +183,7 @@ class _Trainer:
         valid_data: TokenDataset,
         text: TextStates,
         folder: Path,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.accelerator = Accelerator()
         device = self.accelerator.device
@@ -205,6 +209,8 @@ class _Trainer:
         set_seed(config.seed % 2**32)  # numpy takes no more bits
         self.model = MusicLM(model_config).to(device)
         nn.init.normal_(self.model.embed.weight, std=config.embedding_std)
+        if start is not None:
+            self.model.load_state_dict(dict(start))
         self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizers = build_optimizers(
             self.model,

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from musicgen_rl.checkpoint import load_lm, read_info
+from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info
 from musicgen_rl.codec.frame import FrameCodec
 from musicgen_rl.codec.load import save_codec
 from musicgen_rl.config import FrameCodecConfig, LMConfig
-from musicgen_rl.errors import InputError
+from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.training import lm_run
 from musicgen_rl.training.checkpointing import load_training_state
@@ -51,11 +52,18 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def train(corpus: Path, tokens: str = "tokens", out: str = "run") -> dict[str, object]:
-    model = LMConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=16)
+def train(
+    corpus: Path,
+    tokens: str = "tokens",
+    out: str = "run",
+    config: PretrainConfig = FAST,
+    start: Path | None = None,
+) -> dict[str, object]:
+    width = 16 if start is None else 32
+    model = LMConfig(hidden_size=width, num_layers=1, num_heads=2, ffn_size=16)
     return train_lm(
-        corpus / tokens, corpus / "codec", corpus / "minilm", corpus / out, model, FAST,
-        license="Apache-2.0", live=False,
+        corpus / tokens, corpus / "codec", corpus / "minilm", corpus / out, model, config,
+        start=start, license="Apache-2.0", live=False,
     )  # fmt: skip
 
 
@@ -104,3 +112,33 @@ def test_a_manifest_without_held_out_pieces_is_refused(corpus: Path) -> None:
     encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
     with pytest.raises(InputError, match='"split": "valid"'):
         train(corpus)
+
+
+def test_a_run_may_begin_with_the_weights_of_another(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    first = read_info(corpus / "run" / "export")
+    still = replace(FAST, muon_lr=0.0, adamw_lr=0.0, muon_decay=0.0, adamw_decay=0.0)
+    train(corpus, out="more", config=still, start=first.folder)
+    second = read_info(corpus / "more" / "export")
+    assert second.lm == first.lm  # not the sizes given
+    for name, tensor in load_state(first).items():
+        torch.testing.assert_close(load_state(second)[name], tensor)
+    told = second.notes["start"]
+    assert (told["name"], told["sha256"]) == ("run", model_hash(first))
+    assert told["training"]["frames"] == 2 * 2 * 20
+
+
+def test_a_start_of_another_shape_or_codec_is_refused(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    folder = corpus / "run" / "export"
+    longer = replace(FAST, crop_frames=read_info(folder).lm.max_frames + 1)
+    with pytest.raises(ConfigError, match=r"max_frames .* there, .* here"):
+        train(corpus, out="more", config=longer, start=folder)
+    card = json.loads((folder / "musicgen_rl.json").read_text())
+    card["notes"]["codec_hash"] = "feedfeed"
+    (folder / "musicgen_rl.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="another codec"):
+        train(corpus, out="more", start=folder)
+    assert not (corpus / "more" / "state").exists()
