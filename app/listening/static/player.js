@@ -32,6 +32,7 @@ export class Players {
     this.heard = urls.map(() => 0);
     this.plays = [];
     this.current = null;
+    this.asked = 0; // counts presses: a sound that takes long to start gives way to a later press
     this.shownAt = performance.now();
   }
 
@@ -68,8 +69,9 @@ export class Players {
     const from = this.together && this.current ? this.place(this.current.n) : this.places[n];
     this.stop();
     if (!this.sounds[n]) return;
+    const asked = this.asked;
     await audio().resume();
-    if (this.current) return; // another was started meanwhile
+    if (asked !== this.asked) return; // something else was pressed, or the page has gone on
     const node = audio().createBufferSource();
     node.buffer = this.sounds[n];
     node.connect(audio().destination);
@@ -86,6 +88,7 @@ export class Players {
   }
 
   stop(ended = false) {
+    this.asked += 1;
     const current = this.current;
     if (!current) return;
     const place = ended ? this.duration(current.n) : this.place(current.n);
