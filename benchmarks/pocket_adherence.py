@@ -14,7 +14,6 @@ A run that was stopped goes on: settings in the result are not made again.
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,10 +23,8 @@ import numpy as np
 import torch
 
 from musicgen_rl.checkpoint import checkpoints_folder
-from musicgen_rl.data.manifest import Entry, read_manifest
-from musicgen_rl.data.pocket.captions import MOOD_WORDS, TEMPO_WORDS
-from musicgen_rl.data.pocket.instruments import INSTRUMENTS
-from musicgen_rl.data.pocket.styles import STYLES
+from musicgen_rl.data.manifest import Entry
+from musicgen_rl.data.pocket.prompts import choose_captions
 from musicgen_rl.evaluation.bootstrap import Estimate, draw_prompts, mean_estimate
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
 from musicgen_rl.pipeline.request import override_sampling
@@ -46,49 +43,6 @@ COLUMNS = (
     "style", "named", "log p(style)", "score, report", "score, training",
     "diversity, report", "diversity, training", "vendi, report",
 )  # fmt: skip
-
-
-def asks(caption: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell which of a piece's attributes its caption names, in the grammar's words for them."""
-
-    def names(words: Sequence[str]) -> bool:
-        found = (re.search(rf"(?<!\w){re.escape(w.lower())}(?!\w)", caption.lower()) for w in words)
-        return any(found)
-
-    style = attributes["style"]
-    wish: dict[str, Any] = {}
-    if names((style, *STYLES[style].words)):
-        wish["style"] = style
-    band = attributes["tempo_band"]
-    if names(TEMPO_WORDS[band]) or re.search(r"\d bpm", caption.lower()):
-        wish["tempo_band"] = band
-    if names((attributes["mode"],)):
-        wish["mode"] = attributes["mode"]
-    if names(("drums", "drum machine", "percussion", "beat", "beats")) and attributes["drums"]:
-        wish["drums"] = True
-    heard = [i for i in attributes["instruments"] if names((i, *INSTRUMENTS[i].words))]
-    moods = [m for m in attributes["moods"] if names((m, *MOOD_WORDS.get(m, ())))]
-    return wish | ({"instruments": heard} if heard else {}) | ({"moods": moods} if moods else {})
-
-
-def choose(manifests: Sequence[Path], count: int) -> list[tuple[Path, Entry, str, dict[str, Any]]]:
-    """Take a caption that names the style of each of `count` held-out pieces, styles in turn."""
-    rng = np.random.default_rng(0)
-    by_style: dict[str, list[tuple[Path, Entry, str, dict[str, Any]]]] = {}
-    for manifest in manifests:
-        for entry in read_manifest(manifest):
-            if entry.split == "train":
-                continue
-            wishes = [(c, asks(c, entry.attributes)) for c in entry.captions]
-            named = [(c, w) for c, w in wishes if "style" in w]
-            if named:
-                caption, wish = named[int(rng.integers(len(named)))]
-                by_style.setdefault(wish["style"], []).append(
-                    (manifest.parent / entry.audio, entry, caption, wish)
-                )
-    queues = [by_style[name] for name in sorted(by_style)]
-    turns = [queue[i] for i in range(max(map(len, queues))) for queue in queues if i < len(queue)]
-    return turns[:count]
 
 
 class Judges:
@@ -278,7 +232,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     judges = Judges(options.rewards)
-    chosen = choose(options.manifest, options.prompts)
+    chosen = choose_captions(options.manifest, options.prompts)
     pipeline = Pipeline.load(options.model, device="cpu")
     about = {
         "model": pipeline.info.name, "model_sha256": pipeline.model_sha256,

@@ -1,5 +1,6 @@
 """`musicgen-rl data`: make a corpus, check a manifest, describe one."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from musicgen_rl.config import field_help
 from musicgen_rl.data.check import CheckConfig, check_manifest
 from musicgen_rl.data.describe import describe_manifest
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
+from musicgen_rl.errors import ConfigError, StorageError
 
 app = typer.Typer(help="Corpora and manifests.", no_args_is_help=True)
 
@@ -108,3 +110,33 @@ def listen(
     from musicgen_rl.data.pocket.listen import listen as measure_styles  # slow to import
 
     typer.echo(measure_styles(manifest, pieces=pieces))
+
+
+@app.command()
+def prompts(
+    manifest: Annotated[list[Path], typer.Argument(help="Manifests of the pocket corpus.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="jsonl file to write.")],
+    split: Annotated[
+        str, typer.Option(help="valid, to tune by; test, for the last word.")
+    ] = "test",
+    count: Annotated[int, typer.Option("-n", "--count", help="How many at most.", min=1)] = 60,
+    seed: Annotated[int, typer.Option(help="Which captions.", min=0)] = 0,
+) -> None:
+    """Write prompts to evaluate by: a caption a held-out piece, with what it asks for."""
+    from musicgen_rl.data.pocket.prompts import choose_captions  # slow to import
+
+    if split not in ("valid", "test"):
+        raise ConfigError(f"split must be valid or test (train is learnt from), got {split!r}")
+    if output.exists():
+        raise ConfigError(f"{output} is there already: name a new file")
+    chosen = choose_captions(manifest, count, splits=(split,), seed=seed)
+    rows = {caption: wish for _, _, caption, wish in chosen}
+    lines = [json.dumps({"prompt": c, "attributes": w}) + "\n" for c, w in rows.items()]
+    try:
+        output.write_text("".join(lines))
+    except OSError as error:
+        raise StorageError(f"cannot write {output}: {error}") from error
+    typer.echo(
+        f"{len(rows)} prompts of {len({w['style'] for w in rows.values()})} styles", err=True
+    )
+    typer.echo(str(output))
