@@ -187,10 +187,10 @@ def pocket(
         Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
     ] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Stage to leave out; repeat.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the corpus and of both models.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the corpus and of the models.", min=0)] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
 ) -> None:
-    """Make pocket: corpus, codec, tokens, language model, model folder; each goes on if killed."""
+    """Make pocket: corpus, codec, judges, model, ends of the dial; each stage goes on if killed."""
     import torch
 
     from musicgen_rl.checkpoint import checkpoints_folder

@@ -1,4 +1,4 @@
-"""`make pocket`: corpus, codec, tokens, language model, model folder, one after the other.
+"""`make pocket`: corpus, codec, tokens, judges, language model, model folder, ends of the dial.
 
 Every stage keeps its own folder under the work folder, goes on where a killed run stopped, and
 leaves `STAGE.json` behind when it is done: what it was made with and how many seconds it took.
@@ -9,8 +9,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,65 +25,18 @@ from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.errors import ConfigError, StorageError, UnsupportedModelError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.codec import CodecTrainConfig, train_codec
+from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, read_preset
+from musicgen_rl.training.endpoint_run import EndpointSources, train_pair
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
-from musicgen_rl.training.pocket_card import model_card
+from musicgen_rl.training.pocket_card import write_card
+from musicgen_rl.training.pocket_judges import judge_configs, make_judges, place_judges
+from musicgen_rl.training.pocket_sizes import SIZES
 from musicgen_rl.training.pretrain_config import PretrainConfig
 
-STAGES = ("corpus", "codec", "tokens", "lm", "ship")
+STAGES = ("corpus", "codec", "tokens", "rewards", "lm", "ship", "endpoints")
 """In the order they run."""
 LICENSE = "Apache-2.0"
 """Of the weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PocketSize:
-    """How much of everything; one of `SIZES`."""
-
-    corpus: dict[str, Any]
-    """Fields of CorpusConfig."""
-    codec: dict[str, Any]
-    """Fields of CodecTrainConfig."""
-    codec_shape: dict[str, Any] = field(default_factory=dict)
-    """Fields of FrameCodecConfig."""
-    lm_shape: dict[str, Any] = field(default_factory=dict)
-    """Fields of LMConfig."""
-    lm: dict[str, Any]
-    """Fields of PretrainConfig."""
-
-
-CODEC_SHAPE = {
-    "hop_length": 1280, "num_codebooks": 8, "codebook_dim": 128, "decoder_layers": 6,
-}  # fmt: skip
-"""25 frames a second: at one bitrate eight codebooks at half the rate keep more of the sound than
-four at the full rate (docs/training.md), and the language model makes half the steps."""
-
-SIZES = {
-    "tiny": PocketSize(
-        corpus={"hours": 0.12, "valid": 0.3, "min_duration_s": 10.0, "max_duration_s": 20.0},
-        codec={"steps": 60, "batch_size": 4, "quantize_after": 20, "valid_every": 60},
-        codec_shape={"encoder_layers": 1, "encoder_width": 64, "decoder_layers": 2,
-                     "decoder_width": 96},
-        lm_shape={"hidden_size": 64, "num_layers": 2, "num_heads": 2, "ffn_size": 128},
-        lm={"steps": 40, "batch_size": 4, "crop_frames": 200, "eval_rows": 4, "warmup_steps": 5},
-    ),
-    "cpu": PocketSize(
-        corpus={"hours": 40.0, "workers": 2},
-        codec={"minutes": 90.0, "batch_size": 6, "crop_s": 1.6},
-        codec_shape=CODEC_SHAPE,
-        lm_shape={"hidden_size": 384, "num_layers": 6, "num_heads": 6, "ffn_size": 1536},
-        lm={"minutes": 480.0, "batch_size": 5, "micro_batch_size": 5, "short_share": 0.65,
-            "short_factor": 5, "muon_steps": 4, "ema_decay": 0.999},
-    ),
-    "gpu": PocketSize(
-        corpus={"hours": 150.0, "workers": 8},
-        codec={"minutes": 240.0, "batch_size": 32, "crop_s": 1.6},
-        codec_shape=CODEC_SHAPE,
-        lm_shape={"hidden_size": 768, "num_layers": 8, "num_heads": 12, "ffn_size": 3072},
-        lm={"minutes": 600.0, "batch_size": 64, "micro_batch_size": 64, "short_share": 0.3,
-            "short_factor": 5, "ema_decay": 0.999, "warmup_steps": 200},
-    ),
-}  # fmt: skip
-"""tiny tries every stage in minutes; cpu is what two cores make in a night; gpu is for one GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +52,7 @@ class PocketConfig:
     size: str = "cpu"
     """tiny, cpu or gpu."""
     seed: int = 0
-    """Of the corpus, the codec and the language model."""
+    """Of the corpus, the codec, the language model and the ends; judges have seeds of their own."""
     skip: tuple[str, ...] = ()
     """Stages to leave out: what later ones need of them has to be there."""
 
@@ -122,8 +75,8 @@ def make_pocket(
     Args:
         config: what to make and where.
         report: called with a line for people, before and after each stage.
-        stop: asked between stages and between the steps of the language model; True saves and
-            returns.
+        stop: asked between stages and between the steps of those that can be stopped (rewards, lm,
+            endpoints); True saves and returns.
         live: show the live lines of training.
 
     Returns:
@@ -133,7 +86,7 @@ def make_pocket(
         ConfigError: a stage was made with other options.
         StorageError: the disk is full; run it again to go on.
     """
-    plan = stages(config, stop=stop, live=live)
+    plan = stages(config, report=report, stop=stop, live=live)
     for name, (options, run) in plan.items():
         record = config.work / f"{name}.json"
         if name in config.skip:
@@ -148,7 +101,7 @@ def make_pocket(
         report(f"{name}: begins")
         begun = time.monotonic()
         figures = run()
-        if name == "lm" and not figures["finished"]:
+        if not figures.get("finished", True):
             return None
         seconds = round(time.monotonic() - begun, 1)
         _write(record, {
@@ -160,7 +113,11 @@ def make_pocket(
 
 
 def stages(
-    config: PocketConfig, *, stop: Callable[[], bool] = lambda: False, live: bool = True
+    config: PocketConfig,
+    *,
+    report: Callable[[str], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+    live: bool = True,
 ) -> dict[str, tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
     """List the stages: name -> (the options that decide its result, what runs it)."""
     size, work, seed = SIZES[config.size], config.work, config.seed
@@ -172,6 +129,13 @@ def stages(
     )
     lm_shape, lm = LMConfig(**size.lm_shape), PretrainConfig(seed=seed, **size.lm)
     codec_folder, tokens, run = work / "codec" / "codec", work / "tokens", work / "lm"
+    judges = judge_configs(size.judges)
+    ends = {
+        end: EndpointConfig(
+            **{**read_preset("pocket", end), "seed": seed, **size.ends.get(end, {})}
+        )
+        for end in ENDS
+    }
 
     def run_corpus() -> dict[str, Any]:
         make_corpus(corpus)
@@ -183,6 +147,13 @@ def stages(
     def run_tokens() -> dict[str, Any]:
         return asdict(encode_manifest(manifest, codec_folder, tokens))
 
+    def run_rewards() -> dict[str, Any]:
+        return make_judges(
+            manifest, codec_folder, work / "mels", work / "rewards", judges,
+            text_encoder=config.text_encoder, license=LICENSE, coded_every=size.coded_every,
+            report=report, stop=stop,
+        )  # fmt: skip
+
     def run_lm() -> dict[str, Any]:
         return train_lm(
             tokens, codec_folder, config.text_encoder, run, lm_shape, lm,
@@ -192,12 +163,20 @@ def stages(
     def run_ship() -> dict[str, Any]:
         return ship(run / "export", config.output, config.text_encoder, work)
 
+    def run_endpoints() -> dict[str, Any]:
+        return make_endpoints(config.output, manifest, ends, work, stop=stop)
+
     return {
         "corpus": ({**size.corpus, "seed": seed}, run_corpus),
         "codec": ({**size.codec, **size.codec_shape, "seed": seed}, run_codec),
         "tokens": ({}, run_tokens),
+        "rewards": ({**size.judges, "coded_every": size.coded_every}, run_rewards),
         "lm": ({**size.lm_shape, **size.lm, "seed": seed}, run_lm),
         "ship": ({"output": str(config.output)}, run_ship),
+        "endpoints": (
+            {"output": str(config.output)} | {k: asdict(v) for k, v in ends.items()},
+            run_endpoints,
+        ),
     }
 
 
@@ -219,13 +198,13 @@ def check_record(name: str, record: Path, options: dict[str, Any]) -> None:
 
 
 def ship(source: Path, target: Path, text_encoder: Path, work: Path) -> dict[str, Any]:
-    """Write the finished model folder: weights, codec, and a model card.
+    """Write the finished model folder: weights, codec, judges, and a model card.
 
     Args:
         source: the run's export.
         target: the model folder.
         text_encoder: MiniLM's folder; the card points to it, relative to `target`.
-        work: holds the records of the stages.
+        work: holds the records of the stages, and the judges.
 
     Returns:
         Bytes of the folder.
@@ -235,18 +214,61 @@ def ship(source: Path, target: Path, text_encoder: Path, work: Path) -> dict[str
     shipped = replace(
         info, name=target.name, text_encoder={"type": "minilm", "path": path}, license=LICENSE
     )
-    records = {name: read_json(work / f"{name}.json") for name in STAGES
-               if (work / f"{name}.json").is_file()}  # fmt: skip
     save_model(target, shipped, load_state(info))
     codec = load_codec(source / "codec")
     if not isinstance(codec, FrameCodec):
         raise UnsupportedModelError(f"{source / 'codec'} is not a frame codec")
     save_codec(codec, target / "codec", dtype=torch.float16)
-    try:
-        (target / "README.md").write_text(model_card(shipped, records), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error}") from error
+    place_judges(work / "rewards", target / "rewards")
+    write_card(target, records(work))
     return {"bytes": sum(p.stat().st_size for p in target.rglob("*") if p.is_file())}
+
+
+def make_endpoints(
+    output: Path,
+    prompts: Path,
+    ends: Mapping[str, EndpointConfig],
+    work: Path,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train both ends of the dial on the shipped model and put them into its folder.
+
+    Args:
+        output: the model folder, with its judges.
+        prompts: the corpus's manifest; captions of its training split are the prompts.
+        ends: quality and diversity.
+        work: gets the runs.
+        stop: asked after every step; True saves and returns.
+
+    Returns:
+        `finished`, and the figures of both runs.
+
+    Raises:
+        ConfigError: a guard ended a run, or a judge is missing.
+    """
+    sources = EndpointSources(base=str(output.resolve()), prompts=prompts)
+    runs = work / "endpoints"
+    figures: dict[str, Any] = train_pair(
+        sources, ends["quality"], ends["diversity"], output, runs,
+        notes={"preset": "pocket"}, stop=stop,
+    )  # fmt: skip
+    for end, found in figures.items():
+        if found["stopped"]:
+            raise ConfigError(
+                f"the {end} end was stopped at step {found['steps']}: {found['stopped']}; see "
+                f"{runs / end / 'metrics.jsonl'}, change its options, and remove {runs / end}"
+            )
+    finished = all(end in figures and figures[end]["finished"] for end in ENDS)
+    if finished:
+        write_card(output, records(work))
+    return {"finished": finished, **figures}
+
+
+def records(work: Path) -> dict[str, dict[str, Any]]:
+    """Read what the finished stages left behind."""
+    paths = {name: work / f"{name}.json" for name in STAGES}
+    return {name: read_json(path) for name, path in paths.items() if path.is_file()}
 
 
 def machine() -> str:

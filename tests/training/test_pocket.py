@@ -1,7 +1,9 @@
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,19 +13,22 @@ from musicgen_rl.codec.load import load_codec, save_codec
 from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.rewards.files import read_description
 from musicgen_rl.sampling.decode import Window
 from musicgen_rl.storage import read_json
 from musicgen_rl.training import pocket
 from musicgen_rl.training.pocket import (
-    SIZES,
     STAGES,
     PocketConfig,
     check_record,
+    make_endpoints,
     make_pocket,
+    records,
     ship,
     stages,
 )
-from musicgen_rl.training.pocket_card import model_card
+from musicgen_rl.training.pocket_sizes import JUDGES, SIZES
 from tests.models import TINY_CODEC
 
 
@@ -71,7 +76,7 @@ def test_stages_run_in_order_and_once(tmp_path: Path, ran: list[str]) -> None:
     assert tuple(ran) == STAGES
     make_pocket(config(tmp_path), report=lines.append)
     assert tuple(ran) == STAGES
-    assert lines[-1] == "ship: done before"
+    assert lines[-1] == "endpoints: done before"
     record = read_json(tmp_path / "work" / "codec.json")
     assert record["seconds_of_last_run"] >= 0
     assert record["machine"]
@@ -86,7 +91,7 @@ def test_a_stage_whose_record_is_gone_runs_again(tmp_path: Path, ran: list[str])
 
 
 def test_skipped_stages_do_not_run(tmp_path: Path, ran: list[str]) -> None:
-    make_pocket(config(tmp_path, skip=("corpus", "ship")))
+    make_pocket(config(tmp_path, skip=("corpus", "rewards", "ship", "endpoints")))
     assert ran == ["codec", "tokens", "lm"]
 
 
@@ -152,22 +157,94 @@ def test_what_is_shipped_is_the_export_with_its_codec_and_card(tmp_path: Path) -
     assert torch.equal(ours, load_lm(read_info(info.folder)).get_parameter("heads.weight"))
 
 
-def test_the_card_says_what_the_model_came_from(tmp_path: Path) -> None:
-    info = exported(tmp_path / "export")
-    card = model_card(info, {"lm": {"seconds_of_last_run": 61.2, "machine": "one GPU"}})
-    assert "| lm | 61 | one GPU |" in card
-    assert "| 2 | 2.500 | 2.750 |" in card
-    assert "2.5 h" in card
-    assert "CC0-1.0" in card
+def test_a_stage_that_was_stopped_leaves_no_record_and_later_ones_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = {"rewards": False}
+
+    def plan(made: PocketConfig, **_: Any) -> dict[str, Any]:
+        return {name: ({}, lambda name=name: {"finished": finished.get(name, True)})
+                for name in STAGES}  # fmt: skip
+
+    monkeypatch.setattr(pocket, "stages", plan)
+    assert make_pocket(config(tmp_path)) is None
+    assert list(records(tmp_path / "work")) == ["corpus", "codec", "tokens"]
+    finished["rewards"] = True
+    assert make_pocket(config(tmp_path)) is not None
+    assert tuple(records(tmp_path / "work")) == STAGES
+
+
+def test_what_the_judges_and_ends_were_made_with_is_kept(tmp_path: Path) -> None:
+    plan = stages(config(tmp_path, seed=5))
+    assert plan["rewards"][0] == {**SIZES["tiny"].judges, "coded_every": 4}
+    ends = plan["endpoints"][0]
+    assert (ends["quality"]["diversity_weight"], ends["quality"]["seed"]) == (0.0, 5)
+    assert ends["diversity"]["diversity_weight"] == 120.0  # the preset's
+    assert ends["diversity"]["steps"] == SIZES["tiny"].ends["diversity"]["steps"]
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace the training of both ends; what it is to find is `figures`."""
+    found: dict[str, Any] = {}
+
+    def train_pair(sources: Any, quality: Any, diversity: Any, out: Path, runs: Path, **_: Any):
+        found.update(sources=sources, quality=quality, diversity=diversity, out=out, runs=runs)
+        return found["figures"]
+
+    monkeypatch.setattr(pocket, "train_pair", train_pair)
+    monkeypatch.setattr(pocket, "write_card", lambda folder, told: found.update(card=folder))
+    return found
+
+
+def test_the_ends_are_trained_on_the_shipped_model(tmp_path: Path, pair: dict[str, Any]) -> None:
+    done = {"finished": True, "stopped": None, "steps": 3}
+    pair["figures"] = {"quality": done, "diversity": done}
+    given = {"quality": "q", "diversity": "d"}
+    output, prompts = tmp_path / "pocket", tmp_path / "m.jsonl"
+    figures = make_endpoints(output, prompts, given, tmp_path / "work")  # type: ignore[arg-type]
+    assert figures == {"finished": True, "quality": done, "diversity": done}
+    assert (pair["sources"].base, pair["sources"].prompts) == (str(output), prompts)
+    assert (pair["quality"], pair["diversity"], pair["out"]) == ("q", "d", output)
+    assert pair["card"] == output
+
+
+@pytest.mark.parametrize("ends", [("quality",), ("quality", "diversity")])
+def test_ends_that_are_not_finished_go_on_another_time(
+    tmp_path: Path, pair: dict[str, Any], ends: tuple[str, ...]
+) -> None:
+    pair["figures"] = {e: {"finished": False, "stopped": None, "steps": 1} for e in ends}
+    given = {"quality": "q", "diversity": "d"}
+    made = make_endpoints(tmp_path, tmp_path, given, tmp_path / "work")  # type: ignore[arg-type]
+    assert not made["finished"]
+    assert "card" not in pair
+
+
+def test_an_end_that_a_guard_stopped_is_named(tmp_path: Path, pair: dict[str, Any]) -> None:
+    pair["figures"] = {"quality": {"finished": False, "stopped": "clips are silent", "steps": 9}}
+    given = {"quality": "q", "diversity": "d"}
+    with pytest.raises(ConfigError, match="quality end was stopped at step 9: clips are silent"):
+        make_endpoints(tmp_path, tmp_path, given, tmp_path / "work")  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
-def test_tiny_runs_from_nothing_to_a_model(tmp_path: Path) -> None:
+@pytest.mark.timeout(1200)
+def test_tiny_runs_from_nothing_to_a_model_with_judges_and_a_dial(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     made = config(tmp_path, text_encoder=checkpoints_folder() / "minilm")
+    begun = time.monotonic()
     assert make_pocket(made, live=False) == tmp_path / "model"
-    info = read_info(tmp_path / "model")
-    assert info.notes["training"]["steps"] == 40
-    first = read_json(tmp_path / "work" / "ship.json")
+    assert time.monotonic() - begun < 600
+    assert read_info(tmp_path / "model").notes["training"]["steps"] == 40
+    for name in JUDGES:
+        kind = name.split("-")[0]
+        identity, *_ = read_description(tmp_path / "model" / "rewards" / name, kind)
+        assert identity.name == name
+    pipeline = Pipeline.load(tmp_path / "model", device="cpu")
+    clips = [pipeline.generate("jazz", duration_s=1, diversity=d)[0].samples for d in (0.0, 1.0)]
+    assert not np.array_equal(*clips)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert all(f"| {name} |" in card for name in (*STAGES[:5], *JUDGES, "quality", "diversity"))
+    first = {name: read_json(tmp_path / "work" / f"{name}.json") for name in STAGES}
     make_pocket(made, live=False)
-    assert read_json(tmp_path / "work" / "ship.json") == first
+    assert records(tmp_path / "work") == first

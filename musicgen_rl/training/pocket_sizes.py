@@ -1,0 +1,96 @@
+"""How much of everything `make pocket` makes: three sizes, as data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketSize:
+    """How much of everything; one of `SIZES`."""
+
+    corpus: dict[str, Any]
+    """Fields of CorpusConfig."""
+    codec: dict[str, Any]
+    """Fields of CodecTrainConfig."""
+    codec_shape: dict[str, Any] = field(default_factory=dict)
+    """Fields of FrameCodecConfig."""
+    lm_shape: dict[str, Any] = field(default_factory=dict)
+    """Fields of LMConfig."""
+    lm: dict[str, Any]
+    """Fields of PretrainConfig."""
+    judges: dict[str, dict[str, Any]]
+    """Judge -> fields of its config, as in `JUDGES`; "all" holds for each of them."""
+    ends: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """quality, diversity -> fields of EndpointConfig, above those of the preset pocket."""
+    coded_every: int = 4
+    """Of the training pieces, each so-manieth is heard through the codec too."""
+
+
+JUDGES: dict[str, dict[str, Any]] = {
+    "encoder-training": {"role": "training", "half": "a", "seed": 11, "tower": {}},
+    "encoder-report": {
+        "role": "report", "half": "b", "seed": 22, "learning_rate": 2e-3,
+        "tower": {"kind": "conv", "width": 192, "layers": 5},
+    },
+    "scorer-training": {
+        "role": "training", "half": "a", "seed": 55, "start": "encoder-training",
+        "muon_learning_rate": 0.01,
+    },
+    "scorer-report": {"role": "report", "half": "b", "seed": 44, "start": "encoder-report"},
+    "probe": {"seed": 33, "start": "encoder-report"},
+}  # fmt: skip
+"""What judges sound, in the order they are trained: two of a kind share neither architecture, nor
+seed, nor half of the training pieces (docs/rewards.md)."""
+
+CODEC_SHAPE = {
+    "hop_length": 1280, "num_codebooks": 8, "codebook_dim": 128, "decoder_layers": 6,
+}  # fmt: skip
+"""25 frames a second: at one bitrate eight codebooks at half the rate keep more of the sound than
+four at the full rate (docs/training.md), and the language model makes half the steps."""
+
+_TINY_END = {
+    "minutes": 0.0, "steps": 3, "prompts_per_step": 4, "clips_per_prompt": 2, "clip_s": 1.0,
+    "long_clip_s": 0.0, "measure_every": 2, "listen_every": 2, "guard_kl_rise": 0.0,
+    "guard_entropy": 0.0, "guard_hacking": 0.0, "guard_silence": 1.0, "guard_repeats": 1.0,
+}  # fmt: skip
+"""Guards are off: what a model of forty steps makes is noise, and they would say so."""
+
+SIZES = {
+    "tiny": PocketSize(
+        corpus={"hours": 0.12, "valid": 0.3, "min_duration_s": 10.0, "max_duration_s": 20.0},
+        codec={"steps": 60, "batch_size": 4, "quantize_after": 20, "valid_every": 60},
+        codec_shape={"encoder_layers": 1, "encoder_width": 64, "decoder_layers": 2,
+                     "decoder_width": 96},
+        lm_shape={"hidden_size": 64, "num_layers": 2, "num_heads": 2, "ffn_size": 128},
+        lm={"steps": 40, "batch_size": 4, "crop_frames": 200, "eval_rows": 4, "warmup_steps": 5},
+        judges={"all": {"steps": 5, "batch_size": 8, "longest_s": 2.0},
+                "probe": {"least_pieces": 3, "shortest_s": 1.6}},
+        ends={"quality": _TINY_END, "diversity": _TINY_END},
+    ),
+    "cpu": PocketSize(
+        corpus={"hours": 40.0, "workers": 2},
+        codec={"minutes": 90.0, "batch_size": 6, "crop_s": 1.6},
+        codec_shape=CODEC_SHAPE,
+        lm_shape={"hidden_size": 384, "num_layers": 6, "num_heads": 6, "ffn_size": 1536},
+        lm={"minutes": 480.0, "batch_size": 5, "micro_batch_size": 5, "short_share": 0.65,
+            "short_factor": 5, "muon_steps": 4, "ema_decay": 0.999},
+        judges={"all": {"minutes": 8.0, "batch_size": 72, "longest_s": 4.0},
+                "scorer-training": {"batch_size": 96, "minutes": 3.0},
+                "scorer-report": {"batch_size": 96, "minutes": 3.0},
+                "probe": {"batch_size": 64, "minutes": 6.0, "shortest_s": 2.0, "longest_s": 5.0}},
+    ),
+    "gpu": PocketSize(
+        corpus={"hours": 150.0, "workers": 8},
+        codec={"minutes": 240.0, "batch_size": 32, "crop_s": 1.6},
+        codec_shape=CODEC_SHAPE,
+        lm_shape={"hidden_size": 768, "num_layers": 8, "num_heads": 12, "ffn_size": 3072},
+        lm={"minutes": 600.0, "batch_size": 64, "micro_batch_size": 64, "short_share": 0.3,
+            "short_factor": 5, "ema_decay": 0.999, "warmup_steps": 200},
+        judges={"all": {"minutes": 40.0, "batch_size": 96, "longest_s": 4.0},
+                "probe": {"batch_size": 64, "shortest_s": 2.0, "longest_s": 5.0}},
+        ends={"quality": {"prompts_per_step": 64, "micro_batch_size": 128, "minutes": 60.0},
+              "diversity": {"prompts_per_step": 64, "micro_batch_size": 256, "minutes": 60.0}},
+        coded_every=8,
+    ),
+}  # fmt: skip
+"""tiny tries every stage in minutes; cpu is what two cores make in a night; gpu is for one GPU."""
