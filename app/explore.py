@@ -24,6 +24,7 @@ from app.visits import Visit
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder
 from musicgen_rl.errors import MusicgenRLError
+from musicgen_rl.rewards.files import DESCRIPTION
 
 ENCODERS = ("rewards/encoder-report", "rewards/encoder-training")
 POSITIONS = (0.0, 0.5, 1.0)
@@ -37,7 +38,7 @@ def find_encoder(info: ModelInfo) -> Path | None:
     """Find the encoder that measures variety: in the model's folder, else in pocket's."""
     homes = (info.folder, checkpoints_folder() / "pocket")
     found = (home / name for home in homes for name in ENCODERS)
-    return next((path for path in found if (path / "config.json").is_file()), None)
+    return next((path for path in found if (path / DESCRIPTION).is_file()), None)
 
 
 class Explorer:

@@ -1,8 +1,7 @@
-"""Pictures the page draws as SVG: clips as points, the front of quality and diversity, waves."""
+"""Pictures the page draws as SVG: clips as points, and how loud a clip is."""
 
 import html
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,82 +96,3 @@ def wave_svg(samples: NDArray[np.floating[Any]], colour: str, label: str) -> str
         f'aria-label="{html.escape(label, quote=True)}">'
         f'<polygon points="{top} {bottom}" style="fill:{colour}"/></svg>'
     )
-
-
-def front_html(summary: Mapping[str, Any]) -> str:
-    """Draw the front of an evaluation, with a mark that follows the dial.
-
-    Args:
-        summary: as `musicgen_rl.evaluation` writes it.
-
-    Returns:
-        A figure; empty where the evaluation has no dial on its front.
-    """
-    if not summary.get("fronts"):
-        return ""
-    front = summary["fronts"][0]
-    x, y = front["x"], front["y"]
-    arms = [a for a in summary["arms"] if x in a["estimates"] and y in a["estimates"]]
-    dial = sorted(
-        (a for a in arms if a["family"] == "merge" and "diversity" in a["weights"]),
-        key=lambda a: float(a["weights"]["diversity"]),
-    )
-    if len(dial) < 2:
-        return ""
-    less = float(summary["measures"][y].get("better", 1)) < 0
-    width, height, edge = 640, 400, 58
-    place = _places(arms, x, y, width, height, edge, upside_down=less)
-    names = {k: html.escape(str(summary["measures"][k]["label"])) for k in (x, y)}
-    parts = [
-        f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">{names[x]}: more varied '
-        "to the right</text>",
-        f'<text transform="translate(16 {height / 2}) rotate(-90)" text-anchor="middle">{names[y]}'
-        ": better upwards</text>",
-    ]
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in map(place, dial))
-    parts.append(f'<polyline class="dial-line" points="{path}"/>')
-    for arm in arms:
-        at = place(arm)
-        said = html.escape(str(arm["name"]))
-        if arm in dial:
-            lam = float(arm["weights"]["diversity"])
-            parts.append(
-                f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="6" style="fill:{dial_colour(lam)}">'
-                f"<title>{said}</title></circle>"
-            )
-        elif arm["family"] in ("base", "guidance", "temperature", "top-p"):
-            parts.append(
-                f'<rect class="rival" x="{at[0] - 4:.1f}" y="{at[1] - 4:.1f}" width="8" height="8">'
-                f'<title>{said}</title></rect><text class="small" x="{at[0] + 8:.1f}" '
-                f'y="{at[1] - 5:.1f}">{said}</text>'
-            )
-    places = [[float(a["weights"]["diversity"]), *map(float, place(a))] for a in dial]
-    parts.append(
-        '<g data-studio="front-mark" class="front-mark" transform="translate'
-        f'({places[0][1]:.1f} {places[0][2]:.1f})"><circle r="12"/></g>'
-    )
-    return (
-        '<figure class="front"><svg data-studio="front" '
-        f'data-places=\'{json.dumps(places)}\' viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="Measured quality and diversity of each position of the dial; the ring is '
-        f'where the dial stands">{"".join(parts)}</svg><figcaption>Measured on prompts it never '
-        "learned from: the line is the dial, squares are guidance and other ways to trade one for "
-        "the other. The ring is where your dial stands.</figcaption></figure>"
-    )
-
-
-def _places(
-    arms: Sequence[Mapping[str, Any]], x: str, y: str, width: int, height: int, edge: int,
-    *, upside_down: bool,
-) -> Any:  # fmt: skip
-    xs = [float(a["estimates"][x]["value"]) for a in arms]
-    ys = [float(a["estimates"][y]["value"]) for a in arms]
-    wide, tall = max(max(xs) - min(xs), 1e-9), max(max(ys) - min(ys), 1e-9)
-
-    def place(arm: Mapping[str, Any]) -> tuple[float, float]:
-        across = (float(arm["estimates"][x]["value"]) - min(xs)) / wide
-        up = (float(arm["estimates"][y]["value"]) - min(ys)) / tall
-        up = 1 - up if upside_down else up
-        return edge + across * (width - 2 * edge), height - edge - up * (height - 2 * edge)
-
-    return place

@@ -14,7 +14,6 @@ from app.settings import Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.merging.recipe import METHODS
-from musicgen_rl.pipeline.request import draw_seed
 
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
@@ -184,7 +183,6 @@ def place_controls(services: dict[str, Service], streams: bool) -> tuple[Control
     with gr.Row(elem_classes="seed"):
         at["seed"] = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
-            value=draw_seed,
         )  # fmt: skip
         with gr.Column(min_width=120, scale=1, elem_classes="side"):
             at["locked"] = gr.Checkbox(label="Lock the seed", elem_id="lock")

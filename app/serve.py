@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from app.passwords import checker, read_account
 from app.service import Limits, Service
 from musicgen_rl.config import require
-from musicgen_rl.errors import ConfigError, MusicgenRLError
+from musicgen_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -149,6 +149,7 @@ def start(
     services: dict[str, Service] = {}
     try:
         _set_up_gradio(folder)
+        from app.front import find_front
         from app.layout import theme
         from app.routes import routes
         from app.shelf import Shelf
@@ -160,8 +161,8 @@ def start(
             jobs = folder / f"jobs-{len(services)}"
             services[pipeline.info.name] = Service(pipeline, limits=limits, folder=jobs)
         shelf = Shelf()
-        front = find_front(next(iter(services)))
-        page = build(services, shelf, streaming=streaming, front=front)
+        fronts = [find_front(one.info) for one in services.values() if one.has_dial]
+        page = build(services, shelf, streaming=streaming, front="".join(fronts))
         _, url, _ = page.launch(
             server_name=config.host,
             # Chosen again: loading took seconds, in which another program may have come.
@@ -193,22 +194,6 @@ def start(
     gc.collect()
     gc.freeze()
     return Running(url, page, services, folder)
-
-
-def find_front(model: str) -> str:
-    """Draw the front that was measured for a model, where the project's results lie; else nothing.
-
-    Args:
-        model: its name.
-    """
-    from app.figures import front_html
-    from musicgen_rl.evaluation.summary import read_summary
-
-    folder = Path(__file__).resolve().parent.parent / "docs" / "results" / Path(model).name
-    try:
-        return front_html(read_summary(folder))
-    except (MusicgenRLError, KeyError, TypeError, ValueError):
-        return ""  # none was measured, or by a version that says it otherwise
 
 
 def serve(config: ServeConfig, say: Callable[[str], None]) -> None:

@@ -37,6 +37,7 @@ from app.shelf import Shelf
 from app.status import describe, line, refusal
 from app.visits import Run, Visit
 from musicgen_rl.errors import MusicgenRLError
+from musicgen_rl.pipeline.request import draw_seed
 
 CSS = Path(__file__).parent / "static" / "studio.css"
 HEAD = '<script src="studio/studio.js" defer></script>'
@@ -182,13 +183,13 @@ class Studio:
         return self._visits.setdefault(_client(request), Visit())
 
     def open(self, request: gr.Request) -> Any:
-        """Set the controls as a link says."""
-        given = dict(request.query_params)
-        if not given:
-            return gr.skip()
-        fresh, limits = fresh_settings(self._first), self._first.limits
-        settings = read_query(given, fresh, limits, list(self.services))
-        return self.controls.showing(settings)
+        """Draw a seed, and set the controls as a link says."""
+        # Drawn here: as the control's own value, Gradio would offer the function to programs.
+        fresh = replace(fresh_settings(self._first), seed=draw_seed())
+        if not (given := dict(request.query_params)):
+            return self.controls.showing(fresh, "seed")
+        limits, models = self._first.limits, list(self.services)
+        return self.controls.showing(read_query(given, fresh, limits, models))
 
     def begin(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Admit a job.

@@ -362,22 +362,20 @@
     return `rgb(${mixed.join(",")})`;
   }
 
-  function frontMark(value) {
-    const front = find("front");
-    const mark = find("front-mark");
-    if (!front || !mark) return;
+  function frontMark(front, value) {
+    const mark = front.querySelector('[data-studio="front-mark"]');
     const places = JSON.parse(front.dataset.places); // [lam, x, y], in order of lam
     let i = places.findIndex((place) => place[0] >= value);
     if (i < 0) i = places.length - 1;
     const [a, b] = [places[Math.max(0, i - 1)], places[i]];
-    const share = b[0] > a[0] ? (value - a[0]) / (b[0] - a[0]) : 0;
+    const share = b[0] > a[0] ? Math.max(0, (value - a[0]) / (b[0] - a[0])) : 0;
     mark.setAttribute("transform", `translate(${a[1] + (b[1] - a[1]) * share} ${a[2] + (b[2] - a[2]) * share})`);
   }
 
   let dialStands = 0.5;
 
   function showDial() {
-    frontMark(dialStands);
+    document.querySelectorAll('[data-studio="front"]').forEach((front) => frontMark(front, dialStands));
     const slider = find("live-dial");
     if (slider && Number(slider.value) !== dialStands) {
       slider.value = dialStands;
@@ -395,8 +393,6 @@
     "pair-play": () => (pair.playing ? pairStop() : pairPlay()),
   };
   document.addEventListener("click", (event) => {
-    // A tab's content is drawn when it is first opened: only then can it be told of the dial.
-    if (event.target.closest?.('[role="tab"]')) setTimeout(showDial, 100);
     const element = event.target.closest?.("[data-studio], [data-play]");
     if (element?.dataset.play) pointPlay(element);
     else if (element) clicks[element.dataset.studio]?.();
@@ -427,6 +423,12 @@
       else pair.from = at;
     }
   });
+  // A tab's content is drawn when it is first opened: only then can it be told of the dial.
+  new MutationObserver((changes) => {
+    const drawn = '[data-studio="front"], [data-studio="live-dial"]';
+    const added = changes.flatMap((change) => [...change.addedNodes]);
+    if (added.some((node) => node.matches?.(drawn) || node.querySelector?.(drawn))) showDial();
+  }).observe(document.documentElement, { childList: true, subtree: true });
   addEventListener("pagehide", () => {
     if (live.jam?.running) {
       const none = new Blob(["{}"], { type: "application/json" });

@@ -1,17 +1,37 @@
 """Services over the tiny model, closed when their test ends."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app.service import Service, Update
 from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.rewards.encoder import EncoderNet
+from musicgen_rl.rewards.files import save_reward_model
+from musicgen_rl.rewards.towers import TowerConfig
+from tests.models import save_tiny_dial
 
 
 @pytest.fixture(scope="session")
 def pipeline(tiny_folder) -> Pipeline:
     return Pipeline.load(tiny_folder, device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="session")
+def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold a tiny model with a dial and with the encoder that measures variety."""
+    folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
+    tower = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
+    torch.manual_seed(1)
+    save_reward_model(
+        EncoderNet(tower, 8), folder / "rewards" / "encoder-report", name="tiny encoder",
+        kind="encoder", role="report", tower=tower, shape={"dim": 8},
+        facts={"data": "none", "license": "CC0-1.0", "figures": {}},
+    )  # fmt: skip
+    return folder
 
 
 @pytest.fixture
