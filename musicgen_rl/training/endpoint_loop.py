@@ -9,75 +9,47 @@ A run is a folder:
 Nothing random is remembered: prompts, clips and orders follow from the seed and the step's number.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.codec.base import Codec
-from musicgen_rl.errors import CheckpointError, ConfigError
 from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.rewards.diversity import pairwise_diversity
-from musicgen_rl.text.base import TextEncoder
-from musicgen_rl.training.adapters import ParameterAverage, Student
+from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.advantages import EmbeddingBank
-from musicgen_rl.training.checkpointing import (
-    load_training_state,
-    pack_optimizer,
-    restore_optimizer,
-    save_training_state,
-)
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_export import export_endpoint, require_room, room_needed
-from musicgen_rl.training.endpoint_step import Embed, EndpointStep, Gradients, Score
+from musicgen_rl.training.endpoint_parts import EndpointParts, check_fit
+from musicgen_rl.training.endpoint_schedule import (
+    duration_of,
+    is_long,
+    kl_weight_at,
+    reward_weight_at,
+    share_of_prompts,
+)
+from musicgen_rl.training.endpoint_state import Memory, Progress, start_identity
+from musicgen_rl.training.endpoint_step import Batch, EndpointStep
+from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
-from musicgen_rl.training.optim import Plan, rate_factor
+from musicgen_rl.training.optim import Plan
 from musicgen_rl.training.pretrain import has_native_bf16
-from musicgen_rl.training.prompts import prompts_of_step, require_enough
+from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.rollout import frames_of
+
+__all__ = ["EndpointParts", "check_fit", "kl_weight_at", "reward_weight_at", "train_endpoint"]
 
 WARM_STEPS, TIMED_STEPS = 1, 2
 """A run by minutes measures its speed over these steps, after those, and then knows its length."""
-FIXED = ("seed", "prompts_per_step", "clips_per_prompt", "train", "rank", "train_norms",
-         "start_blend", "diversity_weight", "reward", "credit")  # fmt: skip
-"""What may not change when a run goes on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointParts:
-    """What a run works with, all loaded."""
-
-    base: ModelInfo
-    """The model both ends come from."""
-    base_state: Mapping[str, Tensor]
-    """Its weights: the teacher's."""
-    start: ModelInfo | None
-    """The model the student starts from; the base where None."""
-    start_state: Mapping[str, Tensor]
-    """Its weights."""
-    text: TextEncoder
-    codec: Codec
-    prompts: list[str]
-    encoder: Embed | None = None
-    """The training encoder."""
-    held_out: Embed | None = None
-    """An encoder that training never sees, for the guard."""
-    scorer: Score | None = None
-    """Text-audio scorer, for the guard."""
-    notes: Mapping[str, Any] | None = None
-    """For the card: command, preset, instruments."""
 
 
 def train_endpoint(
@@ -109,13 +81,11 @@ def train_endpoint(
         CheckpointError: the folder's run was begun otherwise.
         StorageError: no room, or the disk is full; what was saved before is intact.
     """
-    run = _Run(parts, config, Path(folder), name)
-    run.restore()
-    return run.go(stop, live)
+    return _Run(parts, config, Path(folder), name).go(stop, live)
 
 
 class _Run:
-    """The state of one run: what `save` writes and `restore` reads."""
+    """One run, from what it remembers to what it leaves."""
 
     def __init__(
         self, parts: EndpointParts, config: EndpointConfig, folder: Path, name: str | None
@@ -123,427 +93,211 @@ class _Run:
         self.parts, self.config, self.folder = parts, config, folder
         end = "diversity" if config.diversity_weight else "quality"
         self.name = name or f"{parts.base.name}-{end}"
-        self.accelerator = Accelerator()
-        self.device = self.accelerator.device
-        self.processes = self.accelerator.num_processes
-        check_fit(parts, config, self.processes, self.device)
-        device, lm = self.device, parts.base.lm
-        base = {n: t.float() for n, t in parts.base_state.items()}
+        self.processes = Processes()
+        device = self.processes.device
+        check_fit(parts, config, self.processes.count, device)
+        lm = replace(parts.base.lm, dropout=0.0)
         self.start_state = blend(parts.start_state, parts.base_state, config.start_blend)
         self.student = Student(
-            replace(lm, dropout=0.0), self.start_state, train=config.train, rank=config.rank,
+            lm, self.start_state, train=config.train, rank=config.rank,
             train_norms=config.train_norms, seed=config.seed % 2**31, device=device,
         )  # fmt: skip
-        teacher = MusicLM(replace(lm, dropout=0.0))
-        teacher.load_state_dict(base)
+        teacher = MusicLM(lm)
+        teacher.load_state_dict({n: t.float() for n, t in parts.base_state.items()})
         teacher.to(device).eval().requires_grad_(False)
         require_room(folder, room_needed(parts.base, self.student.parameters))
-        self.optimizer = torch.optim.AdamW(
-            list(self.student.parameters.values()), lr=config.learning_rate,
-            betas=(config.beta1, config.beta2), weight_decay=config.weight_decay,
-        )  # fmt: skip
-        self.average = ParameterAverage(self.student.parameters, config.ema_decay)
-        self.bank = EmbeddingBank(config.bank_keep)
         self.critic = self._make_critic()
-        self.guards = Guards(config)
+        bank = EmbeddingBank(config.bank_keep)
         self.stepper = EndpointStep(
             config, self.student, teacher, parts.text, parts.codec, encoder=parts.encoder,
-            critic=self.critic, bank=self.bank, device=device, autocast=self._autocast(),
+            critic=self.critic, bank=bank, device=device, autocast=self._autocast(),
         )  # fmt: skip
-        self.step, self.seconds = 0, 0.0
-        self.plan, self.planned = Plan(config.steps), config.minutes == 0
-        self.signal = [0.0, 0.0, 0.0]  # sums of signal and of noise, and their weight
+        self.updater = Updater(config, self.student.parameters, self.processes)
+        self.progress = Progress(Plan(config.steps), planned=config.minutes == 0)
+        self.guards = Guards(config)
+        self.memory = Memory(
+            student=self.student, updater=self.updater, critic=self.critic, bank=bank,
+            guards=self.guards, progress=self.progress,
+        )  # fmt: skip
+        self.identity = start_identity(self.start_state, parts.base_state)
+        self.memory.restore(folder, config, self.identity)
         self.stopped: str | None = None
-        self.last: dict[str, Any] = {}
 
     def _make_critic(self) -> CriticTrainer | None:
-        config, encoder = self.config, self.parts.encoder
+        config, encoder, device = self.config, self.parts.encoder, self.processes.device
         if not config.diversity_weight or config.credit != "critic" or encoder is None:
             return None
         rate = self.parts.codec.sample_rate
-        heard = encoder.embed(torch.zeros(1, 2 * rate, device=self.device), rate)
+        heard = encoder.embed(torch.zeros(1, 2 * rate, device=device), rate)
         size = int(heard.shape[-1])
         state = torch.get_rng_state()
         torch.manual_seed(config.seed % 2**31)
-        critic = EmbeddingCritic(self.parts.base.lm.hidden_size, size).to(self.device)
+        critic = EmbeddingCritic(self.parts.base.lm.hidden_size, size).to(device)
         torch.set_rng_state(state)
-        return CriticTrainer(critic, config.critic_lr, config.critic_epochs, reduce=self._mean)
+        mean = self.processes.mean
+        return CriticTrainer(critic, config.critic_lr, config.critic_epochs, reduce=mean)
 
     def _autocast(self) -> Callable[[], AbstractContextManager[object]]:
-        choice, device = self.config.precision, self.device
+        choice, device = self.config.precision, self.processes.device
         on_gpu = choice == "auto" and device.type == "cuda" and has_native_bf16(device)
         if choice == "bf16" or on_gpu:
             return lambda: torch.autocast(device.type, torch.bfloat16)
         return nullcontext
 
-    def _mean(self, tensor: Tensor) -> Tensor:
-        if self.processes == 1:
-            return tensor
-        reduced: Tensor = self.accelerator.reduce(tensor.contiguous(), "mean")
-        return reduced
-
-    def restore(self) -> None:
-        """Read the folder's state, if there is one."""
-        found = load_training_state(self.folder / "state")
-        if found is None:
-            return
-        tensors, state = found
-        if state["start"] != self._start_identity():
-            raise CheckpointError(
-                f"{self.folder} holds a run of another base or start: use the same, or a new folder"
-            )
-        changed = [n for n in FIXED if state["config"].get(n) != getattr(self.config, n)]
-        if changed:
-            raise CheckpointError(
-                f"{self.folder} was begun with another {' and '.join(changed)}: use the same, or a "
-                "new folder"
-            )
-        with torch.no_grad():
-            for name, parameter in self.student.parameters.items():
-                parameter.copy_(tensors[f"student.{name}"])
-                self.average.tensors[name].copy_(tensors[f"average.{name}"])
-        restore_optimizer(self.optimizer, tensors, state["optimizer"])
-        if self.critic is not None:
-            weights = {n: tensors[f"critic.{n}"] for n in self.critic.critic.state_dict()}
-            self.critic.critic.load_state_dict(weights)
-            own = state["critic_optimizer"]
-            restore_optimizer(self.critic.optimizer, tensors, own, prefix="critic_optimizer")
-        self.bank.restore(tensors)
-        self.guards.restore(state["guards"])
-        self.step, self.seconds, self.signal = state["step"], state["seconds"], state["signal"]
-        self.plan, self.planned = Plan(**state["plan"]), state["planned"]
-        if self.config.minutes == 0:
-            self.plan, self.planned = replace(self.plan, total_steps=self.config.steps), True
-        self.last = state["last"]
-
     def save(self) -> None:
         """Write the state and the export, from the first process."""
-        if self.accelerator.is_main_process:
-            tensors: dict[str, Tensor] = dict(self.bank.pack())
-            tensors |= {f"student.{n}": p for n, p in self.student.parameters.items()}
-            tensors |= {f"average.{n}": t for n, t in self.average.tensors.items()}
-            more, packed = pack_optimizer(self.optimizer)
-            tensors |= more
-            state = {
-                "step": self.step, "seconds": self.seconds, "plan": asdict(self.plan),
-                "planned": self.planned, "optimizer": packed, "signal": self.signal,
-                "guards": self.guards.pack(), "config": asdict(self.config), "last": self.last,
-                "start": self._start_identity(),
-            }  # fmt: skip
-            if self.critic is not None:
-                more, state["critic_optimizer"] = pack_optimizer(
-                    self.critic.optimizer, prefix="critic_optimizer"
-                )
-                tensors |= more
-                critic = self.critic.critic.state_dict()
-                tensors |= {f"critic.{n}": t for n, t in critic.items()}
-            save_training_state(self.folder / "state", tensors, state)
+        if self.processes.main:
+            self.memory.save(self.folder, self.config, self.identity)
             notes = {"endpoint": {**asdict(self.config), **(self.parts.notes or {})},
                      "training": self.figures()}  # fmt: skip
             start = self.parts.start or self.parts.base
             export_endpoint(
                 self.folder / "export", self.name, self.parts.base, start, self.start_state,
-                self.student, self.average.tensors, notes, share=self.config.start_blend,
+                self.student, self.updater.average.tensors, notes, share=self.config.start_blend,
             )  # fmt: skip
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def figures(self) -> dict[str, Any]:
         """What the run came to so far."""
+        now = self.progress
         return {
-            "steps": self.step, "seconds": round(self.seconds, 1), "finished": self.finished,
-            "stopped": self.stopped, **self.last,
+            "steps": now.step, "seconds": round(now.seconds, 1), "finished": now.finished,
+            "stopped": self.stopped, **now.last,
         }  # fmt: skip
-
-    @property
-    def finished(self) -> bool:
-        """Whether every planned step is done."""
-        return self.planned and self.step >= self.plan.total_steps
 
     def go(self, stop: Callable[[], bool], live: bool) -> dict[str, Any]:
         """Step until the plan is done, a guard objects, or `stop` says so."""
-        main = self.accelerator.is_main_process
+        config, now, agree = self.config, self.progress, self.processes.agree
         path = self.folder / "metrics.jsonl"
-        path = path if main else path.with_name(f"process{self.accelerator.process_index}.jsonl")
-        shown = sys.stderr if live and main else None
-        with MetricsLog(path, resume_step=self.step, live=shown) as log:
-            begun, before, saved = time.monotonic(), self.seconds, self.seconds
-            speed_from = (begun, self.step)
+        if not self.processes.main:
+            path = path.with_name(f"process{self.processes.index}.jsonl")
+        shown = sys.stderr if live and self.processes.main else None
+        with MetricsLog(path, resume_step=now.step, live=shown) as log:
+            begun, before, saved = time.monotonic(), now.seconds, now.seconds
+            speed_from = (begun, now.step)
             asked = False
-            while not self.finished and not asked and self.stopped is None:
+            while not now.finished and not asked and self.stopped is None:
                 row = self._one_step(log)
-                self.seconds = before + time.monotonic() - begun
-                log.write("train", self.step, **row, seconds=self.seconds)
-                asked = self._agree(stop())
-                replanned = self.config.minutes > 0 and self._replan(speed_from)
+                now.seconds = before + time.monotonic() - begun
+                log.write("train", now.step, **row, seconds=now.seconds)
+                asked = agree(stop())
+                replanned = config.minutes > 0 and self._replan(speed_from)
                 if replanned:
-                    speed_from = (time.monotonic(), self.step)
-                    log.write("plan", self.step, total_steps=self.plan.total_steps)
-                last = self.finished or asked or self.stopped is not None
-                due = self._agree(self.seconds - saved >= self.config.save_minutes * 60)
+                    speed_from = (time.monotonic(), now.step)
+                    log.write("plan", now.step, total_steps=now.plan.total_steps)
+                last = now.finished or asked or self.stopped is not None
+                due = agree(now.seconds - saved >= config.save_minutes * 60)
                 if due or last or replanned:
-                    saved = self.seconds
+                    saved = now.seconds
                     self.save()
                 log.show(self._live_line(row), force=last)
             if self.stopped is not None:
-                log.write("stop", self.step, why=self.stopped)
+                log.write("stop", now.step, why=self.stopped)
         return self.figures()
 
     def _one_step(self, log: MetricsLog) -> dict[str, Any]:
         """Make one step and look after it."""
-        config, stepper = self.config, self.stepper
+        config, stepper, now = self.config, self.stepper, self.progress
         stepper.clock.seconds = {}
-        progress = self.plan.progress(self.step) if self.planned else 0.0
+        step, progress = now.step, now.share
         beta, kl_weight = reward_weight_at(config, progress), kl_weight_at(config, progress)
-        heard = config.diversity_weight > 0 or self.step % config.listen_every == 0
         batch = self._clips()
-        if heard:
+        if config.diversity_weight > 0 or step % config.listen_every == 0:
             stepper.hear(batch)
-        measure = beta > 0 and self.step % config.measure_every == 0
-        gradients, row, states = stepper.gradients(
+        measure = beta > 0 and step % config.measure_every == 0
+        gradients, found, states = stepper.gradients(
             batch, kl_weight=kl_weight, reward_weight=beta, measure=measure
         )
+        row: dict[str, Any] = dict(found)
         if batch.embeddings is not None:
-            diversity = float(self._mean(pairwise_diversity(batch.embeddings).mean()))
-            row["diversity"] = diversity
+            own = pairwise_diversity(batch.embeddings).mean()
+            row["diversity"] = float(self.processes.mean(own))
         with stepper.clock("update"):
-            row |= self._update(gradients, measure, float(row["tokens_per_clip"]), progress)  # type: ignore[arg-type]
+            row |= self.updater.take(
+                gradients, step=step, progress=progress, tokens=row["tokens_per_clip"],
+                measured=measure,
+            )  # fmt: skip
         if config.diversity_weight and batch.embeddings is not None:
             row |= self._learn(batch, states)
         for name in ("kl", "kl_per_token", "entropy"):
-            row[name] = float(self._mean(torch.tensor(row[name], device=self.device)))
-        row["objective"] = -float(row["kl"]) + config.diversity_weight * float(  # type: ignore[arg-type]
-            row.get("diversity", 0.0)  # type: ignore[arg-type]
-        )
-        row |= {"beta": beta, "kl_weight": kl_weight, "clips": len(batch.codes) * self.processes}
-        self.step += 1
+            row[name] = self.processes.mean_number(row[name])
+        row["objective"] = -row["kl"] + config.diversity_weight * row.get("diversity", 0.0)
+        clips = len(batch.codes) * self.processes.count
+        row |= {"beta": beta, "kl_weight": kl_weight, "clips": clips}
+        now.step += 1
         self._guard(batch, row, beta, log)
         row["time"] = {part: round(s, 3) for part, s in stepper.clock.seconds.items()}
-        self.last |= {n: row[n] for n in ("kl", "diversity", "entropy", "objective") if n in row}
+        now.last |= {n: row[n] for n in ("kl", "diversity", "entropy", "objective") if n in row}
         return row
 
-    def _clips(self) -> Any:
+    def _clips(self) -> Batch:
         """Roll out this process's share of the step's prompts."""
-        config, parts = self.config, self.parts
-        long = config.long_clip_s > 0 and self.step % config.long_every == config.long_every - 1
-        duration = config.long_clip_s if long else config.clip_s
-        chosen = prompts_of_step(
-            config.seed, self.step, config.prompts_per_step, len(parts.prompts)
+        config, parts, step = self.config, self.parts, self.progress.step
+        first, mine = share_of_prompts(
+            config, step, len(parts.prompts), self.processes.index, self.processes.count
         )
-        if long:  # fewer prompts for the same work, a multiple of the processes
-            kept = round(len(chosen) * config.clip_s / config.long_clip_s / self.processes)
-            chosen = chosen[: max(1, kept) * self.processes]
-        share = len(chosen) // self.processes
-        first = self.accelerator.process_index * share
-        mine = chosen[first : first + share]
         clips = config.prompts_per_step * config.clips_per_prompt  # numbers that a step owns
         return self.stepper.make_clips(
             mine,
             [parts.prompts[index] for index in mine],
             seed=config.seed,
-            first_clip=self.step * clips + first * config.clips_per_prompt,
-            num_frames=frames_of(duration, parts.base.frame_rate),
+            first_clip=step * clips + first * config.clips_per_prompt,
+            num_frames=frames_of(duration_of(config, step), parts.base.frame_rate),
         )
 
-    def _update(
-        self, gradients: Gradients, measured: bool, tokens: float, progress: float
-    ) -> dict[str, Any]:
-        """Average the gradient over processes, clip it and take the optimiser's step."""
-        config, row = self.config, {}
-        self._reduce(gradients.total)
-        if measured:
-            for part in (gradients.kl, *gradients.halves):
-                self._reduce(part)
-            row = self._measure(gradients, tokens)
-        parameters = self.student.parameters
-        for name, parameter in parameters.items():
-            parameter.grad = gradients.total[name]
-        norm = float(nn.utils.clip_grad_norm_(parameters.values(), config.grad_clip))
-        if not math.isfinite(norm):
-            raise ConfigError(
-                f"the gradient is {norm} at step {self.step}: lower learning_rate "
-                f"({config.learning_rate:g}) or diversity_weight ({config.diversity_weight:g}); "
-                "the last save is intact"
-            )
-        factor = rate_factor(self.step, progress, config.warmup_steps, config.final_rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = factor * config.learning_rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.average.update(parameters, self.step + 1)
-        return {"grad_norm": norm, "rate": factor, **row}
-
-    def _measure(self, gradients: Gradients, tokens: float) -> dict[str, float]:
-        """Compare the terms' gradients, and the reward's signal with its noise.
-
-        Both halves of the prompts have half the true gradient as their mean, so four times their
-        product is its squared norm without bias, and the square of their difference is the noise
-        of the whole.
-        """
-        even, odd = gradients.halves
-        product = sum(float((even[n] * odd[n]).sum()) for n in even)
-        noise = sum(float((even[n] - odd[n]).pow(2).sum()) for n in even)
-        signal = 4.0 * product * tokens**2
-        noise *= tokens**2
-        keep = 0.9
-        self.signal = [
-            keep * old + (1 - keep) * new
-            for old, new in zip(self.signal, (signal, noise, 1.0), strict=True)
-        ]
-        return {
-            "grad_norm_kl": tokens * _norm(gradients.kl),
-            "grad_norm_reward": tokens * _norm({n: even[n] + odd[n] for n in even}),
-            "reward_signal": signal,
-            "reward_noise": noise,
-            "reward_snr": self.signal[0] / max(self.signal[1], 1e-30),
-        }
-
-    def _learn(self, batch: Any, states: Tensor | None) -> dict[str, Any]:
+    def _learn(self, batch: Batch, states: Tensor | None) -> dict[str, Any]:
         """Let the critic and the bank learn from a batch that was judged."""
+        assert batch.embeddings is not None
         row: dict[str, Any] = {}
         if self.critic is not None and states is not None:
-            row = dict(self.stepper.learn_values(batch, states, self.step))
-        elif self.critic is not None and self.step == 0:
-            self.critic.critic.start_at(self._mean(batch.embeddings.flatten(0, 1).mean(0)))
-        prompts, embeddings = torch.tensor(batch.prompts), batch.embeddings
-        if self.processes > 1:
-            prompts = self.accelerator.gather(prompts.to(self.device)).cpu()
-            embeddings = self.accelerator.gather(embeddings.contiguous())
-        self.bank.update(prompts.tolist(), embeddings)
+            row = dict(self.stepper.learn_values(batch, states, self.progress.step))
+        elif self.critic is not None and self.progress.step == 0:
+            mean = batch.embeddings.flatten(0, 1).mean(0)
+            self.critic.critic.start_at(self.processes.mean(mean))
+        prompts = self.processes.gather(torch.tensor(batch.prompts)).cpu()
+        self.stepper.bank.update(prompts.tolist(), self.processes.gather(batch.embeddings))
         return row
 
-    def _guard(self, batch: Any, row: dict[str, Any], beta: float, log: MetricsLog) -> None:
+    def _guard(self, batch: Batch, row: dict[str, Any], beta: float, log: MetricsLog) -> None:
         """Ask the guards; the first process decides for all."""
-        long = float(row["tokens_per_clip"]) != self._usual_tokens()
+        step = self.progress.step - 1  # which was just made
+        long = is_long(self.config, step)
         why = None if long else self.guards.after_step(row, beta)
-        if (self.step - 1) % self.config.listen_every == 0 and batch.samples is not None:
+        if step % self.config.listen_every == 0 and batch.samples is not None:
             heard = self.stepper.listening(batch, self.parts.held_out, self.parts.scorer)
             if "diversity" in row:
                 heard["diversity"] = float(row["diversity"])
-            heard = {
-                n: float(self._mean(torch.tensor(v, device=self.device))) for n, v in heard.items()
-            }
-            log.write("heard", self.step, **heard)
-            self.last |= heard
+            heard = {n: self.processes.mean_number(v) for n, v in heard.items()}
+            log.write("heard", self.progress.step, **heard)
+            self.progress.last |= heard
             why = why or (None if long else self.guards.after_hearing(heard))
-        if self._agree(why is not None):
+        if self.processes.agree(why is not None):
             self.stopped = why or "another process was stopped by a guard"
-
-    def _usual_tokens(self) -> float:
-        base = self.parts.base
-        return float(base.lm.num_codebooks * frames_of(self.config.clip_s, base.frame_rate))
-
-    def _reduce(self, gradients: dict[str, Tensor]) -> None:
-        """Average over processes, all tensors at once."""
-        if self.processes == 1:
-            return
-        flat = self._mean(torch.cat([t.flatten() for t in gradients.values()]))
-        start = 0
-        for name, tensor in gradients.items():
-            gradients[name] = flat[start : start + tensor.numel()].view(tensor.shape)
-            start += tensor.numel()
 
     def _replan(self, speed_from: tuple[float, int]) -> bool:
         """Fit the steps to the minutes: after a few steps, then whenever an eighth is done."""
         begun_at, begun_step = speed_from
-        since = self.step - begun_step
-        wait = max(5, (self.plan.total_steps - self.plan.from_step) // 8)
-        if self.finished or since < (wait if self.planned else WARM_STEPS + TIMED_STEPS):
+        now = self.progress
+        since = now.step - begun_step
+        wait = max(5, (now.plan.total_steps - now.plan.from_step) // 8)
+        if now.finished or since < (wait if now.planned else WARM_STEPS + TIMED_STEPS):
             return False
         per_step = (time.monotonic() - begun_at) / since
-        plan = self.plan if self.planned else Plan(total_steps=self.step, from_step=self.step)
-        plan = plan.replan(self.step, self.config.minutes * 60 - self.seconds, per_step)
-        self.plan = replace(plan, total_steps=round(self._from_main(plan.total_steps)))
-        self.planned = True
+        plan = now.plan if now.planned else Plan(total_steps=now.step, from_step=now.step)
+        plan = plan.replan(now.step, self.config.minutes * 60 - now.seconds, per_step)
+        total = round(self.processes.from_main(plan.total_steps))
+        now.plan, now.planned = replace(plan, total_steps=total), True
         return True
 
-    def _agree(self, mine: bool) -> bool:
-        """The first process decides for all, or they would wait for each other forever."""
-        return bool(self._from_main(float(mine)))
-
-    def _from_main(self, value: float) -> float:
-        if self.processes == 1:
-            return value
-        own = value if self.accelerator.is_main_process else 0.0
-        number = torch.tensor(own, dtype=torch.float64, device=self.device)
-        return float(self.accelerator.reduce(number, "sum"))
-
-    def _start_identity(self) -> dict[str, Any]:
-        """Tell one start from another: names, and a sum over the weights."""
-        total = sum(float(t.double().sum()) for t in self.start_state.values())
-        base = sum(float(t.double().sum()) for t in self.parts.base_state.values())
-        return {"start": total, "base": base}
-
     def _live_line(self, row: Mapping[str, Any]) -> str:
-        left = "?"
-        if self.planned and self.step:
-            left = format_seconds((self.plan.total_steps - self.step) * self.seconds / self.step)
-        total = self.plan.total_steps if self.planned else "?"
+        now, left = self.progress, "?"
+        if now.planned and now.step:
+            left = format_seconds((now.plan.total_steps - now.step) * now.seconds / now.step)
+        total = now.plan.total_steps if now.planned else "?"
         slowest = sorted(row["time"].items(), key=lambda part: -part[1])[:5]
         times = " ".join(f"{name} {seconds:.1f}" for name, seconds in slowest)
         diversity = f"  D {row['diversity']:.3f}" if "diversity" in row else ""
         return (
-            f"step {self.step}/{total}  KL {row['kl']:.1f} ({row['kl_per_token']:.4f} a token)"
+            f"step {now.step}/{total}  KL {row['kl']:.1f} ({row['kl_per_token']:.4f} a token)"
             f"{diversity}  entropy {row['entropy']:.2f}  {left} left  [s: {times}]"
         )
-
-
-def check_fit(
-    parts: EndpointParts,
-    config: EndpointConfig,
-    processes: int = 1,
-    device: torch.device | str = "cpu",
-) -> None:
-    """Check what a run is given, before any training.
-
-    Raises:
-        ConfigError, InputError: what does not fit, in one sentence.
-    """
-    base = parts.base
-    if config.prompts_per_step % processes:
-        raise ConfigError(
-            f"prompts_per_step {config.prompts_per_step} is not a multiple of the {processes} "
-            "processes"
-        )
-    if config.diversity_weight and parts.encoder is None:
-        raise ConfigError(
-            f"diversity_weight {config.diversity_weight:g} needs the training encoder: give "
-            "--encoder FOLDER"
-        )
-    longest = max(config.clip_s, config.long_clip_s)
-    if frames_of(longest, base.frame_rate) > base.window.frames:
-        raise ConfigError(
-            f"clips of {longest:g} s are longer than the model's window of "
-            f"{base.window.frames / base.frame_rate:g} s: lower clip_s or long_clip_s"
-        )
-    config.weights_of(base.lm.num_codebooks)
-    require_enough(parts.prompts, config.prompts_per_step, "the prompts file")
-    rate = parts.codec.sample_rate
-    shortest = frames_of(config.clip_s, base.frame_rate) * parts.codec.hop_length
-    for encoder in (parts.encoder, parts.held_out):  # each says itself what it cannot hear
-        if encoder is not None:
-            encoder.embed(torch.zeros(1, shortest, device=device), rate)
-    if config.train == "norms" and config.start_blend == 0 and config.diversity_weight == 0:
-        raise ConfigError(
-            "train norms alone cannot distil a teacher: use --train all or --train low-rank"
-        )
-
-
-def reward_weight_at(config: EndpointConfig, progress: float) -> float:
-    """Return beta at a share of the run: 0 during the delay, then a straight line to the full."""
-    if progress < config.reward_delay:
-        return 0.0
-    if config.reward_ramp <= 0:
-        return config.diversity_weight
-    share = min(1.0, (progress - config.reward_delay) / config.reward_ramp)
-    return config.diversity_weight * share
-
-
-def kl_weight_at(config: EndpointConfig, progress: float) -> float:
-    """Return the KL's weight at a share of the run, a straight line where an end is set."""
-    if config.kl_weight_final < 0:
-        return config.kl_weight
-    return config.kl_weight + (config.kl_weight_final - config.kl_weight) * progress
-
-
-def _norm(tensors: Mapping[str, Tensor]) -> float:
-    return math.sqrt(sum(float(t.double().pow(2).sum()) for t in tensors.values()))
