@@ -158,8 +158,11 @@ def pair(
         sources, configs["quality"], configs["diversity"], out, runs or out / "runs",
         from_quality=from_quality, notes=_notes(preset), stop=lambda: bool(stopped),
     )  # fmt: skip
-    for each in figures.values():
-        _conclude(each, bool(stopped))
+    for end, each in figures.items():
+        _conclude(each, bool(stopped), f"the {end} end ")
+    if "diversity" not in figures:
+        typer.echo("stopped between the ends: run it again to go on", err=True)
+        raise typer.Exit(130)
     for end in figures:
         typer.echo(str(out / end))
 
@@ -215,11 +218,12 @@ def _notes(preset: str | None) -> dict[str, Any]:
     return {"preset": preset} if preset else {}
 
 
-def _conclude(figures: dict[str, Any], stopped: bool) -> None:
+def _conclude(figures: dict[str, Any], stopped: bool, who: str = "") -> None:
     """Tell how a run ended; leave with a status of its own unless it is finished."""
+    where = f"{who}stopped at step {figures['steps']}"
     if figures["stopped"]:
-        typer.echo(f"stopped at step {figures['steps']}: {figures['stopped']}", err=True)
+        typer.echo(f"{where}: {figures['stopped']}", err=True)
         raise typer.Exit(1)
     if stopped and not figures["finished"]:
-        typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
+        typer.echo(f"{where} and saved: run it again to go on", err=True)
         raise typer.Exit(130)

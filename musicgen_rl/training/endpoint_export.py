@@ -105,8 +105,7 @@ def place_endpoint(source: Path, target: Path) -> Path:
         ConfigError: the target holds something that is no model.
         StorageError: it cannot be written.
     """
-    if target.exists() and not (target / CARD).is_file() and any(target.iterdir()):
-        raise ConfigError(f"{target} is not empty and no model: name a new folder")
+    require_place(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         shutil.copytree(source, temporary)
@@ -132,6 +131,18 @@ def place_endpoint(source: Path, target: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def require_place(target: Path) -> None:
+    """Check that an endpoint may stand in a folder: it is new, empty, or holds a model.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target} is a file: name another folder")
+    if target.exists() and not (target / CARD).is_file() and any(target.iterdir()):
+        raise ConfigError(f"{target} is not empty and no model: name a new folder")
 
 
 def retarget(folder: Path, over: Path, towards: Path | None = None) -> None:

@@ -1,20 +1,33 @@
 """From names of folders to endpoints: what `train endpoints` and `train pair` call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, load_state, model_hash, read_info
-from musicgen_rl.config import require_number
-from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
+from musicgen_rl.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    ModelNotFoundError,
+    MusicgenRLError,
+)
 from musicgen_rl.merging.check import check_mergeable, stated_base
 from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
-from musicgen_rl.training.endpoint_config import EndpointConfig
-from musicgen_rl.training.endpoint_export import place_endpoint, retarget
-from musicgen_rl.training.endpoint_loop import EndpointParts, train_endpoint
+from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig
+from musicgen_rl.training.endpoint_export import (
+    place_endpoint,
+    require_place,
+    require_room,
+    retarget,
+    room_needed,
+)
+from musicgen_rl.training.endpoint_loop import train_endpoint
+from musicgen_rl.training.endpoint_parts import EndpointParts, check_fit
+from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.prompts import read_prompts, require_enough
 
 TRAINING_ENCODER, REPORT_ENCODER = "encoder-training", "encoder-report"
@@ -65,7 +78,7 @@ def load_parts(
             f"{sources.encoder or _instrument_folder(sources, base) / TRAINING_ENCODER}; give "
             "--encoder FOLDER"
         )
-    device = _device()
+    device = Processes().device
     loaded = _load_instruments(found, device)
     base_state = load_state(base)
     return EndpointParts(
@@ -145,10 +158,11 @@ def train_pair(
         stop: asked after each step.
 
     Returns:
-        Figures of the runs that were begun.
+        Figures of the runs that were begun; the ends are put in place when both are finished.
 
     Raises:
         ConfigError: the weights of the reward are not those of a pair.
+        MusicgenRLError: whatever would stop either end, in one sentence, before the first.
     """
     if quality.diversity_weight:
         raise ConfigError(
@@ -158,41 +172,46 @@ def train_pair(
         raise ConfigError("the diversity end needs diversity_weight above 0, for example 15")
     for folder in (out, runs):
         _require_folder(folder)
-    _check_diversity_first(sources, diversity)
-    base = read_info(find_model(sources.base))
+    for end in ENDS:
+        require_place(out / end)
+    parts = load_parts(sources, diversity, notes)
+    _check_both(parts, {"quality": quality, "diversity": diversity}, runs)
+    base = parts.base
     figures = {
-        "quality": train_one(
-            sources, quality, runs / "quality", name=f"{base.name}-quality", notes=notes, stop=stop
+        "quality": train_endpoint(
+            parts, quality, runs / "quality", name=f"{base.name}-quality", stop=stop
         )
     }
     if not figures["quality"]["finished"] or stop():
         return figures
     export = runs / "quality" / "export"
-    place_endpoint(export, out / "quality")
-    start = str(export) if from_quality else sources.start
-    after = EndpointSources(**{**vars(sources), "start": start})
-    figures["diversity"] = train_one(
-        after, diversity, runs / "diversity", name=f"{base.name}-diversity", notes=notes, stop=stop
+    if from_quality:
+        start = read_info(export)
+        told = {**(parts.notes or {}), "start": start.name}
+        parts = replace(parts, start=start, start_state=load_state(start), notes=told)
+    figures["diversity"] = train_endpoint(
+        parts, diversity, runs / "diversity", name=f"{base.name}-diversity", stop=stop
     )
-    if figures["diversity"]["finished"]:
+    if figures["diversity"]["finished"]:  # both at once: half a new pair is no pair
+        place_endpoint(export, out / "quality")
         placed = place_endpoint(runs / "diversity" / "export", out / "diversity")
-        told = read_info(placed).notes.get("low_rank")
-        if told is not None and from_quality:
+        if from_quality and "low_rank" in read_info(placed).notes:
             retarget(placed, out / "quality", base.folder)
     return figures
 
 
-def _check_diversity_first(sources: EndpointSources, diversity: EndpointConfig) -> None:
-    """Find out before the first end is trained what would stop the second."""
-    prompts = read_prompts(sources.prompts)
-    require_enough(prompts, diversity.prompts_per_step, str(sources.prompts))
-    base = read_info(find_model(sources.base))
-    if TRAINING_ENCODER not in _instruments(sources, base):
-        raise ConfigError("the diversity end needs a training encoder: give --encoder FOLDER")
-    require_number(
-        "clip_s", max(diversity.clip_s, diversity.long_clip_s), 0,
-        base.window.frames / base.frame_rate, unit="s",
-    )  # fmt: skip
+def _check_both(parts: EndpointParts, configs: Mapping[str, EndpointConfig], runs: Path) -> None:
+    """Find out before the first end is trained what would stop either."""
+    processes = Processes()
+    needed = 0
+    for end, config in configs.items():
+        try:
+            check_fit(parts, config, processes.count, processes.device)
+        except MusicgenRLError as error:
+            raise type(error)(f"the {end} end: {error}") from error
+        if not (runs / end).exists():
+            needed += room_needed(parts.base, parts.base_state if config.train == "all" else {})
+    require_room(runs, needed)
 
 
 def _instrument_folder(sources: EndpointSources, base: ModelInfo) -> Path:
@@ -211,13 +230,6 @@ def _instruments(sources: EndpointSources, base: ModelInfo) -> dict[str, Path]:
             raise ModelNotFoundError(f"no encoder at {sources.encoder}: check --encoder")
         found[TRAINING_ENCODER] = sources.encoder
     return found
-
-
-def _device() -> torch.device:
-    from accelerate import Accelerator
-
-    device: torch.device = Accelerator().device
-    return device
 
 
 def _load_instruments(found: Mapping[str, Path], device: torch.device) -> dict[str, Any]:

@@ -12,7 +12,8 @@ def read_prompts(path: str | Path, split: str = "train") -> list[str]:
     """Read prompts, each once, in order.
 
     Args:
-        path: a text file with one prompt a line, or a manifest (JSON lines with "captions").
+        path: a text file with one prompt a line, or a manifest (JSON lines with "captions", or a
+            "prompt" as `evaluate` reads them).
         split: of a manifest whose rows have one; rows of others are left out.
 
     Returns:
@@ -81,7 +82,8 @@ def _captions(text: str, split: str, where: str) -> list[str]:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{where} is not JSON: {error}") from None
-    captions = row.get("captions", row.get("caption")) if isinstance(row, dict) else None
+    row = row if isinstance(row, dict) else {}
+    captions = next((row[n] for n in ("captions", "caption", "prompt") if n in row), None)
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise InputError(f'{where} has no "captions": a list of texts')

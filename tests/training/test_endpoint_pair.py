@@ -1,0 +1,170 @@
+"""`musicgen-rl train pair` from the command line: both ends, the dial, and every refusal."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+from musicgen_rl.checkpoint import load_state, model_hash, read_info
+from musicgen_rl.cli import main
+from musicgen_rl.training.metrics import read_metrics
+from tests.judged import save_judged
+from tests.merging.pairs import tune
+from tests.models import save_tiny
+
+SMALL = ("steps=2", "prompts_per_step=2", "clip_s=1.0", "listen_every=1", "measure_every=1")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_judged(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("slow piano\nfast drums\nsad violin\n")
+    return file
+
+
+def pair(base: Path, prompts: Path, out: Path, *more: object) -> int:
+    given = {str(m).partition("=")[0] for m in more}
+    settings = [
+        x for end in ("--quality", "--diversity") for s in SMALL
+        for x in (end, s) if end == "--quality" or s.partition("=")[0] not in given
+    ]  # fmt: skip
+    command = ["train", "pair", "--base", base, "--prompts", prompts, "-o", out, "--threads", 1]
+    return main([str(a) for a in (*command, *settings, *more)])
+
+
+def test_a_pair_is_trained_into_its_base_and_the_dial_runs_on_it(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, runs = tmp_path / "home", tmp_path / "runs"
+    shutil.copytree(base, home)
+    options = ("--runs", runs, "--diversity", "train=low-rank", "--diversity", "start_blend=0.5",
+               "--diversity", "clips_per_prompt=3", "--diversity-weight", 40)  # fmt: skip
+    assert pair(home, prompts, home, *options) == 0
+    assert capsys.readouterr().out.split() == [str(home / end) for end in ("quality", "diversity")]
+
+    told = {end: read_info(home / end).notes for end in ("quality", "diversity")}
+    assert all(notes["base"]["sha256"] == model_hash(read_info(home)) for notes in told.values())
+    assert [told[e]["endpoint"]["diversity_weight"] for e in told] == [0.0, 40.0]
+    assert told["diversity"]["endpoint"]["start"] == "tiny-quality"
+    rows = {end: read_metrics(runs / end / "metrics.jsonl") for end in told}
+    steps = {end: [r for r in rows[end] if r["kind"] == "train"] for end in told}
+    assert [[r["beta"] for r in steps[e]] for e in told] == [[0.0, 0.0], [40.0, 40.0]]
+    assert all("grad_norm_reward" in r for r in steps["diversity"])
+    assert all("grad_norm_reward" not in r for r in steps["quality"])
+    heard = [r for r in rows["diversity"] if r["kind"] == "heard"]
+    assert all({"held_out_diversity", "score", "silent", "repeated"} <= set(r) for r in heard)
+
+    before = {p: p.read_bytes() for p in sorted(home.rglob("*.safetensors"))}
+    assert pair(home, prompts, home, *options) == 0  # finished: nothing is trained again
+    assert {p: p.read_bytes() for p in sorted(home.rglob("*.safetensors"))} == before
+    shutil.rmtree(runs)  # the pair does not need them
+    capsys.readouterr()
+    generate = ["generate", "slow piano", "--model", home, "--duration", 1, "-o", tmp_path / "out"]
+    clips = []
+    for place in (0, 0.5, 1):
+        assert main([str(a) for a in (*generate, "--seed", 3, "--diversity", place)]) == 0
+        clips.append(Path(capsys.readouterr().out.strip()).read_bytes())
+    assert len(set(clips)) == 3
+
+
+def test_the_second_end_may_start_from_the_base(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--no-from-quality", "--diversity", "learning_rate=0", "--no-held-out")
+    assert pair(base, prompts, tmp_path / "pair", *options) == 0
+    capsys.readouterr()
+    found = load_state(read_info(tmp_path / "pair" / "diversity"))["heads.weight"]
+    expected = load_state(read_info(base))["heads.weight"]
+    torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_would_stop_either_end_is_one_line_before_the_first(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = save_tiny(tmp_path / "silent")  # 8 kHz: no encoder hears that
+    (tmp_path / "one.txt").write_text("slow piano\n")
+    (tmp_path / "none.txt").write_text("\n# nothing\n")
+    (tmp_path / "full" / "quality").mkdir(parents=True)
+    (tmp_path / "full" / "quality" / "thesis.txt").write_text("all I have")
+    out = tmp_path / "pair"
+    judges = ("--instruments", base / "rewards")
+    cases: list[tuple[tuple[Path, Path, Path, tuple[object, ...]], str]] = [
+        ((base, tmp_path / "none.txt", out, ()), "holds no prompt"),
+        ((base, tmp_path / "one.txt", out, ()), "holds 1 different prompt, a step takes 2"),
+        ((base, tmp_path / "gone.txt", out, ()), "no prompts file"),
+        ((base, prompts, out, ("--quality", "clips_per_prompt=1")), "at least 2"),
+        ((base, prompts, out, ("--diversity", "clips_per_prompt=1")), "at least 2"),
+        ((base, prompts, out, ("--diversity-weight", "-3")), "diversity_weight must be 0"),
+        ((base, prompts, out, ("--diversity-weight", "nan")), "diversity_weight must be 0"),
+        ((base, prompts, out, ("--diversity", "diversity_weight=0")), "above 0"),
+        ((base, prompts, out, ("--quality", "diversity_weight=1")), "has diversity_weight 0"),
+        ((base, prompts, out, ("--diversity", "loudness=3")), "unknown option 'loudness'"),
+        ((base, prompts, out, ("--diversity", "prompts_per_step=4")), "a step takes 4"),
+        ((base, prompts, out, ("--diversity", "clip_s=0.5")), "the diversity end: "),
+        ((base, prompts, out, ("--diversity", "clip_s=3")), "the model's window of 2 s"),
+        ((base, prompts, out, ("--diversity", "codebook_weights=a")), "codebook_weights"),
+        (
+            (silent, prompts, out, judges),
+            "the quality end: reward models hear audio of 16000 Hz or more",
+        ),
+        ((silent, prompts, out, ()), "needs a training encoder"),
+        ((base, prompts, out, ("--encoder", tmp_path)), "reward"),
+        ((base, prompts, tmp_path / "full", ()), "is not empty and no model"),
+        ((base, prompts, prompts, ()), "is a file"),
+        ((tmp_path, prompts, out, ()), "model"),
+    ]
+    for (model, file, place, more), says in cases:
+        code = pair(model, file, place, *more)
+        done = capsys.readouterr()
+        assert code == 2, (says, done.err)
+        assert done.out == ""
+        assert len(done.err.splitlines()) == 1, done.err
+        assert done.err.startswith("error: ")
+        assert says in done.err, (says, done.err)
+        assert not out.exists()
+        assert not (tmp_path / "full" / "runs").exists()
+
+
+def test_no_room_on_the_disk_is_told_before_training(
+    base: Path, prompts: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    assert pair(base, prompts, tmp_path / "pair") == 2
+    assert "GB are free: make room" in capsys.readouterr().err
+    assert not (tmp_path / "pair").exists()
+
+
+def test_one_end_refuses_what_a_pair_refuses(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_judged(tmp_path / "other", seed=1)
+    stranger = tune(other, tmp_path / "stranger", 2, knows_base=True)
+    silent = save_tiny(tmp_path / "silent")
+    (tmp_path / "one.txt").write_text("slow piano\n")
+    few = ("--prompts-per-step", 2, "--clip-s", 1.0)
+    hears = ("--encoder", base / "rewards" / "encoder-training", "--diversity-weight", 5)
+    cases = [
+        ((base, prompts, *few, "--start", stranger), "tuned from a base with hash"),
+        ((base, tmp_path / "one.txt", *few), "holds 1 different prompt, a step takes 2"),
+        ((base, prompts, *few, "--clips-per-prompt", 1), "at least 2"),
+        ((base, prompts, *few, "--diversity-weight", "-1"), "diversity_weight must be 0"),
+        ((base, prompts, *few, "--diversity-weight", "nan"), "diversity_weight must be 0"),
+        ((silent, prompts, *few, *hears), "reward models hear audio of 16000 Hz or more"),
+        ((base, prompts, *few, "--preset", "huge"), "unknown preset 'huge'"),
+    ]
+    for (model, file, *more), says in cases:
+        command = ["train", "endpoints", "--base", model, "--prompts", file, *more]
+        code = main([str(a) for a in (*command, "-o", tmp_path / "run")])
+        done = capsys.readouterr()
+        assert (code, done.out) == (2, ""), (says, done.err)
+        assert len(done.err.splitlines()) == 1, done.err
+        assert says in done.err, (says, done.err)
+    assert not (tmp_path / "run").exists()
