@@ -29,7 +29,7 @@ from musicgen_rl.codec.spectral import (
     hann,
     log_bands,
     mel_filters,
-    overlap_add,
+    overlap_add_halves,
     pitch_filters,
     tone_steps,
 )
@@ -99,7 +99,8 @@ class FrameStack(nn.Module):
 class FrameCodec(nn.Module):
     """The frame-level codec; implements the `Codec` protocol for mono audio."""
 
-    tone_waves: Tensor
+    tone_even: Tensor
+    tone_odd: Tensor
     tone_turns: Tensor
     noise: Tensor
     noise_bands: Tensor
@@ -148,18 +149,23 @@ class FrameCodec(nn.Module):
         self._set_noise()
 
     def _set_tones(self, steps: Tensor) -> None:
-        """Lay out the oscillators' windowed waves and their phase at each part."""
+        """Lay out the oscillators' windowed waves and their phase at each part.
+
+        A wave around the middle of its part is a share of cos(wt), the same before and after the
+        middle, and a share of sin(wt), there the opposite: half of each is enough.
+        """
         hop = self.part_length
         fixed = torch.Generator().manual_seed(1)
         phase = torch.rand(len(steps), generator=fixed, dtype=torch.float64) * 2.0 * math.pi
-        time = torch.arange(2 * hop, dtype=torch.float64) - hop
-        angle = steps[:, None] * (2.0 * math.pi / (hop * TONE_PERIOD)) * time + phase[:, None]
-        waves = torch.cat([angle.cos(), -angle.sin()]) * hann(2 * hop).double()
-        self.register_buffer("tone_waves", waves.float(), persistent=False)  # [2N, 2 * hop]
+        time = torch.arange(hop, dtype=torch.float64)  # from the middle on
+        angle = steps[:, None] * (2.0 * math.pi / (hop * TONE_PERIOD)) * time
+        window = hann(2 * hop)[hop:].double()
+        self.register_buffer("tone_even", (angle.cos() * window).float(), persistent=False)
+        self.register_buffer("tone_odd", (angle.sin() * window).float(), persistent=False)
         parts = torch.arange(TONE_PERIOD)[:, None]
-        turn = (parts * steps % TONE_PERIOD).double() * (2.0 * math.pi / TONE_PERIOD)
-        turns = torch.cat([turn.cos(), turn.sin()], -1).float()
-        self.register_buffer("tone_turns", turns, persistent=False)  # [period, 2N]
+        turn = (parts * steps % TONE_PERIOD).double() * (2.0 * math.pi / TONE_PERIOD) + phase
+        turns = torch.stack([turn.cos(), turn.sin()]).float()
+        self.register_buffer("tone_turns", turns, persistent=False)  # [2, period, N]
         unit = self.config.sample_rate / (hop * TONE_PERIOD)
         self.tone_hz = steps.float() * unit
         """Pitch of each oscillator, [N]."""
@@ -231,36 +237,44 @@ class FrameCodec(nn.Module):
 
         Args:
             latents: [B, T, D].
-            start_frames: place of each row's first frame in its clip, [B].
+            start_frames: place of each row's first frame in its clip, [B]; [1] where it is one
+                for all rows.
 
         Returns:
             Samples, [B, T * hop_length].
         """
         hidden = self.decoder(latents)
-        levels = torch.cat([self.tone_head(hidden), self.noise_head(hidden)], -1)
-        levels = (levels + self.sound(latents)).clamp(max=MAX_LEVEL).exp()
-        sizes = [self.tone_head.out_features, self.noise_head.out_features]
-        tones, noises = levels.split(sizes, -1)
+        tone_path, noise_path = self._straight_paths()
+        tones = _amplitudes(self.tone_head, hidden, tone_path, latents)  # [B, T, parts * N]
+        noises = _amplitudes(self.noise_head, hidden, noise_path, latents)
         B, parts = len(latents), latents.shape[1] * self.parts
         part = torch.arange(parts, device=latents.device)
         place = (start_frames[:, None].to(latents.device) * self.parts + part) % PERIOD
-        return self._tones(tones.reshape(B, parts, -1), place) + self._noises(
-            noises.reshape(B, parts, -1), place
+        return self._tones(tones.view(B, parts, -1), place) + self._noises(
+            noises.view(B, parts, -1), place
         )
 
+    def _straight_paths(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Split `sound` into weight and bias of tones and of noise."""
+        sizes = [self.tone_head.out_features, self.noise_head.out_features]
+        weights, biases = self.sound.weight.split(sizes), self.sound.bias.split(sizes)
+        return (weights[0], biases[0]), (weights[1], biases[1])
+
     def _tones(self, amplitudes: Tensor, place: Tensor) -> Tensor:
-        """Sound oscillators of amplitudes [B, P, N] in parts numbered [B, P]."""
-        turned = torch.cat([amplitudes, amplitudes], -1) * self.tone_turns[place % TONE_PERIOD]
-        return overlap_add(turned @ self.tone_waves, self.part_length)
+        """Sound oscillators of amplitudes [B, P, N] in parts numbered [B, P] or [1, P]."""
+        cos, sin = self.tone_turns[:, place % TONE_PERIOD]  # [B, P, N] each
+        even = (amplitudes * cos) @ self.tone_even  # [B, P, hop], from each part's middle on
+        odd = (amplitudes * sin) @ self.tone_odd
+        return overlap_add_halves((even + odd)[..., 1:].flip(-1), even - odd)
 
     def _noises(self, levels: Tensor, place: Tensor) -> Tensor:
-        """Sound noise of levels [B, P, steps * bands] in parts numbered [B, P]."""
+        """Sound noise of levels [B, P, steps * bands] in parts numbered [B, P] or [1, P]."""
         B, P, _ = levels.shape
         bins = levels.view(B, P, NOISE_STEPS, NOISE_BANDS) @ self.noise_bands
         spectrum = (bins * self.noise[place]).flatten(1, 2)  # [B, P * steps, bins]
         hop = self.part_length // NOISE_STEPS
         frames = torch.fft.irfft(spectrum, n=2 * hop, dim=-1) * hann(2 * hop).to(levels)
-        return overlap_add(frames, hop)
+        return overlap_add_halves(frames[..., :hop], frames[..., hop:])
 
     @torch.inference_mode()
     def encode(self, samples: Tensor) -> Tensor:
@@ -303,5 +317,25 @@ class FrameCodec(nn.Module):
         low, high = int(codes.min()), int(codes.max())
         if low < 0 or high >= self.codebook_size:
             raise InputError(f"codes must lie in [0, {self.codebook_size}), got {low} to {high}")
-        start = torch.full((codes.shape[0],), start_frame, device=codes.device)
+        start = torch.tensor([start_frame], device=codes.device)
         return self.synthesize(self.quantizer.decode(codes), start)[:, None]
+
+
+def _amplitudes(
+    head: nn.Linear, hidden: Tensor, straight: tuple[Tensor, Tensor], latents: Tensor
+) -> Tensor:
+    """Add a head's logarithms of amplitudes to those of the straight path, and leave the log.
+
+    Args:
+        head: over `hidden`.
+        hidden: [B, T, width].
+        straight: weight [outputs, D] and bias [outputs] over `latents`.
+        latents: [B, T, D].
+
+    Returns:
+        [B, T, outputs], at most e ** MAX_LEVEL.
+    """
+    weight, bias = straight
+    learnt = nn.functional.linear(hidden, head.weight, head.bias + bias)
+    both = torch.addmm(learnt.flatten(0, 1), latents.flatten(0, 1), weight.T)
+    return both.clamp(max=MAX_LEVEL).exp().view(learnt.shape)

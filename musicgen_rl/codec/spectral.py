@@ -143,19 +143,19 @@ def tone_steps(sample_rate: int, hop_length: int, high_hz: float) -> Tensor:
     return torch.tensor(sorted(set(steps)))
 
 
-def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """Add windowed frames, each centred on its hop.
+def overlap_add_halves(rising: Tensor, falling: Tensor) -> Tensor:
+    """Add windowed frames of two hops, each centred on its hop.
 
     Args:
-        frames: [B, T, N], already windowed, N - hop_length even.
-        hop_length: samples between frames.
+        rising: first half of each frame, up to its middle, [B, T, hop]; or [B, T, hop - 1] where
+            the first sample is 0.
+        falling: second half, [B, T, hop].
 
     Returns:
-        [B, T * hop_length]: the overlap before the first and after the last frame is dropped.
+        [B, T * hop]: the overlap before the first and after the last frame is dropped.
     """
-    B, T, N = frames.shape
-    total = (T - 1) * hop_length + N
-    before = (N - hop_length) // 2
-    summed: Tensor = F.fold(frames.mT, (1, total), (1, N), stride=(1, hop_length)).view(B, total)
-    inner: Tensor = summed[:, before : before + T * hop_length]
-    return inner
+    T, hop = falling.shape[-2:]
+    # Row h holds the second half of frame h - 1 and the first of frame h.
+    halves = F.pad(falling, (0, 0, 1, 0))  # [B, T + 1, hop]
+    halves[:, :-1, hop - rising.shape[-1] :] += rising
+    return halves.flatten(1)[:, hop // 2 : hop // 2 + T * hop]

@@ -50,6 +50,32 @@ class StreamingDecoder:
         Raises:
             InputError: another shape than before, or after `finish`.
         """
+        self._take(codes)
+        assert self._held is not None
+        return self._play(self._first + self._held.shape[-1] - self._after)
+
+    def finish(self, codes: Tensor | None = None) -> Tensor:
+        """Return the samples still held back, [B, C, m]; the clip ends here.
+
+        Args:
+            codes: its last frames, [B, K, t], where they are not pushed yet: then they are decoded
+                once, not once to push and once to finish.
+
+        Raises:
+            InputError: nothing was ever pushed, another shape than before, or it is finished
+                already.
+        """
+        if codes is not None:
+            self._take(codes)
+        if self._finished or self._held is None:
+            raise InputError("nothing to finish: push codes first, and finish once")
+        self._finished = True
+        rest = self._play(self._first + self._held.shape[-1])
+        self._held = None
+        return rest
+
+    def _take(self, codes: Tensor) -> None:
+        """Hold the next codes."""
         if self._finished:
             raise InputError("this StreamingDecoder is finished: make a new one for the next clip")
         if codes.dim() != 3 or codes.shape[1] != self._codec.num_codebooks:
@@ -62,20 +88,6 @@ class StreamingDecoder:
                 "same clips each time"
             )
         self._held = codes if self._held is None else torch.cat([self._held, codes], -1)
-        return self._play(self._first + self._held.shape[-1] - self._after)
-
-    def finish(self) -> Tensor:
-        """Return the samples still held back, [B, C, m]; the clip ends here.
-
-        Raises:
-            InputError: nothing was ever pushed, or it is finished already.
-        """
-        if self._finished or self._held is None:
-            raise InputError("nothing to finish: push codes first, and finish once")
-        self._finished = True
-        rest = self._play(self._first + self._held.shape[-1])
-        self._held = None
-        return rest
 
     def _play(self, end: int) -> Tensor:
         """Decode frames from the last played up to `end`, and forget what nothing needs."""

@@ -363,9 +363,8 @@ class Pipeline:
                 size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
                 codes = stream.advance(size, stop)
                 last = codes.shape[-1] < size or stream.finished
-                take.push(decoder.push(codes.to(self.device)))
-                if last:
-                    take.push(decoder.finish())
+                play = decoder.finish if last else decoder.push
+                take.push(play(codes.to(self.device)))
                 samples = take.ready()
                 if source is not None and not joined:
                     held = np.concatenate([held, samples], axis=-1)

@@ -76,6 +76,19 @@ def test_true_peaks_are_the_same_in_blocks_as_at_once(monkeypatch):
     assert np.all(whole >= np.abs(wave).max(axis=0))
 
 
+@pytest.mark.parametrize("count", [1, 15, 17, 1000, 70_000])
+def test_the_waveform_between_samples_is_scipys(count):
+    from scipy import signal
+
+    wave = np.random.default_rng(count).standard_normal((2, count)).astype(np.float32)
+    fine = np.abs(signal.resample_poly(wave, 4, 1, axis=1)).max(axis=0)  # [4 M]
+    assert true_peak(wave) == pytest.approx(max(fine.max(), np.abs(wave).max()), rel=1e-6)
+    around = np.concatenate([np.zeros(3), fine, np.zeros(1)]).astype(np.float32)
+    wanted = np.max([around[i : i + 4 * count : 4] for i in range(7)], axis=0)
+    envelope = np.maximum(wanted, np.abs(wave).max(axis=0))
+    np.testing.assert_allclose(true_peak_envelope(wave), envelope, rtol=1e-5)
+
+
 def test_one_peak_shows_at_its_place_and_beside_it():
     wave = np.zeros((1, 200), dtype=np.float32)
     wave[0, 100] = 0.5

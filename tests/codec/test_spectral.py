@@ -10,7 +10,7 @@ from musicgen_rl.codec.spectral import (
     log_bands,
     magnitudes,
     mel_filters,
-    overlap_add,
+    overlap_add_halves,
     pitch_filters,
     tone_steps,
 )
@@ -64,14 +64,27 @@ def test_oscillators_lie_a_fifth_of_a_semitone_apart_up_to_the_limit() -> None:
 
 def test_overlapped_windows_add_to_one_inside_and_fade_at_the_ends() -> None:
     frames = hann(8).expand(1, 5, 8)
-    summed = overlap_add(frames, 4)
+    summed = overlap_add_halves(frames[..., :4], frames[..., 4:])
     assert summed.shape == (1, 20)
     assert torch.allclose(summed[0, 2:18], torch.ones(16), atol=1e-6)
     assert float(summed[0, 0]) < 1.0
 
 
 def test_frames_land_where_their_number_says() -> None:
-    frames = torch.zeros(1, 4, 6)
-    frames[0, 2] = torch.arange(1.0, 7.0)
-    # Hop 2, so the frame is centred on samples 4 and 5 and begins two samples earlier.
-    assert overlap_add(frames, 2)[0].tolist() == [0, 0, 1, 2, 3, 4, 5, 6]
+    frames = torch.zeros(1, 4, 4)
+    frames[0, 2] = torch.arange(1.0, 5.0)
+    # Hop 2, so the frame is centred on samples 4 and 5 and begins a sample earlier.
+    expected = [0, 0, 0, 1, 2, 3, 4, 0]
+    assert overlap_add_halves(frames[..., :2], frames[..., 2:])[0].tolist() == expected
+    frames[0, 2, 0] = 0.0
+    expected[3] = 0
+    assert overlap_add_halves(frames[..., 1:2], frames[..., 2:])[0].tolist() == expected
+
+
+def test_what_overlaps_is_added_and_its_gradient_goes_to_both() -> None:
+    halves = [torch.full((1, 3, 4), value, requires_grad=True) for value in (1.0, 10.0)]
+    summed = overlap_add_halves(*halves)
+    assert summed[0].tolist() == [1.0] * 2 + [11.0] * 8 + [10.0] * 2
+    summed.sum().backward()
+    assert halves[0].grad is not None
+    assert halves[0].grad[0, 0].tolist() == [0, 0, 1, 1]

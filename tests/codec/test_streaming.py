@@ -48,6 +48,20 @@ def test_a_tone_has_no_click_at_the_seams() -> None:
     assert float(tone.diff().diff().abs().max()) < 1.05 * float(curvature)
 
 
+@pytest.mark.parametrize("pushed", [0, 6, 30])
+def test_last_codes_given_to_finish_are_decoded_once(pushed: int) -> None:
+    codec = Counting(5, 2)
+    codes = torch.arange(30).view(1, 1, 30)
+    decoder = StreamingDecoder(codec)
+    parts = [decoder.push(codes[..., :pushed])] if pushed else []
+    before = codec.decoded
+    parts.append(decoder.finish(codes[..., pushed:]))
+    assert codec.decoded - before <= 30 - pushed + 5 + 2
+    assert torch.equal(torch.cat(parts, -1), codec.decode(codes))
+    with pytest.raises(InputError, match="finished"):
+        decoder.finish(codes)
+
+
 def test_only_the_context_is_kept() -> None:
     codec = tiny_codec()
     decoder = StreamingDecoder(codec)
@@ -67,11 +81,13 @@ class Counting:
 
     def __init__(self, before: int, after: int) -> None:
         self.context_frames = (before, after)
+        self.decoded = 0  # frames so far
 
     def encode(self, samples: Tensor) -> Tensor:
         raise NotImplementedError
 
     def decode(self, codes: Tensor) -> Tensor:
+        self.decoded += codes.shape[-1]
         before, after = self.context_frames
         padded = torch.nn.functional.pad(codes.float(), (before, after))
         sums = padded.unfold(-1, before + after + 1, 1).sum(-1)  # [B, 1, T]
