@@ -257,7 +257,8 @@ class FrameCodec(nn.Module):
     def _straight_paths(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Split `sound` into weight and bias of tones and of noise."""
         sizes = [self.tone_head.out_features, self.noise_head.out_features]
-        weights, biases = self.sound.weight.split(sizes), self.sound.bias.split(sizes)
+        weights = torch.split(self.sound.weight, sizes)
+        biases = torch.split(self.sound.bias, sizes)
         return (weights[0], biases[0]), (weights[1], biases[1])
 
     def _tones(self, amplitudes: Tensor, place: Tensor) -> Tensor:

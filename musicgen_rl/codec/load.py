@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.frame import FrameCodec
@@ -19,6 +19,7 @@ from musicgen_rl.errors import (
     StorageError,
     UnsupportedModelError,
 )
+from musicgen_rl.storage import save_tensors, write_json
 
 FRAME_CODEC = "musicgen_rl_frame_codec"
 CONFIG_FILE = "config.json"
@@ -46,11 +47,8 @@ def save_codec(
     config = {"model_type": FRAME_CODEC, **asdict(codec.config)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        weights, described = folder / (WEIGHTS_FILE + ".tmp"), folder / (CONFIG_FILE + ".tmp")
-        save_file(tensors, weights, metadata={"format": "pt"})
-        described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        weights.replace(folder / WEIGHTS_FILE)
-        described.replace(folder / CONFIG_FILE)
+        save_tensors(tensors, folder / WEIGHTS_FILE)
+        write_json(folder / CONFIG_FILE, config)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the codec to {folder}: {error}") from error
     return folder

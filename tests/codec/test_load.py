@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,19 @@ def test_a_saved_codec_comes_back_equal(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "deep/codec/config.json").read_text())["model_type"] == (
         "musicgen_rl_frame_codec"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no such modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_are_readable_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_codec(tiny_codec(), tmp_path)
+    finally:
+        os.umask(before)
+    files = sorted(tmp_path.iterdir())
+    assert [f.name for f in files] == ["config.json", "model.safetensors"]  # nothing else is left
+    assert [f.stat().st_mode & 0o777 for f in files] == [mode, mode]
 
 
 def test_half_precision_halves_the_file_and_computes_in_single(tmp_path: Path) -> None:
