@@ -1,0 +1,230 @@
+"""The database of a study: opening it, its secret, and the owner's side."""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy.exc import OperationalError
+
+from musicgen_rl.errors import InputError, StorageError
+from musicgen_rl.listening.tables import (
+    answers,
+    events,
+    invitations,
+    metadata,
+    open_engine,
+    raters,
+    shown,
+    studies,
+)
+
+DATABASE = "answers.sqlite"
+
+
+def store_url(folder: Path, url: str | None = None) -> str:
+    """Choose the database: the study folder's own file unless a URL is given."""
+    return url or f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+class Database:
+    """What holds one study; one object serves all threads of a process.
+
+    Args:
+        url: SQLAlchemy's; see `store_url`.
+        plan: hash of the frozen plan.
+        simulated: whether no people take part; set when the database is made.
+        clock: seconds since 1970.
+
+    Raises:
+        InputError: the database holds answers to another plan.
+        StorageError: it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        plan: str,
+        *,
+        simulated: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self._engine = open_engine(url)
+        try:
+            metadata.create_all(self._engine)
+            with self._engine.begin() as connection:
+                self._open(connection, plan, simulated)
+                row = connection.execute(select(studies)).one()
+        except OperationalError as error:
+            raise StorageError(f"the database cannot be opened: {error.orig}") from error
+        self.simulated = bool(row.simulated)
+        self._secret = bytes.fromhex(row.secret)
+
+    def _open(self, connection: Connection, plan: str, simulated: bool) -> None:
+        row = connection.execute(select(studies)).one_or_none()
+        if row is None:
+            values = {
+                "id": 1, "plan": plan, "secret": secrets.token_hex(32), "simulated": simulated,
+                "opened_at": self.clock(),
+            }  # fmt: skip
+            connection.execute(insert(studies).values(values))
+            return
+        if row.plan == plan:
+            return
+        if connection.execute(select(func.count()).select_from(raters)).scalar_one():
+            raise InputError(
+                "the study was changed after people took part: bring study.yaml back to what it "
+                "was, or make a new study in another folder"
+            )
+        connection.execute(update(studies).values(plan=plan))
+        connection.execute(delete(invitations))  # their slots may not exist any more
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def mac(self, *parts: object) -> str:
+        """Derive an unguessable name, the same for the same parts in the same study."""
+        text = "\x00".join(map(str, parts))
+        return hmac.new(self._secret, text.encode(), "sha256").hexdigest()[:32]
+
+    def stop(self) -> None:
+        """End the study: no answer is taken any more."""
+        with self._engine.begin() as connection:
+            query = update(studies).where(studies.c.stopped_at.is_(None))
+            connection.execute(query.values(stopped_at=self.clock()))
+            self._log(connection, "stopped", "")
+
+    @property
+    def stopped_at(self) -> float | None:
+        """When the study ended, or None."""
+        with self._engine.begin() as connection:
+            at = connection.execute(select(studies.c.stopped_at)).scalar_one()
+        return None if at is None else float(at)
+
+    def progress(self, now: float | None = None) -> dict[str, Any]:
+        """Count invitations, people and answers; nothing here tells what was answered.
+
+        Args:
+            now: the clock's time if None.
+
+        Returns:
+            invited, agreed, answers (corrections not counted), last_answer_at, per_rater: id,
+            slot, answered trials and hours since the last one.
+        """
+        now = self.clock() if now is None else now
+        per = (
+            select(
+                answers.c.rater,
+                func.count(func.distinct(answers.c.position)).label("answered"),
+                func.max(answers.c.received_at).label("last"),
+            )
+            .group_by(answers.c.rater)
+        )  # fmt: skip
+        with self._engine.begin() as connection:
+            invited = connection.execute(select(func.count()).select_from(invitations)).scalar_one()
+            people = connection.execute(select(raters).order_by(raters.c.id)).all()
+            counts = {row.rater: row for row in connection.execute(per)}
+        found = []
+        for person in people:
+            row = counts.get(person.id)
+            last = row.last if row else person.agreed_at
+            found.append(
+                {
+                    "rater": person.id,
+                    "slot": person.slot,
+                    "answered": row.answered if row else 0,
+                    "headphones": person.headphones or "",
+                    "hours_since": round(max(0.0, now - last) / 3600, 2),
+                }
+            )
+        return {
+            "invited": invited,
+            "agreed": len(people),
+            "answers": sum(entry["answered"] for entry in found),
+            "per_rater": found,
+        }
+
+    def log(self, what: str, detail: str = "") -> None:
+        """Note something that was done to the study."""
+        with self._engine.begin() as connection:
+            self._log(connection, what, detail)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read what was done to the study."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(events).order_by(events.c.id)).all()
+        return [{"at": row.at, "what": row.what, "detail": row.detail} for row in rows]
+
+    def delete_rater(self, code: str) -> int:
+        """Delete all of one rater, on request.
+
+        Args:
+            code: the one shown on the rater's page.
+
+        Returns:
+            How many answers went.
+
+        Raises:
+            InputError: there is no such rater.
+        """
+        with self._engine.begin() as connection:
+            row = connection.execute(
+                select(raters.c.id).where(raters.c.code == code.strip().lower())
+            ).one_or_none()
+            if row is None:
+                raise InputError(f"there is no rater with the code {code!r}: ask for the right one")
+            gone = connection.execute(delete(answers).where(answers.c.rater == row.id)).rowcount
+            connection.execute(delete(shown).where(shown.c.rater == row.id))
+            connection.execute(delete(raters).where(raters.c.id == row.id))
+            self._log(connection, "rater deleted", "on request")
+        self._wipe()
+        return int(gone)
+
+    def forget(self) -> int:
+        """Delete everything about all raters, when the retention time is over.
+
+        Returns:
+            How many raters went.
+        """
+        with self._engine.begin() as connection:
+            gone = connection.execute(select(func.count()).select_from(raters)).scalar_one()
+            for table in (answers, shown, raters, invitations):
+                connection.execute(delete(table))
+            self._log(connection, "all raters deleted", f"{gone} raters")
+        self._wipe()
+        return int(gone)
+
+    def _wipe(self) -> None:
+        """Take what was deleted out of SQLite's log and file too."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
+        finally:
+            raw.close()
+
+    def check(self) -> str:
+        """Ask the database whether its file is whole; "ok" if so."""
+        if self._engine.dialect.name != "sqlite":
+            return "ok"
+        with self._engine.begin() as connection:
+            return str(connection.execute(text("PRAGMA integrity_check")).scalar_one())
+
+    def _log(self, connection: Connection, what: str, detail: str) -> None:
+        connection.execute(
+            insert(events).values(at=self.clock(), what=what[:40], detail=detail[:400])
+        )
+
+    def _require_open(self, connection: Connection) -> None:
+        if connection.execute(select(studies.c.stopped_at)).scalar_one() is not None:
+            raise InputError("this study has ended: thank you for your interest")
