@@ -2,14 +2,15 @@
 
 LLVM turns its vectors into whatever the processor has: AVX2 or AVX-512 with or without VNNI, or
 ARM's NEON. A product of 8- and 16-bit integers summed in pairs to 32 bits is one instruction on
-every x86 processor and two on ARM.
+every x86 processor and two on ARM. Vectors are as wide as registers are, for LLVM left alone uses
+half of AVX-512's; what comes out is the same to the bit.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
@@ -18,6 +19,10 @@ from musicgen_rl.lm.compiled_layout import AHEAD, BLOCK_WORDS
 
 _intrinsic: Callable[[Any], Any] = intrinsic
 _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+WIDE = binding.get_host_cpu_features().get("avx512bw", False)
+"""Whether the processor has 32 registers of 512 bits, and not 16 of 256."""
+_LANES = 32 if WIDE else 16
+"""16-bit integers of one register."""
 
 
 def _pick(b: Any, first: Any, second: Any, lanes: Sequence[int]) -> Any:
@@ -40,18 +45,23 @@ def _load(b: Any, pointer: Any, lanes: int) -> Any:
 
 
 def _products(b: Any, weight: Any, inputs: Any) -> Any:
-    """Multiply 16 numbers by 16 and sum neighbours: 8 sums of 32 bits."""
+    """Multiply two vectors of numbers and sum neighbours: half as many sums of 32 bits."""
     product = b.mul(weight, inputs)
-    even = _pick(b, product, product, range(0, 16, 2))
-    return b.add(even, _pick(b, product, product, range(1, 16, 2)))
+    even = _pick(b, product, product, range(0, _LANES, 2))
+    return b.add(even, _pick(b, product, product, range(1, _LANES, 2)))
 
 
 def _four_totals(b: Any, sums: list[Any]) -> Any:
-    """Sum each of four vectors of eight; the totals are one vector."""
+    """Sum each of four vectors of eight or sixteen; the totals are one vector."""
 
     def join(x: Any, y: Any, low: Sequence[int], high: Sequence[int]) -> Any:
         return b.add(_pick(b, x, y, low), _pick(b, x, y, high))
 
+    while sums[0].type.count > 8:
+        half = sums[0].type.count // 2
+        sums = [
+            b.add(_pick(b, s, s, range(half)), _pick(b, s, s, range(half, 2 * half))) for s in sums
+        ]
     low, high = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
     first, second = join(sums[0], sums[1], low, high), join(sums[2], sums[3], low, high)
     all_four = join(first, second, (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
@@ -69,7 +79,7 @@ def _dot_tile(num_inputs: int, unroll: int, ahead: int) -> Any:
 
     Args:
         num_inputs: rows of x.
-        unroll: vectors of 16 taken per round; `size` is a multiple of 16 * unroll.
+        unroll: registers taken per round; `size` is a multiple of their lanes.
         ahead: bytes ahead of which w is prefetched; 0 for not.
     """
 
@@ -91,28 +101,28 @@ def _dot_tile(num_inputs: int, unroll: int, ahead: int) -> Any:
             size, rows = args[9], range(4)
             ws = [at(0, b.add(args[1], b.mul(size, _I64(i)))) for i in rows]
             xs = [at(4, b.add(args[5], b.mul(args[6], _I64(j)))) for j in range(num_inputs)]
-            eight, sixteen = ir.VectorType(_I32, 8), ir.VectorType(_I32, 16)
+            of_sums, of_products = ir.VectorType(_I32, _LANES // 2), ir.VectorType(_I32, _LANES)
             before = b.block
             body, done = b.append_basic_block("body"), b.append_basic_block("done")
             b.branch(body)
             b.position_at_end(body)
             k = b.phi(_I64)
-            sums = [[b.phi(eight) for _ in rows] for _ in xs]
+            sums = [[b.phi(of_sums) for _ in rows] for _ in xs]
             k.add_incoming(_I64(0), before)
             new, place = [list(of_input) for of_input in sums], k
             for pointer in ws if ahead else ():
                 _emit_prefetch(b, b.gep(pointer, [b.add(k, _I64(ahead))]))
             for _ in range(unroll):
-                weights = [b.sext(_load(b, b.gep(p, [place]), 16), sixteen) for p in ws]
+                weights = [b.sext(_load(b, b.gep(p, [place]), _LANES), of_products) for p in ws]
                 for j, pointer in enumerate(xs):
-                    inputs = b.sext(_load(b, b.gep(pointer, [place]), 16), sixteen)
+                    inputs = b.sext(_load(b, b.gep(pointer, [place]), _LANES), of_products)
                     for i in rows:
                         new[j][i] = b.add(new[j][i], _products(b, weights[i], inputs))
-                place = b.add(place, _I64(16))
+                place = b.add(place, _I64(_LANES))
             k.add_incoming(place, b.block)
             for j in range(num_inputs):
                 for i in rows:
-                    sums[j][i].add_incoming(ir.Constant(eight, [0] * 8), before)
+                    sums[j][i].add_incoming(ir.Constant(of_sums, [0] * (_LANES // 2)), before)
                     sums[j][i].add_incoming(new[j][i], b.block)
             b.cbranch(b.icmp_signed("<", place, size), body, done)
 
@@ -135,10 +145,13 @@ def _dot_tile(num_inputs: int, unroll: int, ahead: int) -> Any:
     return tile
 
 
-dots_of_two = _dot_tile(2, unroll=1, ahead=0)
-dots_of_two_afar = _dot_tile(2, unroll=1, ahead=4096)
-dots_of_one = _dot_tile(1, unroll=2, ahead=4096)
-dots_of_keys = _dot_tile(1, unroll=2, ahead=0)
+SOME = 4 if WIDE else 2
+"""As many inputs as there are registers for."""
+dots_of_some = _dot_tile(SOME, unroll=1, ahead=0)
+dots_of_some_afar = _dot_tile(SOME, unroll=1, ahead=4096)
+dots_of_two = _dot_tile(2, unroll=1, ahead=4096)
+dots_of_one = _dot_tile(1, unroll=32 // _LANES, ahead=4096)
+dots_of_keys = _dot_tile(1, unroll=32 // _LANES, ahead=0)
 
 
 @_intrinsic
@@ -206,7 +219,8 @@ def _mixer(columns: int) -> Any:
             def data(which: int) -> Any:
                 return context.make_array(signature.args[which])(context, b, args[which]).data
 
-            eight, parts = ir.VectorType(ir.FloatType(), 8), range(columns // 8)
+            lanes = _LANES // 2
+            vector, parts = ir.VectorType(ir.FloatType(), lanes), range(columns // lanes)
             shares, target = data(0), b.gep(data(5), [args[6]])
             first = b.gep(data(1), [args[2]])
             before, body, done = b.block, b.append_basic_block("body"), b.append_basic_block("done")
@@ -214,16 +228,16 @@ def _mixer(columns: int) -> Any:
             b.position_at_end(body)
             t = b.phi(_I64)
             t.add_incoming(_I64(0), before)
-            sums = [b.phi(eight) for _ in parts]
-            weight = _spread(b, b.load(b.gep(shares, [t])), 8)
-            vector = b.gep(first, [b.mul(t, args[3])])
+            sums = [b.phi(vector) for _ in parts]
+            weight = _spread(b, b.load(b.gep(shares, [t])), lanes)
+            place = b.gep(first, [b.mul(t, args[3])])
             _emit_prefetch(b, b.gep(first, [b.mul(b.add(t, _I64(AHEAD)), args[3])]))
             new = []
             for i in parts:
-                numbers = b.sitofp(_load(b, b.gep(vector, [_I64(8 * i)]), 8), eight)
+                numbers = b.sitofp(_load(b, b.gep(place, [_I64(lanes * i)]), lanes), vector)
                 product = b.fmul(numbers, weight, flags=("contract",))
                 new.append(b.fadd(sums[i], product, flags=("contract",)))
-                sums[i].add_incoming(ir.Constant(eight, [0.0] * 8), before)
+                sums[i].add_incoming(ir.Constant(vector, [0.0] * lanes), before)
                 sums[i].add_incoming(new[i], body)
             after = b.add(t, _I64(1))
             t.add_incoming(after, body)
@@ -231,8 +245,8 @@ def _mixer(columns: int) -> Any:
 
             b.position_at_end(done)
             for i in parts:
-                place = b.bitcast(b.gep(target, [_I64(8 * i)]), eight.as_pointer())
-                b.store(new[i], place).align = 4
+                at = b.bitcast(b.gep(target, [_I64(lanes * i)]), vector.as_pointer())
+                b.store(new[i], at).align = 4
             return context.get_dummy_value()
 
         return signature, codegen

@@ -12,12 +12,14 @@ from numba import njit
 
 from musicgen_rl.lm.compiled_layout import AHEAD, KEYS
 from musicgen_rl.lm.compiled_llvm import (
+    SOME,
     bits_of,
     dot,
     dots_of_keys,
     dots_of_one,
+    dots_of_some,
+    dots_of_some_afar,
     dots_of_two,
-    dots_of_two_afar,
     float_of,
     mix_narrow,
     mix_wide,
@@ -212,27 +214,34 @@ def matmul(
 ) -> None:  # fmt: skip
     """Compute y[:tokens, start:end] = x @ w.T, w from w[at] on with rows of `width`."""
     stride, row = x.shape[1], y.shape[1]
-    whole, pairs = start + (end - start) // 4 * 4, tokens // 2 * 2
-    # Two tokens stay in the cache next to the core, these rows of w in the one behind it.
-    for n in range(0, pairs, 2):
+    whole, several = start + (end - start) // 4 * 4, tokens // SOME * SOME
+    pairs = several + (tokens - several) // 2 * 2
+    # Some tokens stay in the cache next to the core, these rows of w in the one behind it.
+    for n in range(0, several, SOME):
         for o in range(start, whole, 4):
             if n == 0:
-                dots_of_two_afar(
+                dots_of_some_afar(
                     w, at + o * width, w_scale, o, x, 0, stride, x_scale, 0, width, y, o, row
                 )
             else:
-                if n == 2:  # meanwhile the rows that are likely to come next
+                if n == SOME:  # meanwhile the rows that are likely to come next
                     for i in range(0, 4 * width, 64):
                         prefetch(w, at + (o + end - start) * width + i)
-                dots_of_two(
+                dots_of_some(
                     w, at + o * width, w_scale, o, x, n * stride, stride, x_scale, n, width, y,
                     n * row + o, row,
                 )  # fmt: skip
-    if pairs < tokens:
+    for n in range(several, pairs, 2):
+        for o in range(start, whole, 4):
+            dots_of_two(
+                w, at + o * width, w_scale, o, x, n * stride, stride, x_scale, n, width, y,
+                n * row + o, row,
+            )  # fmt: skip
+    for n in range(pairs, tokens):
         for o in range(start, whole, 4):
             dots_of_one(
-                w, at + o * width, w_scale, o, x, pairs * stride, 0, x_scale, pairs, width, y,
-                pairs * row + o, 0,
+                w, at + o * width, w_scale, o, x, n * stride, 0, x_scale, n, width, y, n * row + o,
+                0,
             )  # fmt: skip
     for o in range(whole, end):
         for n in range(tokens):
