@@ -25,7 +25,8 @@ from bench.machine import commit, describe_machine, describe_versions
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = 1
 SECTIONS = (
-    "step_30m", "step_small", "clips_30m", "text_to_file", "start", "long", "many", "gpu"
+    "step_30m", "step_small", "step_pocket", "clips_30m", "text_to_file", "start", "long", "many",
+    "gpu",
 )  # fmt: skip
 
 
@@ -109,15 +110,17 @@ def _one_section(name: str, file: Path) -> None:
 def _full(temporary: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     """Say what each section measures; imports late, since some sections need no torch here."""
     from bench import clips, gpu, steps
-    from bench.shapes import DECODER_30M, MUSICGEN_SMALL
+    from bench.shapes import DECODER_30M, MUSICGEN_SMALL, POCKET
 
     lengths = clips.Lengths()
     one = steps.Plan(config=DECODER_30M, cores=1, rounds=15)
     small = steps.Plan(config=MUSICGEN_SMALL, cores=2, rounds=7, steps=4, generate_steps=24)
+    pocket = steps.Plan(config=POCKET, cores=1, context=125, rounds=15)
     many = steps.Plan(config=DECODER_30M, cores=1, rounds=7)
     return {
         "step_30m": lambda: steps.measure_step(one),
         "step_small": lambda: steps.measure_step(small),
+        "step_pocket": lambda: steps.measure_step(pocket),
         "clips_30m": lambda: steps.measure_clips(many),
         "text_to_file": lambda: clips.measure_text_to_file(lengths, temporary),
         "start": lambda: clips.measure_start(lengths, temporary),
@@ -142,6 +145,7 @@ def _quick_section(name: str) -> dict[str, Any]:
         sections: dict[str, Callable[[], dict[str, Any]]] = {
             "step_30m": lambda: steps.measure_step(tiny),
             "step_small": lambda: steps.measure_step(tiny),
+            "step_pocket": lambda: steps.measure_step(tiny),
             "clips_30m": lambda: steps.measure_clips(tiny),
             "text_to_file": lambda: clips.measure_text_to_file(clips.QUICK, temporary),
             "start": lambda: clips.measure_start(clips.QUICK, temporary),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import fresh
+from bench import fresh, turns
 from bench.shapes import pocket_folder
 
 
@@ -20,6 +20,8 @@ class Lengths:
     starts: int = 3
     warm_s: float = 1.0
     long_s: tuple[float, ...] = (10.0, 60.0, 600.0)
+    part_frames: int | None = None
+    """Of a long clip, decoded to sound at once; None for as many as `generate` takes."""
     many: int = 200
     many_s: float = 3.0
     tenth: int = 10
@@ -29,8 +31,8 @@ class Lengths:
 
 
 QUICK = Lengths(
-    clip_s=0.4, repeats=2, starts=1, warm_s=0.1, long_s=(0.2, 0.4, 1.0), many=12, many_s=0.1,
-    tenth=5, compile_anew=False, tiny=True,
+    clip_s=0.4, repeats=2, starts=1, warm_s=0.1, long_s=(0.2, 0.4, 1.0), part_frames=10,
+    many=12, many_s=0.1, tenth=5, compile_anew=False, tiny=True,
 )  # fmt: skip
 
 
@@ -71,19 +73,33 @@ def measure_start(lengths: Lengths, temporary: Path) -> dict[str, Any]:
 
 
 def measure_long(lengths: Lengths, temporary: Path) -> dict[str, Any]:
-    """Time clips of several lengths and their memory, each length in a new process, one core."""
+    """Time clips of several lengths and their memory, each length in a process, one core.
+
+    They take turns (`turns`): the long clip's time and the mean of the short ones between its
+    stretches saw the same machine.
+    """
     model, called = pocket_folder(temporary, tiny=lengths.tiny)
+    jobs = [
+        _job("long", model, temporary) | {
+            "seconds": seconds, "warm_s": lengths.warm_s, "folder": str(temporary / f"{seconds:g}"),
+            "part_frames": lengths.part_frames,
+        }
+        for seconds in lengths.long_s
+    ]  # fmt: skip
+    with turns.makers_of(jobs, here=lengths.tiny) as makers:
+        made = turns.take_turns(makers)
     rows = []
-    for seconds in lengths.long_s:
-        repeats = 3 if seconds <= 10 else 1
-        job = _job("long", model, temporary) | {
-            "seconds": seconds, "repeats": repeats, "warm_s": lengths.warm_s,
-        }  # fmt: skip
-        result = fresh.run_fresh(job)
-        took = min(result["times_s"])
-        rows.append({"name": f"{seconds:g} s of music", "seconds": seconds, "min_s": took,
-                     "per_second_s": took / seconds, "peak_mb": result["peak_mb"]})  # fmt: skip
-    return {"rows": rows, "notes": [f"model: {called}; one core; peak: largest resident size"]}
+    for seconds, clips in zip(lengths.long_s, made, strict=True):
+        mean = statistics.mean(clip["wall_s"] for clip in clips)
+        rows.append({"name": f"{seconds:g} s of music", "seconds": seconds, "makings": len(clips),
+                     "mean_s": mean, "per_second_s": mean / seconds,
+                     "cpu_per_second_s": statistics.mean(c["cpu_s"] for c in clips) / seconds,
+                     "peak_mb": clips[-1]["peak_mb"]})  # fmt: skip
+    notes = [
+        f"model: {called}; one core; all lengths in turns, a stretch each",
+        "peak: largest resident size",
+    ]
+    return {"rows": rows, "notes": notes, "made": made}
 
 
 def measure_many(lengths: Lengths, temporary: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measurements that need a process of their own: start-up, memory, long clips.
+"""Measurements that need a process of their own: start-up, memory, text to file.
 
 Run as a script with a job in JSON as its argument; prints a result in JSON as its last line.
 """
@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,40 +55,24 @@ def start(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def long_clip(job: dict[str, Any]) -> dict[str, Any]:
-    """Make one clip of `seconds`, `repeats` times after a short one; time and memory."""
-    folder = Path(job["folder"])
-    pipeline = _load(job)
-    _make(pipeline, folder, job["warm_s"])
-    before = peak_mb()
-    times = []
-    for _ in range(job["repeats"]):
-        began = time.perf_counter()
-        _make(pipeline, folder, job["seconds"])
-        times.append(time.perf_counter() - began)
-    return {"seconds": job["seconds"], "times_s": times, "peak_mb": peak_mb(), "warm_mb": before}
-
-
 def many_clips(job: dict[str, Any]) -> dict[str, Any]:
     """Make `count` clips one after the other; memory after each."""
-    folder = Path(job["folder"])
-    pipeline = _load(job)
+    pipeline = load(job)
     held = []
     for _ in range(job["count"]):
-        _make(pipeline, folder, job["seconds"])
+        make(pipeline, job, job["seconds"])
         held.append(now_mb())
     return {"held_mb": held, "peak_mb": peak_mb()}
 
 
 def text_to_file(job: dict[str, Any]) -> dict[str, Any]:
     """Time text to file after loading, and its parts."""
-    folder = Path(job["folder"])
-    pipeline = _load(job)
-    _make(pipeline, folder, job["seconds"])
+    pipeline = load(job)
+    make(pipeline, job, job["seconds"])
     times = []
     for _ in range(job["repeats"]):
         began = time.perf_counter()
-        _make(pipeline, folder, job["seconds"])
+        make(pipeline, job, job["seconds"])
         times.append(time.perf_counter() - began)
     return {"times_s": times, "parts_s": _parts(pipeline, job["seconds"]), "dtype": pipeline.dtype}
 
@@ -107,7 +92,8 @@ def now_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def _load(job: dict[str, Any]) -> Any:
+def load(job: dict[str, Any]) -> Any:
+    """Load the model of a job, on the cores it names."""
     from bench.machine import use_cores
 
     use_cores(job["cores"])
@@ -116,13 +102,27 @@ def _load(job: dict[str, Any]) -> Any:
     return Pipeline.load(job["model"])
 
 
-def _make(pipeline: Any, folder: Path, seconds: float) -> None:
-    """Make one file and remove it, so that a full disk is not what is measured."""
+def make(
+    pipeline: Any, job: dict[str, Any], seconds: float, heard: Callable[..., None] | None = None
+) -> None:
+    """Make one file and remove it, so that a full disk is not what is measured.
+
+    Args:
+        pipeline: loaded.
+        job: names the `folder`, and perhaps `part_frames`, codes decoded to sound at once.
+        seconds: of music.
+        heard: called after every part that became sound.
+    """
+    from musicgen_rl.pipeline.core import CHUNK_FRAMES
     from musicgen_rl.pipeline.files import generate_files
     from musicgen_rl.pipeline.request import GenerationConfig
 
     request = GenerationConfig(duration_s=seconds, seed=1)
-    for path in generate_files(pipeline, [PROMPT], request, pipeline.info.sampling, folder=folder):
+    files = generate_files(
+        pipeline, [PROMPT], request, pipeline.info.sampling, folder=Path(job["folder"]),
+        part_frames=job.get("part_frames") or CHUNK_FRAMES, heard=heard,
+    )  # fmt: skip
+    for path in files:
         path.unlink()
 
 
@@ -148,7 +148,7 @@ def _parts(pipeline: Any, seconds: float) -> dict[str, float]:
     return {"text": text, "tokens": all_of_it - sound, "codec": sound}
 
 
-JOBS = {"start": start, "long": long_clip, "many": many_clips, "text_to_file": text_to_file}
+JOBS = {"start": start, "many": many_clips, "text_to_file": text_to_file}
 
 
 def main() -> None:

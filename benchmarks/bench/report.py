@@ -5,6 +5,7 @@ from typing import Any
 _TITLES = {
     "step_30m": "One clip, 30 M decoder, one core",
     "step_small": "One clip, MusicGen-small's shape (24 x 1024), two cores",
+    "step_pocket": "One clip, pocket's shape (6 x 384, 8 codebooks, 25 frames a second), one core",
     "clips_30m": "Many clips side by side, 30 M decoder, one core",
     "text_to_file": "Text to file, pocket, one core",
     "start": "Start",

@@ -24,6 +24,11 @@ MUSICGEN_SMALL = LMConfig(
     hidden_size=1024, num_layers=24, num_heads=16, ffn_size=4096, text_hidden_size=1024,
     codebook_size=2048, max_frames=2048,
 )  # fmt: skip
+POCKET = LMConfig(num_codebooks=8, max_frames=750)
+"""25 frames a second: a step has 40 ms."""
+_POCKET_CODEC = FrameCodecConfig(
+    hop_length=1280, num_codebooks=8, codebook_dim=128, decoder_layers=6
+)
 TINY = LMConfig(
     hidden_size=64, num_layers=2, num_heads=2, ffn_size=128, text_hidden_size=64, codebook_size=64
 )
@@ -64,14 +69,14 @@ def pocket_folder(temporary: Path, *, tiny: bool) -> tuple[str, str]:
     if (checkpoints_folder() / "pocket" / "config.json").is_file() and not tiny:
         return "pocket", "pocket"
     folder = temporary / ("tiny" if tiny else "random-pocket")
-    lm = LMConfig(hidden_size=64, num_layers=2, num_heads=2, ffn_size=128) if tiny else LMConfig()
-    codec = _TINY_CODEC if tiny else FrameCodecConfig()
+    lm = LMConfig(hidden_size=64, num_layers=2, num_heads=2, ffn_size=128) if tiny else POCKET
+    codec = _TINY_CODEC if tiny else _POCKET_CODEC
     if not folder.is_dir():
         info = ModelInfo(
             name=folder.name,
             folder=folder,
             lm=lm,
-            window=Window(frames=500 if tiny else lm.max_frames, keep_frames=200 if tiny else 500),
+            window=Window(frames=500, keep_frames=200 if tiny else 100),
             frame_rate=codec.frame_rate,
             sampling=SamplingConfig(),
             text_encoder={"type": "minilm", "path": str(checkpoints_folder() / "minilm")},

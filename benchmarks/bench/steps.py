@@ -100,7 +100,7 @@ def measure_clips(plan: Plan) -> dict[str, Any]:
         table = _Table(few)
         with ExitStack() as stack:
             _add_ours_as_used(
-                table, stack, clips=clips, guidances=(1.0, 3.0), dtypes=("int8",), skip=True
+                table, stack, clips=clips, guidances=(1.0, 3.0), dtypes=("bf16", "int8"), skip=True
             )
             if clips in plan.peer_clips:
                 _add_transformers(table, clips=clips, guidances=(1.0, 3.0), generate=False)
@@ -121,11 +121,13 @@ def _add_ours_as_used(
     *,
     clips: int,
     guidances: tuple[float, ...],
-    dtypes: tuple[str, ...] = ("fp32", "int8"),
+    dtypes: tuple[str, ...] = ("fp32", "bf16", "int8"),
     skip: bool = False,
 ) -> None:
     plan = table.plan
     for dtype in dtypes:
+        if dtype == "bf16" and not has_bf16():
+            continue  # a note of transformers says so
         try:
             choose_dtype(dtype, CPU)
         except ConfigError as why:
@@ -179,8 +181,8 @@ def _add_transformers(
         dtypes["bf16"] = torch.bfloat16
     else:
         table.notes.append(
-            "transformers in bf16 is left out: this processor has no bf16 arithmetic, where it "
-            "took tens to hundreds of times fp32's time"
+            "bf16 is left out: this processor has no bf16 arithmetic, where transformers took "
+            "tens to hundreds of times fp32's time in it"
         )
     for dtype, kind in dtypes.items():
         theirs = transformers_peer.same_model(model, kind)

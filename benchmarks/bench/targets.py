@@ -85,8 +85,8 @@ def _start(section: dict[str, Any]) -> tuple[str, bool]:
 
 def _long_cost(section: dict[str, Any]) -> tuple[str, bool]:
     rows = section["rows"]
-    ratio = rows[-1]["per_second_s"] / rows[0]["per_second_s"]
-    return f"{ratio:.2f}x", ratio <= 1.1
+    wall, busy = (rows[-1][key] / rows[0][key] for key in ("per_second_s", "cpu_per_second_s"))
+    return f"{wall:.2f}x (processor time: {busy:.2f}x)", wall <= 1.1
 
 
 def _long_memory(section: dict[str, Any]) -> tuple[str, bool]:

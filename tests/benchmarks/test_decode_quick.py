@@ -38,7 +38,8 @@ def test_the_result_says_where_it_comes_from(result):
 
 def test_every_section_is_there_and_none_failed(result):
     assert list(result["sections"]) == [
-        "step_30m", "step_small", "clips_30m", "text_to_file", "start", "long", "many", "gpu"
+        "step_30m", "step_small", "step_pocket", "clips_30m", "text_to_file", "start", "long",
+        "many", "gpu",
     ]  # fmt: skip
     for section in result["sections"].values():
         assert "error" not in section
@@ -80,7 +81,14 @@ def test_longer_clips_take_longer(result):
     rows = result["sections"]["long"]["rows"]
     assert [row["seconds"] for row in rows] == [0.2, 0.4, 1.0]
     for row in rows:
-        assert row["per_second_s"] == pytest.approx(row["min_s"] / row["seconds"])
+        assert row["per_second_s"] == pytest.approx(row["mean_s"] / row["seconds"])
+        assert row["peak_mb"] > 0
+
+
+def test_short_clips_are_made_while_a_long_one_is(result):
+    short, _, longest = result["sections"]["long"]["made"]
+    assert len(longest) == 1
+    assert len(short) > 1
 
 
 def test_the_page_names_command_machine_and_targets(written, result):

@@ -6,6 +6,7 @@ from bench import ours, targets, transformers_peer
 from bench.floor import Rates, floor, step_bytes, step_operations, step_weights
 from bench.shapes import TINY, random_condition, random_lm, random_tokens
 from bench.timing import Candidate, summary, take_turns
+from bench.turns import take_turns as make_in_turns
 
 from musicgen_rl.config import LMConfig
 from musicgen_rl.pipeline.runners import RunnerPool
@@ -72,6 +73,37 @@ def test_a_candidate_that_did_not_do_its_work_is_found_out():
 def test_two_candidates_of_one_name_are_refused():
     with pytest.raises(ValueError, match="same name"):
         take_turns([Candidate("a", print), Candidate("a", print)], rounds=1)
+
+
+class _Maker:
+    """Takes `pace` seconds a stretch; a clip is `stretches` of them."""
+
+    def __init__(self, said, name, stretches, pace):
+        self.said, self.name, self.stretches, self.pace, self.done = said, name, stretches, pace, 0
+
+    def stretch(self):
+        self.said.append(self.name)
+        self.done += 1
+        finished = self.done % self.stretches == 0
+        return {"wall_s": self.pace, "cpu_s": self.pace / 2, "finished": finished,
+                "peak_mb": self.done}  # fmt: skip
+
+
+def test_a_long_clip_is_made_between_short_ones():
+    said = []
+    makers = [_Maker(said, "a", 1, 1.0), _Maker(said, "b", 2, 3.0), _Maker(said, "c", 4, 2.0)]
+    short, middle, longest = make_in_turns(makers)
+    assert "".join(said) == "abcabcabcabc"
+    assert short == [{"wall_s": 1.0, "cpu_s": 0.5, "peak_mb": n} for n in (1, 2, 3, 4)]
+    assert middle == [{"wall_s": 6.0, "cpu_s": 3.0, "peak_mb": n} for n in (2, 4)]
+    assert longest == [{"wall_s": 8.0, "cpu_s": 4.0, "peak_mb": 4}]
+
+
+def test_a_clip_that_is_not_whole_when_the_last_one_is_goes_on_alone():
+    said = []
+    first, last = make_in_turns([_Maker(said, "a", 3, 1.0), _Maker(said, "b", 1, 1.0)])
+    assert "".join(said) == "abaa"
+    assert (first[0]["wall_s"], last[0]["wall_s"]) == (3.0, 1.0)
 
 
 def test_a_summary_is_minimum_and_median_in_milliseconds():
