@@ -1,4 +1,4 @@
-"""The study on PostgreSQL: runs where LISTENING_TEST_DATABASE holds the URL of an empty database."""
+"""The study on PostgreSQL, where LISTENING_TEST_DATABASE holds an empty database's URL."""
 
 import os
 import threading
