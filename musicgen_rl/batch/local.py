@@ -40,10 +40,10 @@ def run_here(
         stop: asked at every step; then what is encoded already still comes.
         pipelines: models that are loaded already.
     """
-    from musicgen_rl.batch.worker import Stopped, Worker
+    from musicgen_rl.batch.worker import Stopped
 
     leaving = threading.Event()
-    worker = Worker(setup, pipelines)
+    worker = setup.worker(pipelines)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="batch") as pool:
         running: set[Future[Done]] = set()
         more = True
@@ -173,8 +173,6 @@ def serve(pipe: "Connection[Done | BaseException, Job]", setup: Setup) -> None:
 
     # Ctrl-C reaches the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from musicgen_rl.batch.worker import Worker
-
     sending = threading.Lock()
 
     def answer(message: Done | BaseException) -> None:
@@ -185,7 +183,7 @@ def serve(pipe: "Connection[Done | BaseException, Job]", setup: Setup) -> None:
             os._exit(1)  # the parent is gone, and with it whoever wants the clips
 
     try:
-        worker = Worker(setup)
+        worker = setup.worker()
     except BaseException as error:
         answer(error)
         return

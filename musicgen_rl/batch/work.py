@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from musicgen_rl.batch.plan import Plan, PlannedClip
+
+if TYPE_CHECKING:
+    from musicgen_rl.pipeline.core import Pipeline
 
 Stop = Callable[[], bool]
 
@@ -34,6 +37,24 @@ class Setup:
             device=plan.device, dtype=plan.dtype, format=format, date=plan.date, models=models,
             threads=threads,
         )  # fmt: skip
+
+    def worker(self, pipelines: "Mapping[str, Pipeline] | None" = None) -> "Works":
+        """Make what does the jobs: in this process, or in one beside it.
+
+        Args:
+            pipelines: models that are loaded already.
+        """
+        from musicgen_rl.batch.worker import Worker
+
+        return Worker(self, pipelines)
+
+
+class Works(Protocol):
+    """What does jobs."""
+
+    def make(self, job: "Job", stop: Stop | None = None) -> "Done":
+        """Do one; two threads may call it."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

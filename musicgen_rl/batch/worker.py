@@ -6,7 +6,7 @@ or half there: the one writer (writer.py) is the only one that touches the folde
 
 import gc
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import encode_clip
 from musicgen_rl.audio.loudness import level
+from musicgen_rl.batch.plan import PlannedClip
 from musicgen_rl.batch.remembered import RememberedText
 from musicgen_rl.batch.work import Done, Job, Made, Setup, Stop
 from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
@@ -36,6 +37,35 @@ class _Decoded:
     samples: NDArray[np.float32]  # [B, C, M]
     sample_rate: int
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """One clip as it was decoded and levelled, before it is a file."""
+
+    planned: PlannedClip
+    """What was asked for."""
+    codes: NDArray[np.int64]
+    """[K, T]."""
+    samples: NDArray[np.float32]
+    """[C, M]."""
+    sample_rate: int
+    """Hz."""
+    settings: dict[str, Any]
+    """Of its tags."""
+
+    def encode(self, format: str) -> Made:
+        """Write it as a file's bytes."""
+        data = encode_clip(Clip(self.samples, self.sample_rate, self.settings), format)
+        return Made(
+            id=self.planned.id,
+            data=data,
+            sha256=hashlib.sha256(data).hexdigest(),
+            codes_sha256=self.settings["codes_sha256"],
+            num_frames=int(self.codes.shape[-1]),
+            duration_s=self.samples.shape[-1] / self.sample_rate,
+            settings={k: v for k, v in self.settings.items() if k != "codes_checks"},
+        )
 
 
 class Stopped(Exception):  # noqa: N818  (nothing went wrong)
@@ -79,24 +109,45 @@ class Worker:
             ModelError, ConfigError, MemoryLimitError: nothing of this run can be made here.
         """
         failed: dict[str, str] = {}
+        made: list[Made] = []
+        sounds, rows = self.sounds(job, failed, stop)
+        for sound in sounds:
+            try:
+                made.append(sound.encode(self.setup.format))
+            except (MusicgenRLError, ValueError, ArithmeticError) as error:
+                failed[sound.planned.id] = _cause(error)
+        return Done(number=job.number, made=tuple(made), failed=failed, rows=rows)
+
+    def sounds(
+        self, job: Job, failed: dict[str, str], stop: Stop | None = None
+    ) -> tuple[Iterator[Sound], int]:
+        """Decode a batch; its wanted clips come levelled, one by one, when they are asked for.
+
+        Args:
+            job: the batch.
+            failed: gets id -> why, for clips that could not be made.
+            stop: asked at every step.
+
+        Returns:
+            The sounds, and the most clips that were decoded side by side.
+
+        Raises:
+            As `make`.
+        """
         with self._decoding:
             parts = self._decode(job, stop, failed)
-        made: list[Made] = []
+        return self._levelled(job, parts, failed), max((len(p.rows) for p in parts), default=0)
+
+    def _levelled(self, job: Job, parts: list[_Decoded], failed: dict[str, str]) -> Iterator[Sound]:
         for part in parts:
             for row in part.rows:
                 id = job.clips[row].id
                 if id not in job.wanted:
                     continue
                 try:
-                    made.append(self._encode(job, part, row))
+                    yield self._sound(job, part, row)
                 except (MusicgenRLError, ValueError, ArithmeticError) as error:
                     failed[id] = _cause(error)
-        return Done(
-            number=job.number,
-            made=tuple(made),
-            failed=failed,
-            rows=max((len(part.rows) for part in parts), default=0),
-        )
 
     def _decode(self, job: Job, stop: Stop | None, failed: dict[str, str]) -> list[_Decoded]:
         """Decode all rows, in the batch's own shape where that can be done."""
@@ -141,7 +192,7 @@ class Worker:
         sound = np.concatenate(samples, axis=-1)
         return _Decoded(rows, joined, sound, pipeline.sample_rate, settings)
 
-    def _encode(self, job: Job, part: _Decoded, row: int) -> Made:
+    def _sound(self, job: Job, part: _Decoded, row: int) -> Sound:
         at = row - part.rows.start
         planned = job.clips[row]
         codes = part.codes[at]
@@ -154,18 +205,11 @@ class Worker:
             "item": planned.id,
         }
         settings |= describe_codes(codes, codes.shape[-1])
-        sound = level(part.samples[at], part.sample_rate, planned.item.loudness)
-        clip = Clip(sound, part.sample_rate, settings)
-        data = encode_clip(clip, self.setup.format)
-        return Made(
-            id=planned.id,
-            data=data,
-            sha256=hashlib.sha256(data).hexdigest(),
-            codes_sha256=settings["codes_sha256"],
-            num_frames=int(codes.shape[-1]),
-            duration_s=clip.duration_s,
-            settings={k: v for k, v in settings.items() if k != "codes_checks"},
-        )
+        samples = level(part.samples[at], part.sample_rate, planned.item.loudness)
+        return Sound(
+            planned=planned, codes=codes, samples=samples, sample_rate=part.sample_rate,
+            settings=settings,
+        )  # fmt: skip
 
     def _pipeline(self, name: str) -> Pipeline:
         """Return a model, loaded when it is first needed; the one before it goes."""
