@@ -7,16 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.batch.expand import Defaults, expand
 from musicgen_rl.batch.progress import EveryMinute, Status
 from musicgen_rl.batch.prompts import read_positions, read_prompts
+from musicgen_rl.cli.music_options import (
+    Device,
+    Dtype,
+    Duration,
+    Guidance,
+    Loudness,
+    MergeMethod,
+    Model,
+    NegativePrompt,
+    NoLoudness,
+    Temperature,
+    TopK,
+    TopP,
+    read_loudness,
+    read_sampling,
+)
 from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
 from musicgen_rl.cli.show import note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
-from musicgen_rl.config import SamplingConfig, field_help
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.pipeline.request import GenerationConfig
 
 if TYPE_CHECKING:
     from musicgen_rl.batch.plan import Plan
@@ -24,9 +37,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_REQUEST = field_help(GenerationConfig)
-_SAMPLING = field_help(SamplingConfig)
-_OWN = "the model's own"
 _MOST_SHOWN = 10
 
 
@@ -54,14 +64,7 @@ def batch(
             show_default="1",
         ),
     ] = None,
-    duration: Annotated[
-        str | None,
-        typer.Option(
-            metavar=NUMBER,
-            help=_REQUEST["duration_s"],
-            show_default=f"{GenerationConfig.duration_s:g}",
-        ),
-    ] = None,
+    duration: Duration = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -78,36 +81,14 @@ def batch(
             help="Positions of the dial, for example 0,0.5,1: every prompt is made at each.",
         ),
     ] = None,
-    merge_method: Annotated[
-        str | None, typer.Option(help=_REQUEST["merge_method"], show_default="lerp")
-    ] = None,
-    guidance: Annotated[
-        str | None,
-        typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN),
-    ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
-    ] = None,
-    temperature: Annotated[
-        str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["temperature"], show_default=_OWN)
-    ] = None,
-    top_k: Annotated[
-        str | None, typer.Option(metavar=WHOLE, help=_SAMPLING["top_k"], show_default=_OWN)
-    ] = None,
-    top_p: Annotated[
-        str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["top_p"], show_default=_OWN)
-    ] = None,
-    loudness: Annotated[
-        str | None,
-        typer.Option(
-            metavar=NUMBER,
-            help="Target in LUFS.",
-            show_default=f"{LoudnessConfig.target_lufs:g}",
-        ),
-    ] = None,
-    no_loudness: Annotated[
-        bool, typer.Option("--no-loudness", help="Leave the loudness as generated, unclipped.")
-    ] = False,
+    merge_method: MergeMethod = None,
+    guidance: Guidance = None,
+    negative_prompt: NegativePrompt = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    loudness: Loudness = None,
+    no_loudness: NoLoudness = False,
     format: Annotated[
         str | None, typer.Option(help="wav, flac, ogg or mp3.", show_default="flac")
     ] = None,
@@ -122,13 +103,9 @@ def batch(
         str | None,
         typer.Option(metavar=WHOLE, help="Clips of a folder or shard.", show_default="1000"),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
-    ] = "pocket",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto (the fastest that is right here), fp32, bf16 or int8.")
-    ] = "auto",
+    model: Model = "pocket",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     batch_size: Annotated[
         str | None,
         typer.Option(metavar=WHOLE, help="Most clips side by side.", show_default="by itself"),
@@ -176,18 +153,14 @@ def batch(
         duration_s=number("--duration", duration),
         seed=whole("--seed", seed),
         merge_method=merge_method,
-        guidance_scale=number("--guidance", guidance),
-        negative_prompt=negative_prompt,
-        temperature=number("--temperature", temperature),
-        top_k=whole("--top-k", top_k),
-        top_p=number("--top-p", top_p),
+        **read_sampling(guidance, negative_prompt, temperature, top_k, top_p),
     )
     defaults = Defaults(
         values={"model": model} | values,
         **given(
             clips=whole("-n", clips_per_prompt),
             diversity=None if diversity is None else read_positions("--diversity", diversity),
-            loudness=_loudness(number("--loudness", loudness), no_loudness),
+            loudness=read_loudness(loudness, no_loudness),
         ),
     )
     size = whole("--batch-size", batch_size)
@@ -310,9 +283,3 @@ class _Line:
         sys.stderr.write(f"\r\x1b[2K{status.line()}")
         sys.stderr.flush()
         self._open = True
-
-
-def _loudness(target: float | None, off: bool) -> LoudnessConfig:
-    if target is not None and off:
-        raise ConfigError(f"--loudness {target:g} and --no-loudness contradict: give one of them")
-    return LoudnessConfig(enabled=not off, **given(target_lufs=target))

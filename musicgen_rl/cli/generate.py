@@ -5,7 +5,23 @@ from typing import Annotated, Any
 import typer
 
 from musicgen_rl.audio.io import read_audio
-from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.cli.music_options import (
+    Device,
+    Dtype,
+    Duration,
+    Guidance,
+    Loudness,
+    MergeMethod,
+    Model,
+    NegativePrompt,
+    NoLoudness,
+    Temperature,
+    TopK,
+    TopP,
+    read_loudness,
+    read_sampling,
+)
+from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
 from musicgen_rl.cli.output import Destination, choose_destination, proved
 from musicgen_rl.cli.show import Bar, note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
@@ -22,11 +38,6 @@ from musicgen_rl.pipeline.request import (
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _REQUEST = field_help(GenerationConfig)
-_SAMPLING = field_help(SamplingConfig)
-_LOUDNESS = field_help(LoudnessConfig)
-_OWN = "the model's own"
-# Numbers are read here, not by Typer, whose message leaves out what was given.
-_WHOLE, _NUMBER = "WHOLE", "NUMBER"
 
 
 @app.command(
@@ -42,72 +53,38 @@ def generate(
         typer.Option(
             "-n",
             "--clips-per-prompt",
-            metavar=_WHOLE,
+            metavar=WHOLE,
             help=_REQUEST["clips_per_prompt"],
             show_default=str(GenerationConfig.clips_per_prompt),
         ),
     ] = None,
-    duration: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_NUMBER,
-            help=_REQUEST["duration_s"],
-            show_default=f"{GenerationConfig.duration_s:g}",
-        ),
-    ] = None,
-    seed: Annotated[str | None, typer.Option(metavar=_WHOLE, help=_REQUEST["seed"])] = None,
-    guidance: Annotated[
-        str | None,
-        typer.Option(metavar=_NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN),
-    ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
-    ] = None,
-    temperature: Annotated[
-        str | None, typer.Option(metavar=_NUMBER, help=_SAMPLING["temperature"], show_default=_OWN)
-    ] = None,
-    top_k: Annotated[
-        str | None, typer.Option(metavar=_WHOLE, help=_SAMPLING["top_k"], show_default=_OWN)
-    ] = None,
-    top_p: Annotated[
-        str | None, typer.Option(metavar=_NUMBER, help=_SAMPLING["top_p"], show_default=_OWN)
-    ] = None,
+    duration: Duration = None,
+    seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
+    guidance: Guidance = None,
+    negative_prompt: NegativePrompt = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
     diversity: Annotated[
         str | None,
         typer.Option(
-            metavar=_NUMBER,
+            metavar=NUMBER,
             help=f"{_REQUEST['diversity']} Guidance is off on the dial unless you name it.",
             show_default="the base",
         ),
     ] = None,
-    merge_method: Annotated[
-        str | None,
-        typer.Option(help=_REQUEST["merge_method"], show_default=GenerationConfig.merge_method),
-    ] = None,
+    merge_method: MergeMethod = None,
     continue_from: Annotated[
         str | None, typer.Option(help="Audio file to go on from; the result starts with it.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
-    ] = "pocket",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="auto (the fastest that is right here), fp32, bf16 or int8.")
-    ] = "auto",
+    model: Model = "pocket",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     format: Annotated[
         str | None, typer.Option(help="wav, flac, ogg or mp3.", show_default="wav")
     ] = None,
-    loudness: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_NUMBER,
-            help=f"Target in LUFS. {_LOUDNESS['target_lufs']}",
-            show_default=f"{LoudnessConfig.target_lufs:g}",
-        ),
-    ] = None,
-    no_loudness: Annotated[
-        bool, typer.Option("--no-loudness", help="Leave the loudness as generated, unclipped.")
-    ] = False,
+    loudness: Loudness = None,
+    no_loudness: NoLoudness = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -121,12 +98,12 @@ def generate(
     """Make music from text and print the files' paths."""
     listed = check_prompts(prompts or [])
     request = GenerationConfig(
-        loudness=_loudness(_number("--loudness", loudness), no_loudness),
-        **_given(
-            duration_s=_number("--duration", duration),
-            seed=_whole("--seed", seed),
-            clips_per_prompt=_whole("-n", clips_per_prompt),
-            diversity=_number("--diversity", diversity),
+        loudness=read_loudness(loudness, no_loudness),
+        **given(
+            duration_s=number("--duration", duration),
+            seed=whole("--seed", seed),
+            clips_per_prompt=whole("-n", clips_per_prompt),
+            diversity=number("--diversity", diversity),
             merge_method=merge_method,
         ),
     )
@@ -135,13 +112,7 @@ def generate(
             f"--merge-method {merge_method} has nothing to merge: add --diversity, for example 0.5"
         )
     check_clips(len(listed), request.clips_per_prompt)
-    overrides = _given(
-        guidance_scale=_number("--guidance", guidance),
-        negative_prompt=negative_prompt,
-        temperature=_number("--temperature", temperature),
-        top_k=_whole("--top-k", top_k),
-        top_p=_number("--top-p", top_p),
-    )
+    overrides = read_sampling(guidance, negative_prompt, temperature, top_k, top_p)
     _check_sampling(overrides)
     destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
     if continue_from is not None:
@@ -204,31 +175,6 @@ def _generate(
 
 def _dialled(request: GenerationConfig) -> str:
     return "" if request.diversity is None else f" at diversity {request.diversity:g}"
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """Keep what the user set."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _number(option: str, text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        raise ConfigError(f"{option} takes a number, got {text!r:.60}") from None
-
-
-def _whole(option: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        raise ConfigError(f"{option} takes a whole number, got {text!r:.60}") from None
-
-
-def _loudness(target: float | None, off: bool) -> LoudnessConfig:
-    if target is not None and off:
-        raise ConfigError(f"--loudness {target:g} and --no-loudness contradict: give one of them")
-    return LoudnessConfig(enabled=not off, **_given(target_lufs=target))
 
 
 def _check_sampling(overrides: dict[str, Any]) -> None:
