@@ -75,14 +75,7 @@ def create_app(
 
     @app.get("/i/{token}")
     def _invitation(token: str) -> Response:
-        known = store.invitation(token)
-        if known == "unknown":
-            raise InputError("this invitation is not known: please check the link")
-        if known == "used":
-            raise InputError(
-                "this invitation was used already: go on with your personal link, or ask for a "
-                "new invitation"
-            )
+        store.require_invitation(token)
         minutes = pages.minutes(context.plan)
         return HTMLResponse(
             pages.consent(study, secrets.token_urlsafe(18), minutes, store.simulated)

@@ -8,7 +8,7 @@ import typer
 
 from musicgen_rl.cli.show import note, print_path, rows
 from musicgen_rl.cli.stopping import StopSignals
-from musicgen_rl.config import require
+from musicgen_rl.config import require, require_number
 from musicgen_rl.errors import InputError
 
 app = typer.Typer(
@@ -28,11 +28,23 @@ Database = Annotated[
 def new(
     folder: Folder,
     preset: Annotated[str, typer.Option(help="paper, small or mushra.")] = "paper",
+    prompts: Annotated[
+        int | None, typer.Option(help="How many.", show_default="the preset's: 101 or 12")
+    ] = None,
+    raters: Annotated[
+        int | None, typer.Option(help="How many people.", show_default="the preset's: 12 or 6")
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(help="Of a clip, in seconds.", show_default="the preset's: 8 or 6"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="What makes the clips of both arms.")] = "pocket",
 ) -> None:
     """Write a commented study.yaml and prompts to start from."""
-    from musicgen_rl.listening.preset import write_preset
+    from musicgen_rl.listening.preset import Size, write_preset
 
-    print_path(write_preset(folder, preset))
+    size = Size(prompts=prompts, raters=raters, duration_s=duration, model=model)
+    print_path(write_preset(folder, preset, size))
 
 
 @app.command()
@@ -137,6 +149,7 @@ def invite(
     address: Annotated[
         str, typer.Option(help="Where raters reach the server.")
     ] = "http://127.0.0.1:7860",
+    days: Annotated[float, typer.Option(help="After which an unused link expires.")] = 30.0,
     database: Database = None,
 ) -> None:
     """Print invitation links; each works once."""
@@ -146,7 +159,8 @@ def invite(
     store = _store(made, database)
     number = made.study.raters.count if count is None else count
     require(1 <= number <= 10_000, f"--count must be from 1 to 10000, got {number}")
-    for token in store.invite(store.next_slots(number, made.study.raters.count)):
+    require_number("--days", days, 0.01, 3650.0)
+    for token in store.invite(store.next_slots(number, made.study.raters.count), days):
         print(f"{address.rstrip('/')}/i/{token}")
     store.close()
 

@@ -14,7 +14,16 @@ from musicgen_rl.errors import InputError, StorageError
 from musicgen_rl.listening.database import DATABASE, Database, store_url
 from musicgen_rl.listening.tables import answers, invitations, raters, shown
 
+INVITATION_DAYS = 30.0
+"""How long an invitation may wait; whoever has begun goes on by the personal link."""
+
 __all__ = ["DATABASE", "Answer", "Rater", "Store", "store_url"]
+
+_UNKNOWN = "this invitation is not known: please check the link"
+_USED = (
+    "this invitation was used already: go on with your personal link, or ask for a new invitation"
+)
+_EXPIRED = "this invitation has expired: ask for a new one"
 
 
 @dataclass(frozen=True)
@@ -48,15 +57,20 @@ class Store(Database):
 
     # Invitations and raters
 
-    def invite(self, slots: Sequence[int]) -> list[str]:
+    def invite(self, slots: Sequence[int], days: float = INVITATION_DAYS) -> list[str]:
         """Make single-use tokens, one a slot; only their hashes are kept.
+
+        Args:
+            slots: the sessions they lead to.
+            days: after which an unused one expires.
 
         Returns:
             The tokens, in order: shown once.
         """
+        now = self.clock()
         tokens = [secrets.token_urlsafe(18) for _ in slots]
         rows = [
-            {"token": _hash(token), "slot": slot, "made_at": self.clock()}
+            {"token": _hash(token), "slot": slot, "made_at": now, "expires_at": now + 86400 * days}
             for token, slot in zip(tokens, slots, strict=True)
         ]
         if rows:
@@ -77,13 +91,22 @@ class Store(Database):
             chosen.append(slot)
         return chosen
 
-    def invitation(self, token: str) -> str:
-        """Tell whether a token is "open", "used" or "unknown"."""
+    def require_invitation(self, token: str) -> None:
+        """Hold that a token can be used; looking uses nothing up.
+
+        Raises:
+            InputError: it is unknown, used, or expired.
+        """
         with self._engine.begin() as connection:
             row = connection.execute(
                 select(invitations).where(invitations.c.token == _hash(token))
             ).one_or_none()
-        return "unknown" if row is None else "used" if row.used_at is not None else "open"
+        if row is None:
+            raise InputError(_UNKNOWN)
+        if row.used_at is not None:
+            raise InputError(_USED)
+        if row.expires_at <= self.clock():
+            raise InputError(_EXPIRED)
 
     def agree(self, token: str, nonce: str) -> str:
         """Use an invitation.
@@ -97,7 +120,8 @@ class Store(Database):
             The personal key, which is kept as a hash only.
 
         Raises:
-            InputError: the token is unknown, or used by somebody else; the study has ended.
+            InputError: the token is unknown, expired, or used by somebody else; the study has
+                ended.
         """
         key = self.mac("rater", token, nonce)
         with self._engine.begin() as connection:
@@ -106,15 +130,14 @@ class Store(Database):
                 select(invitations).where(invitations.c.token == _hash(token)).with_for_update()
             ).one_or_none()
             if row is None:
-                raise InputError("this invitation is not known: please check the link")
+                raise InputError(_UNKNOWN)
             if row.used_at is not None:
                 if hmac.compare_digest(str(row.used_by), _hash(nonce)):
                     return key
-                raise InputError(
-                    "this invitation was used already: go on with your personal link, or ask for "
-                    "a new invitation"
-                )
+                raise InputError(_USED)
             now = self.clock()
+            if row.expires_at <= now:
+                raise InputError(_EXPIRED)
             connection.execute(
                 update(invitations)
                 .where(invitations.c.token == _hash(token))

@@ -38,6 +38,7 @@ invitations = Table(
     Column("token", String(64), primary_key=True),  # its hash
     Column("slot", Integer, nullable=False),
     Column("made_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
     Column("used_at", Float),
     Column("used_by", String(64)),  # hash of the one-time value of the page that used it
 )

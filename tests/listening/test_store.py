@@ -45,19 +45,35 @@ def add(store, rater, position=0, submission="s1", value=3, **more):
 def test_an_invitation_works_once_and_again_for_the_same_page_only(make):
     store = make()
     (token,) = store.invite([2])
-    assert store.invitation(token) == "open"
-    assert store.invitation("other") == "unknown"
+    store.require_invitation(token)
+    with pytest.raises(InputError, match="not known"):
+        store.require_invitation("other")
     key = store.agree(token, "page")
     assert store.agree(token, "page") == key  # the reply was lost, the page asks again
     with pytest.raises(InputError, match="used already"):
         store.agree(token, "another page")
     with pytest.raises(InputError, match="not known"):
         store.agree("other", "page")
-    assert store.invitation(token) == "used"
+    with pytest.raises(InputError, match="used already"):
+        store.require_invitation(token)
     assert store.rater(key).slot == 2
     assert len(store.raters()) == 1
     with pytest.raises(InputError, match="personal link"):
         store.rater("wrong")
+
+
+def test_an_invitation_expires_but_not_for_who_has_begun(make):
+    clock = Clock()
+    store = make(clock=clock)
+    early, late = store.invite([0, 1], days=2)
+    key = store.agree(early, "page")
+    clock.now += 2 * 86400
+    for use in (store.require_invitation, lambda token: store.agree(token, "page")):
+        with pytest.raises(InputError, match="has expired"):
+            use(late)
+    assert store.agree(early, "page") == key
+    assert store.rater(key).slot == 0
+    assert len(store.raters()) == 1
 
 
 def test_new_invitations_go_to_the_slots_with_fewest(make):
@@ -156,7 +172,8 @@ def test_it_is_the_same_after_opening_again_and_refuses_another_plan(make):
 
 def test_a_plan_may_change_while_nobody_took_part(make):
     (token,) = make().invite([0])
-    assert make("new").invitation(token) == "unknown"  # slots may be others now
+    with pytest.raises(InputError, match="not known"):  # slots may be others now
+        make("new").require_invitation(token)
 
 
 def test_one_rater_is_deleted_whole_and_the_file_keeps_no_trace(make, tmp_path):
