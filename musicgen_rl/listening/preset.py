@@ -1,9 +1,14 @@
 """Studies to start from: a commented study.yaml and its prompts."""
 
+import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from musicgen_rl.config import require
+from musicgen_rl.config import require, require_number
 
+_PLAIN = re.compile(r"[A-Za-z./][\w./-]*")
+"""Text that needs no quotes in YAML."""
 _CHARACTERS = (
     "slow sad", "bright and quick", "calm", "dark, tense", "playful", "solemn", "dreamy",
     "energetic", "gentle", "proud",
@@ -37,10 +42,10 @@ retention_days: 365
 # An arm is a model with settings (diversity, guidance_scale, temperature, top_k, top_p) ...
 arms:
   quality:
-    model: pocket
+    model: {model}
     diversity: 0.0
   diverse:
-    model: pocket
+    model: {model}
     diversity: 1.0
 # ... or a folder of finished audio, its files named PROMPT-CLIP.wav (001-1.wav, 001-2.wav, ...):
 #  other:
@@ -67,7 +72,7 @@ _RATING = """\
   - id: scales
     kind: rating
     prompts: {rated}          # the first so many of the list
-    raters_per_prompt: 3
+    raters_per_prompt: {rating_raters}
     show_prompt: true
     items:
       acoustic_quality:
@@ -97,8 +102,8 @@ _PAIR = """\
   # Two clips of one prompt.
   - id: preference
     kind: pair
-    prompts: {rated}
-    raters_per_prompt: 4
+    prompts: {pairs}
+    raters_per_prompt: {judges}
     ties: true
     items:
       prefer: "Which one do you prefer?"
@@ -108,15 +113,15 @@ _MUSHRA = """\
   - id: grades
     kind: mushra
     prompts: {rated}
-    raters_per_prompt: 4
+    raters_per_prompt: {judges}
     show_prompt: false
     items:
       grade: "How close does each one sound to the reference?"
   # Is the difference heard at all? X is one of the two.
   - id: same
     kind: abx
-    prompts: {rated}
-    raters_per_prompt: 4
+    prompts: {pairs}
+    raters_per_prompt: {judges}
     show_prompt: false
     items:
       x: "Which one is X?"
@@ -128,7 +133,7 @@ raters:
   practice: 2               # trials before the first that counts
   attention_checks: 4       # trials with a known answer, for each rater
   repeats: 3                # trials asked twice, to see how steady a rater is
-  minimum_listening_s: 4    # of every player, before an answer is taken
+  minimum_listening_s: {minimum}    # of every player, before an answer is taken
   break_every: 20           # trials between two offers of a pause
   headphones: true          # a short check at the beginning; its result is stored
 
@@ -162,17 +167,53 @@ def preset_prompts(count: int) -> list[str]:
     return [*every[:100], _LAST][:count] if count > 100 else every[:count]
 
 
-def preset_text(name: str) -> tuple[str, list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What may be changed in a preset without an editor; None keeps its own."""
+
+    prompts: int | None = None
+    """At most 101; groups are asked on half of them in the paper's preset."""
+    raters: int | None = None
+    """How many people; each prompt is judged by no more than there are."""
+    duration_s: float | None = None
+    """Length of a clip."""
+    model: str = "pocket"
+    """What makes the clips of both arms: pocket, a folder, or a hub id."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, value, low, high in (
+            ("prompts", self.prompts, 2, 101), ("raters", self.raters, 1, 10_000),
+        ):  # fmt: skip
+            require(
+                value is None or low <= value <= high,
+                f"--{name} must be from {low} to {high}, got {value}",
+            )
+        if self.duration_s is not None:
+            require_number("--duration", self.duration_s, 1.0, 120.0, unit="s")
+
+
+def preset_text(name: str, size: Size | None = None) -> tuple[str, list[str]]:
     """Write a preset's study.yaml and its prompts.
 
     Raises:
         ConfigError: there is no such preset.
     """
+    size = size or Size()
     require(name in PRESETS, f"unknown preset {name!r}: there are {', '.join(PRESETS)}")
-    rated, sets, raters = (101, 50, 12) if name == "paper" else (12, 12, 6)
+    paper = name == "paper"
+    rated = size.prompts or (101 if paper else 12)
+    raters = size.raters or (12 if paper else 6)
+    duration = size.duration_s or (8.0 if paper else 6.0)
+    # Both orders of a pair need an even number of judgements.
+    sets = max(2, rated // 2) if paper else rated
+    judges = min(4, raters)
+    sets_raters = min(3, raters) if paper else judges
     values = {
-        "rated": rated, "sets": sets, "raters": raters, "sets_raters": 3 if name == "paper" else 4,
-        "duration": 8 if name == "paper" else 6,
+        "rated": rated, "sets": _even(sets, sets_raters), "pairs": _even(rated, judges),
+        "raters": raters, "rating_raters": min(3, raters), "sets_raters": sets_raters,
+        "judges": judges, "duration": f"{duration:g}", "minimum": f"{min(4.0, duration):g}",
+        "model": size.model if _PLAIN.fullmatch(size.model) else json.dumps(size.model),
     }  # fmt: skip
     parts = {"paper": [_RATING, _SETS], "small": [_PAIR, _SETS], "mushra": [_MUSHRA]}[name]
     head, tail = _HEAD, _TAIL
@@ -183,14 +224,24 @@ def preset_text(name: str) -> tuple[str, list[str]]:
             "# A text file, one prompt",
         ).replace(
             "    diversity: 1.0\n",
-            "    diversity: 1.0\n  halfway:\n    model: pocket\n    diversity: 0.5\n",
+            "    diversity: 1.0\n  halfway:\n    model: {model}\n    diversity: 0.5\n",
         )
     text = "".join([head, "questions:\n", *parts, tail]).format(**values)
     return text, preset_prompts(rated)
 
 
-def write_preset(folder: Path, name: str) -> Path:
+def _even(prompts: int, judges: int) -> int:
+    """Take one prompt less where prompts times judges is odd."""
+    return prompts - prompts * judges % 2
+
+
+def write_preset(folder: Path, name: str, size: Size | None = None) -> Path:
     """Write study.yaml and prompts.txt into a folder.
+
+    Args:
+        folder: of the study.
+        name: of PRESETS.
+        size: what differs from the preset.
 
     Returns:
         The study file.
@@ -198,7 +249,7 @@ def write_preset(folder: Path, name: str) -> Path:
     Raises:
         ConfigError: there is no such preset, or a study is there already.
     """
-    text, prompts = preset_text(name)
+    text, prompts = preset_text(name, size)
     path = folder / "study.yaml"
     require(
         not path.exists(), f"{str(path)!r} is there already: name another folder, or edit that file"
