@@ -3,9 +3,9 @@
 Every wait is for a state of the page, so a slow machine makes it slower and nothing else.
 """
 
-import httpx
 import pytest
 
+from app.listening.driving import choose, hear, send, state_of, wait_for_trial
 from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
 from tests.app.listening.conftest import ARMS, write_study
@@ -91,50 +91,13 @@ def visit(chromium, study):
             assert secret.encode() not in seen, secret
 
 
-def hear(page, trial, press):
-    """Play every sound of a trial until the page says that it was heard long enough.
-
-    Args:
-        page: of a trial.
-        trial: as the server describes it.
-        press: starts or stops the player of a number.
-    """
-    from playwright.sync_api import TimeoutError as Late
-
-    count = len(trial["players"]) + (trial["reference"] is not None)
-    page.wait_for_function(
-        "count => document.querySelectorAll('button.play:enabled').length === count", arg=count
-    )
-    for number in range(count):
-        player = page.locator(".player").nth(number)
-        heard = player.get_by_text("heard", exact=True)
-        for _ in range(200):
-            # A sound may end before it is enough, as where it goes on near its end: play it again.
-            if not heard.count() and player.get_by_role("button", name="Play").count():
-                press(number)
-            try:
-                heard.wait_for(timeout=500)
-                break
-            except Late:
-                continue
-        heard.wait_for()
-
-
 def answer(page, state):
     """Hear every player and answer, by mouse or finger."""
     trial = state["trial"]
-    hear(page, trial, lambda number: page.locator("button.play").nth(number).click())
-    if trial["kind"] == "mushra":
-        for number in range(len(trial["players"])):
-            page.get_by_label(f"Grade of sound {number + 1}").fill(str(20 + 10 * number))
-    else:
-        for item in trial["items"]:
-            page.locator(f"fieldset:has(input[name='{item['id']}']) label").first.click()
-    page.get_by_role("button", name="Next", exact=True).click()
-
-
-def state_of(page):
-    return httpx.get(page.url + "/state", trust_env=False, timeout=60).json()
+    hear(page, trial)
+    grades = [20 + 10 * number for number in range(len(trial["players"]))]
+    choose(page, trial, grades if trial["kind"] == "mushra" else [0] * len(trial["items"]))
+    send(page)
 
 
 def begin_session(page, *, keyboard=False):
@@ -147,25 +110,6 @@ def begin_session(page, *, keyboard=False):
         page.get_by_label("I have read this").check()
         page.get_by_role("button", name="Begin").click()
     page.get_by_role("heading", name="Headphones").wait_for()
-
-
-def wait_for_trial(page, done, total):
-    """Wait until the page shows the trial after so many answers, or the end.
-
-    Steps over the offer of a pause; the headphone check, which has players and answers of its
-    own, must be behind.
-    """
-    if done == total:
-        page.get_by_role("heading", name="That was all").wait_for()
-    else:
-        page.locator(".progress").get_by_text(f"{done} of {total}", exact=True).wait_for()
-        # The page is drawn as a whole: the heading beside that progress belongs to it.
-        if page.get_by_role("heading", name="Time for a pause?").count():
-            page.get_by_role("button", name="Go on").press("Enter")
-        page.locator("button.play").first.wait_for()
-    state = state_of(page)
-    assert state["done"] == done
-    return state
 
 
 @pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
@@ -246,7 +190,7 @@ def test_nothing_can_be_answered_before_everything_is_heard(visit, study):
     assert page.locator("input[type=radio]:enabled, input[type=range]:enabled").count() == 0
     page.get_by_role("button", name="Next", exact=True).click()
     page.get_by_text("Please listen first.").wait_for()
-    hear(page, state["trial"], lambda number: page.locator("button.play").nth(number).click())
+    hear(page, state["trial"])
     assert page.locator("input[type=radio]:disabled, input[type=range]:disabled").count() == 0
     assert state_of(page)["done"] == 0
 
