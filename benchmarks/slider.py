@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from bench.machine import commit, describe_machine, describe_versions, use_cores
 from bench.quantize import Int8Linear, int8_available, quantize_linears
-from bench.shapes import DECODER_30M, MUSICGEN_SMALL, TINY
+from bench.shapes import DECODER_30M, MUSICGEN_SMALL, POCKET, TINY
 from bench.timing import Candidate, summary, take_turns
 from torch import Tensor, nn
 
@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LORA_RANK = 16
 LORA_LAYERS = ["self_qkv", "self_out", "cross_query", "cross_key_value", "cross_out", "ffn_in",
                "ffn_out", "heads"]  # fmt: skip
-SHAPES = {"30M": DECODER_30M, "small": MUSICGEN_SMALL}
-"""`small` is MusicGen-small's shape, 420 M parameters."""
+SHAPES = {"pocket": POCKET, "30M": DECODER_30M, "small": MUSICGEN_SMALL}
+"""`30M` is 34 M with its embeddings, `small` MusicGen-small's shape, 420 M parameters."""
 State = dict[str, Tensor]
 Move = Callable[[float], object]
 
