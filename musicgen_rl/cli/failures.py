@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from musicgen_rl.cli.show import note, one_line
+from musicgen_rl.cli.show import listed_lines, note, one_line
 from musicgen_rl.errors import MusicgenRLError
 
 DEBUG_VARIABLE = "MUSICGEN_RL_DEBUG"
@@ -51,7 +51,10 @@ def guarded(run: Callable[[], int], *, debug: bool = False) -> int:
 
 
 def describe(error: BaseException) -> tuple[int, str]:
-    """Choose the exit status and the line for an error; the line may be empty."""
+    """Choose the exit status and the line for an error; the line may be empty.
+
+    A mistake that is a list (a manifest's problems) keeps a line for each of its items.
+    """
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else MISTAKE), ""
     if isinstance(error, KeyboardInterrupt):
@@ -59,7 +62,7 @@ def describe(error: BaseException) -> tuple[int, str]:
     if isinstance(error, BrokenPipeError):
         return PIPE_CLOSED, ""
     if isinstance(error, MusicgenRLError):
-        return MISTAKE, f"error: {one_line(str(error))}"
+        return MISTAKE, f"error: {listed_lines(str(error))}"
     if type(error).__name__ == "NoArgsIsHelpError":
         return MISTAKE, str(getattr(error, "message", ""))
     if hasattr(error, "format_message"):  # Typer's usage errors, of Typer's or click's own class

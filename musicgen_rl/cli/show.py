@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LONGEST_LINE = 600
+_MOST_ITEMS = 50
 
 
 def print_path(path: Path) -> None:
@@ -41,6 +42,18 @@ def one_line(text: str) -> str:
     if len(line) > _LONGEST_LINE:
         line = f"{line[:400]} [...] {line[-150:]}"
     return line
+
+
+def listed_lines(text: str) -> str:
+    """Bring a message to one line, or to a line for each item, where it lists some.
+
+    Items begin on a line of their own with two spaces; so many are shown, the others counted.
+    """
+    head, *items = text.split("\n  ")
+    shown = [one_line(head), *(f"  {one_line(item)}" for item in items[:_MOST_ITEMS])]
+    if len(items) > _MOST_ITEMS:
+        shown.append(f"  and {len(items) - _MOST_ITEMS} more")
+    return "\n".join(shown)
 
 
 def rows(content: Mapping[str, object]) -> str:

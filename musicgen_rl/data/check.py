@@ -27,6 +27,8 @@ class CheckConfig:
     decode: bool = True
     """Decode every file, which finds silence, nan and truncation; without it only headers are
     read."""
+    same_rate: bool = True
+    """Name files whose sample rate is not the commonest one."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -92,8 +94,24 @@ def check_manifest(path: Path, config: CheckConfig | None = None) -> list[Proble
             rates[line] = rate
     if count == 0:
         problems.append(Problem(0, f"{path} holds no entries: write one JSON object a line"))
-    problems += _mixed_rates(rates)
+    problems += _mixed_rates(rates) if config.same_rate else []
     return sorted(problems, key=lambda p: p.line)
+
+
+def require_usable(path: Path, config: CheckConfig | None = None) -> None:
+    """Refuse a manifest before a run begins, with everything that is wrong with it.
+
+    Args:
+        path: the jsonl file.
+        config: what counts as wrong.
+
+    Raises:
+        InputError: a line for each problem.
+    """
+    problems = check_manifest(path, config)
+    if problems:
+        listed = "\n  ".join(str(problem) for problem in problems)
+        raise InputError(f"{path} cannot be learnt from:\n  {listed}")
 
 
 def check_audio(audio: Path, entry: Entry, config: CheckConfig) -> tuple[list[str], int]:

@@ -23,6 +23,7 @@ from musicgen_rl.codec.frame import ConvNeXtBlock, FrameCodec
 from musicgen_rl.codec.load import save_codec
 from musicgen_rl.codec.spectral import PERIOD
 from musicgen_rl.config import FrameCodecConfig, require, require_number
+from musicgen_rl.data.check import CheckConfig, require_usable
 from musicgen_rl.errors import CheckpointError, InputError
 from musicgen_rl.training.checkpointing import (
     JSON,
@@ -219,6 +220,8 @@ def train_codec(config: CodecTrainConfig) -> Path:
         StorageError: the disk is full; what was saved is intact.
     """
     manifest = Path(config.manifest)
+    if load_training_state(config.folder) is None:
+        require_usable(manifest, CheckConfig(min_duration_s=0.0, same_rate=False))
     rate, length = config.codec.sample_rate, config.crop_samples
     pool = AudioPool(read_split(manifest, "train"), rate, length)
     valid_paths = read_split(manifest, "valid")

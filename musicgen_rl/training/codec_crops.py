@@ -52,7 +52,7 @@ class AudioPool:
                 problems.append(f"{path}: {info.frames} samples, shorter than {shortest}")
             lengths.append(info.frames)
         if problems:
-            raise AudioFileError("files cannot be trained on:\n" + "\n".join(problems))
+            raise AudioFileError("\n  ".join(["files cannot be trained on:", *problems]))
         if not paths:
             raise InputError("no audio files to train on: check the manifest's splits")
         self.paths = paths

@@ -19,12 +19,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.check import CheckConfig, require_usable
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.errors import AudioFileError, CheckpointError, InputError, StorageError
 from musicgen_rl.rewards.mel import FLOOR_DB, FRAME_RATE, N_MELS, check_audio, mel_levels
 from musicgen_rl.storage import read_tensors, save_tensors
 
 STEP_DB = 0.4
+SHORTEST_S = 1.0
+"""Of a piece, in seconds: what rewards can hear."""
 INDEX = "mels.jsonl"
 
 
@@ -85,7 +88,7 @@ def prepare_mels(
         InputError: a manifest or file cannot be used.
         StorageError: the folder cannot be written; what was written is intact.
     """
-    sources = _sources(manifests)
+    sources = _sources(manifests, check=not (folder / INDEX).exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         known = {row["key"] for row in _rows(folder)}
@@ -162,8 +165,14 @@ def prepare_coded(
     return len(todo)
 
 
-def _sources(manifests: Sequence[Path]) -> list[tuple[str, Path, Entry]]:
-    """List (identity, path, entry); the identity is what the corpus folder calls the file."""
+def _sources(manifests: Sequence[Path], *, check: bool = False) -> list[tuple[str, Path, Entry]]:
+    """List (identity, path, entry); the identity is what the corpus folder calls the file.
+
+    Raises:
+        InputError: a manifest is broken; checked, everything that is wrong with each is named.
+    """
+    for manifest in manifests if check else ():
+        require_usable(manifest, CheckConfig(min_duration_s=SHORTEST_S, same_rate=False))
     return [
         (f"{m.parent.name}/{e.audio}", m.parent / e.audio, e)
         for m in manifests

@@ -113,6 +113,15 @@ def test_every_error_is_one_line_and_a_status(capsys, error, code, says):
     assert "Traceback" not in err
 
 
+def test_a_list_of_problems_keeps_a_line_for_each(capsys):
+    problems = "".join(f"\n  line {i}: broken\x1b[2J" for i in range(60))
+    guarded(raising(errors.InputError("m.jsonl cannot be learnt from:" + problems)))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["error: m.jsonl cannot be learnt from:", "  line 0: broken\\x1b[2J"]
+    assert len(lines) == 52
+    assert lines[-1] == "  and 10 more"
+
+
 def test_a_very_long_message_is_cut_in_its_middle(capsys):
     guarded(raising(errors.InputError("begin" + "x" * 10**6 + "end")))
     err = capsys.readouterr().err

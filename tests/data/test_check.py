@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from musicgen_rl.data.check import CheckConfig, check_manifest
+from musicgen_rl.data.check import CheckConfig, check_manifest, require_usable
 from musicgen_rl.errors import ConfigError, InputError
 
 RATE = 8000
@@ -151,3 +151,23 @@ def test_an_unreadable_manifest_is_an_error(tmp_path: Path) -> None:
 def test_impossible_thresholds_are_refused() -> None:
     with pytest.raises(ConfigError, match="silence_db"):
         CheckConfig(silence_db=3.0)
+
+
+def test_a_manifest_is_refused_with_a_line_for_each_problem(tmp_path: Path, tone: Writer) -> None:
+    tone("a.wav")
+    tone("b.wav", level=0.0)
+    path = manifest(tmp_path, {"audio": "a.wav"}, {"audio": "b.wav"}, {"audio": "c.wav"})
+    with pytest.raises(InputError) as caught:
+        require_usable(path)
+    head, *lines = str(caught.value).split("\n  ")
+    assert head.endswith("m.jsonl cannot be learnt from:")
+    assert [line[:8] for line in lines] == ["line 2: ", "line 3: "]
+    require_usable(manifest(tmp_path, {"audio": "a.wav"}))
+
+
+def test_rates_may_differ_where_a_run_can_use_them(tmp_path: Path, tone: Writer) -> None:
+    for i in range(3):
+        tone(f"{i}.wav", rate=RATE if i else 2 * RATE)
+    path = manifest(tmp_path, *({"audio": f"{i}.wav"} for i in range(3)))
+    assert len(texts(path)) == 1
+    assert texts(path, same_rate=False) == []

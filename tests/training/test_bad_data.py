@@ -1,0 +1,70 @@
+"""Whatever is wrong with the data is named line by line before a run begins, by every command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from musicgen_rl.cli import main
+from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.load import save_codec
+from tests.models import TINY_CODEC
+
+RATE = 8000
+CODEC_SETS = ("sample_rate=8000", "hop_length=160", "n_fft=640", "n_mels=20", "steps=1",
+              "crop_s=0.5", "batch_size=2", "encoder_width=16", "decoder_width=16")  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Sound files of every kind of wrong, two that are right, and a manifest of all."""
+    t = np.arange(4 * RATE) / RATE
+    tone = 0.2 * np.sin(2 * np.pi * 220 * t)
+    broken = {"nan": tone.copy(), "silent": np.zeros_like(tone), "short": tone[: RATE // 4],
+              "fine": tone, "fine2": tone}  # fmt: skip
+    broken["nan"][77] = np.nan
+    for name, samples in broken.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "cut.flac", np.random.default_rng(0).uniform(-1, 1, 60000), RATE)
+    whole = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "no.wav").write_bytes(b"RIFF and nothing else")
+    rows: list[object] = [
+        {"audio": "fine.wav", "captions": ["x"], "split": "valid"},
+        {"audio": "fine2.wav", "captions": ["x"]},
+        *({"audio": f"{name}", "captions": ["x"]}
+          for name in ("missing.wav", "no.wav", "cut.flac", "nan.wav", "silent.wav")),
+        {"audio": "short.wav", "captions": [" "]},
+    ]  # fmt: skip
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "m.jsonl").write_text("\n".join([*lines, "{"]) + "\n")
+    save_codec(FrameCodec(TINY_CODEC), tmp_path / "codec")
+    return tmp_path
+
+
+WRONG = {3: "missing.wav", 4: "no.wav cannot be decoded", 5: "cut.flac", 6: "nan", 7: "silent",
+         8: "empty caption", 9: "not JSON"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["codec", "lm", "encoder", "scorer", "probe"])
+def test_a_broken_manifest_is_told_line_by_line_and_nothing_is_begun(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    options = {
+        "codec": [word for s in CODEC_SETS for word in ("--set", s)],
+        "lm": ["--codec", str(folder / "codec")],
+    }.get(kind, ["--mels", str(folder / "mels")])
+    code = main(["train", kind, "--manifest", str(folder / "m.jsonl"), "--out",
+                 str(folder / "run"), *options])  # fmt: skip
+    head, *told = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert code == 2
+    assert head.startswith("error: ")
+    assert head.endswith("m.jsonl cannot be learnt from:")
+    assert len(told) == len(WRONG)
+    for line, (number, words) in zip(told, WRONG.items(), strict=True):
+        assert line.startswith(f"  line {number}: ")
+        assert words in line
+    assert not (folder / "run").exists()
+    assert not list(folder.glob("mels/*.safetensors"))
