@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from musicgen_rl.listening.figures import differences, means
 from musicgen_rl.listening.files import write_json, write_text
 from musicgen_rl.listening.plan import Plan
 
@@ -47,7 +48,8 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
         _section("People", result, _people(result["people"])),
         _section(
             "Planned comparisons", result,
-            _figure(result["planned"], result["level"]) + _table(result["planned"], planned=True)
+            differences(result["planned"], result["level"])
+            + _table(result["planned"], planned=True)
             + '<p class="note">Intervals and p-values respect that answers share raters and '
             "prompts. The naive column treats them as independent; it is there to show how "
             "misleading that would be.</p>",
@@ -65,7 +67,8 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
             _section(
                 "Mean grades",
                 result,
-                _rows(["question", "item", "arm", "mean and interval", "answers"], rows),
+                means(result["arms"])
+                + _rows(["question", "item", "arm", "mean and interval", "answers"], rows),
             )
         )
     if result["paired"]:
@@ -215,38 +218,6 @@ def _mixed(entries: Sequence[Mapping[str, Any]]) -> str:
         "surer than the planned analysis.</p>"
     )
     return _rows(["question", "item", "difference", "estimate", "variances"], rows) + note
-
-
-def _figure(entries: Sequence[Mapping[str, Any]], level: float) -> str:
-    """Draw every comparison as a point with its interval, its own scale left and right of 0."""
-    drawn = [e for e in entries if "reason" not in e]
-    if not drawn:
-        return ""
-    height = 34 * len(drawn) + 34
-    out = [
-        f'<svg viewBox="0 0 760 {height}" role="img" aria-label="Differences with intervals" '
-        'font-family="system-ui,sans-serif" font-size="13">'
-    ]
-    limits = {u: max(max(abs(e["low"]), abs(e["high"]), 1e-9) for e in drawn if e["unit"] == u)
-              for u in {e["unit"] for e in drawn}}  # fmt: skip
-    out.append(f'<line x1="540" y1="8" x2="540" y2="{height - 26}" stroke="#9aa3b2"/>')
-    for row, e in enumerate(drawn):
-        y, scale = 24 + 34 * row, 190 / limits[e["unit"]]
-        low, mid, high = (540 + scale * e[name] for name in ("low", "mean", "high"))
-        name = escape(f"{e['item']}: {e['arms'][0]} - {e['arms'][1]}")
-        colour = "#1f5f8b" if e.get("found") else "#5a6272"
-        out.append(
-            f'<text x="4" y="{y + 4}">{name}</text>'
-            f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" '
-            f'stroke-width="3"/><circle cx="{mid:.1f}" cy="{y}" r="6" fill="{colour}"/>'
-            f'<text x="{min(high, 690) + 8:.1f}" y="{y - 8}" fill="{colour}">'
-            f"{e['mean']:+.2f}</text>"
-        )
-    out.append(
-        f'<text x="4" y="{height - 6}" fill="#5a6272">{100 * (1 - level):g} % intervals; right of '
-        "the line favours the first arm; blue: found after Holm</text></svg>"
-    )
-    return "".join(out)
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

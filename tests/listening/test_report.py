@@ -1,0 +1,118 @@
+"""The report: what must stand in it, and on every section of a simulated one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from musicgen_rl.listening.analysis import analyse
+from musicgen_rl.listening.plan import load_plan
+from musicgen_rl.listening.report import NOBODY, methods, to_html, write_report
+from tests.listening.stored import answered, attentive, planned
+from tests.listening.studies import PAIR, RATING
+
+RULES = {"count": 4, "practice": 0, "attention_checks": 2, "repeats": 1, "minimum_listening_s": 0,
+         "headphones": False}  # fmt: skip
+COMMITTED = Path(__file__).parents[2] / "docs/results/listening-simulated"
+
+
+def decide(slot, trial):
+    items = ["prefer"] if trial.question == "preference" else ["quality", "music"]
+    if trial.kind == "check":
+        return attentive(trial, items)
+    if trial.question == "preference":
+        return {"prefer": ("first", "second", "tie")[(slot + trial.prompt) % 3]}
+    return {"quality": 1 + (slot + trial.prompt) % 5, "music": 3 + (trial.labels == ("varied",))}
+
+
+def reported(folder, *, simulated, end=True):
+    plan = planned(folder, questions=[PAIR, RATING], raters=RULES, title="Which <b> & why?")
+    store = answered(plan, decide, simulated=simulated)
+    if end:
+        store.stop()
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    return plan, result
+
+
+def test_a_simulated_report_says_so_in_every_section(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=True)
+    page = to_html(result, plan)
+    sections = re.findall(r"<section>.*?</section>", page, re.S)
+    assert len(sections) >= 6
+    assert all(NOBODY in section for section in sections)
+    assert f'class="banner">{NOBODY}' in page
+    assert "simulated raters" in methods(result, plan)
+
+
+def test_a_report_about_people_does_not(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False)
+    page = to_html(result, plan)
+    assert NOBODY not in page
+    assert "simulated" not in page
+    for words in (
+        "Of 4 invited raters, 4 began and 4 finished; 0 were left out",
+        "clips lasted 0.5 s",
+        "Holm&#x27;s correction over the 3 comparisons",
+        f"sha256 {plan.hash[:16]}",
+        "1 item(s) of kind pair on 6 prompts, 2 raters each",
+    ):
+        assert words in page
+    assert "The study has not ended" not in page
+
+
+def test_text_of_the_study_is_text_in_the_page_and_nothing_is_fetched(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False)
+    page = to_html(result, plan)
+    assert "Which &lt;b&gt; &amp; why?" in page
+    assert "<b>" not in page
+    assert not re.search(r"(src|href)=|url\(|<script", page)
+
+
+def test_looking_early_is_said(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False, end=False)
+    page = to_html(result | {"unblinded_early": True}, plan)
+    assert "The study has not ended: these numbers may change." in page
+    assert "It was unblinded before the end." in page
+
+
+def test_the_figure_draws_every_planned_comparison_where_its_numbers_are(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False)
+    entries = [
+        result["planned"][0] | {"mean": 0.5, "low": 0.25, "high": 1.0, "unit": "points"},
+        result["planned"][1] | {"mean": -0.5, "low": -1.0, "high": 0.0, "unit": "points"},
+    ]
+    page = to_html(result | {"planned": entries}, plan)
+    # The line of no difference, and points and ends of intervals at their places around it.
+    zero = float(re.search(r'<line class="zero" x1="([\d.]+)"', page)[1])
+    scale = (float(re.search(r'<circle cx="([\d.]+)"', page)[1]) - zero) / 0.5
+    assert scale > 0
+    points = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', page)[:2]]
+    assert points == pytest.approx([zero + 0.5 * scale, zero - 0.5 * scale], abs=0.2)
+    ends = re.findall(r'<line class="interval" x1="([\d.]+)" y1="\d+" x2="([\d.]+)"', page)[:2]
+    wanted = [(zero + 0.25 * scale, zero + scale), (zero - scale, zero)]
+    for (low, high), want in zip(ends, wanted, strict=True):
+        assert (float(low), float(high)) == pytest.approx(want, abs=0.2)
+
+
+def test_json_holds_the_same_numbers_and_no_infinity(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False)
+    page, data = write_report(result | {"extra": [float("inf"), float("nan"), 1.5]}, plan, tmp_path)
+    content = json.loads(data.read_text(), parse_constant=pytest.fail)
+    assert content["extra"] == [None, None, 1.5]
+    assert content["planned"][0]["mean"] == pytest.approx(result["planned"][0]["mean"])
+    assert content["schema"] == "musicgen-rl/listening"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_the_committed_simulated_study_is_of_this_program_and_says_that_nobody_took_part():
+    plan = load_plan(COMMITTED)  # refuses a plan that was frozen otherwise
+    content = json.loads((COMMITTED / "report.json").read_text())
+    assert content["simulated"] is True
+    assert content["plan"] == plan.hash
+    page = (COMMITTED / "report.html").read_text()
+    sections = re.findall(r"<section>.*?</section>", page, re.S)
+    assert len(sections) >= 6
+    assert all(NOBODY in section for section in sections)
+    assert page == to_html(content, plan)
