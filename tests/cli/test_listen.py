@@ -1,0 +1,240 @@
+"""`listen` from a file to a report, and what it refuses: one line, exit 2, nothing stored."""
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from musicgen_rl.listening.plan import load_plan
+from musicgen_rl.listening.sham import write_sham_clips
+from musicgen_rl.listening.store import Store, store_url
+from tests.listening.studies import PAIR, RATING, content
+
+
+def write(folder, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(content(questions=[PAIR]) | changes, sort_keys=False))
+    return folder
+
+
+@pytest.fixture
+def planned(call, tmp_path):
+    """A study with a frozen plan."""
+    folder = write(tmp_path / "s")
+    assert call("listen", "plan", folder, "--runs", 0).code == 0
+    return folder
+
+
+def open_store(folder):
+    plan = load_plan(folder)
+    return plan, Store(store_url(folder), plan.hash)
+
+
+def take_part(folder, answers=1):
+    """Let one person begin, and answer."""
+    plan, store = open_store(folder)
+    rater = store.rater(store.agree(store.invite([0])[0], "page"))
+    for trial in plan.assignment.sessions[0][:answers]:
+        store.show(rater, trial.position)
+        store.add(rater, trial.position, f"s{trial.position}", {"prefer": "first"}, [], [])
+    store.close()
+    return rater
+
+
+def stored(folder):
+    """Count the rows of answers."""
+    if not (folder / "answers.sqlite").exists():
+        return 0
+    connection = sqlite3.connect(folder / "answers.sqlite")
+    try:
+        return connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def test_from_a_preset_to_a_frozen_plan(call, tmp_path):
+    folder = tmp_path / "study"
+    done = call("listen", "new", folder, "--prompts", 6, "--raters", 4, "--duration", 5)
+    assert (done.code, done.paths) == (0, [folder / "study.yaml"])
+    done = call("listen", "plan", folder, "--runs", 20, "--effects", "0,2")
+    assert done.code == 0
+    assert "effect 2: scales/acoustic_quality quality - diverse found in" in done.err
+    plan = json.loads((folder / "plan.json").read_text())
+    made = load_plan(folder)
+    assert plan["hash"] == made.hash
+    assert len(plan["power"]) == 2 * 5
+    assert (len(made.study.prompts), made.study.raters.count) == (6, 4)
+    assert (made.study.clips.duration_s, made.study.arms[0].model) == (5, "pocket")
+    again = call("listen", "new", folder)
+    again.refused("is there already")
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "mushra"])
+@pytest.mark.parametrize(("prompts", "raters"), [(2, 1), (3, 3), (5, 2), (101, 12)])
+def test_presets_of_every_size_can_be_planned(call, tmp_path, preset, prompts, raters):
+    folder = tmp_path / "study"
+    size = ("--prompts", prompts, "--raters", raters, "--model", "a: b # odd")
+    new = call("listen", "new", folder, "--preset", preset, *size)
+    assert new.code == 0
+    assert call("listen", "plan", folder, "--runs", 0).code == 0
+    study = load_plan(folder).study
+    assert study.arms[0].model == "a: b # odd"
+    assert all(question.raters_per_prompt <= raters for question in study.questions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prompts", "102"], "--prompts must be from 2 to 101, got 102"),
+        (["--raters", "0"], "--raters must be from 1 to 10000, got 0"),
+        (["--duration", "0.1"], "--duration must be between 1 and 120 s, got 0.1"),
+        (["--preset", "papper"], "unknown preset 'papper'"),
+    ],
+)
+def test_a_preset_that_cannot_be_is_refused(call, tmp_path, arguments, words):
+    call("listen", "new", tmp_path / "s", *arguments).refused(words)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"analysis": {"planned": [{"question": "preference", "item": "prefer",
+                                    "arms": ["plain", "other"]}]}},
+         ("unknown arm 'other'", "the arms are plain, varied")),
+        ({"reference": "other"}, ("reference 'other' is no arm",)),
+        ({"questions": [PAIR | {"prompts": 3, "raters_per_prompt": 3}]}, ("odd number",)),
+        ({"questions": [RATING | {"prompts": 99}]}, ("asks for 99 prompts, but there are 8",)),
+        ({"version": 7}, ("version must be 1, got 7",)),
+        ({"qestions": []}, ("unknown entry 'qestions'",)),
+    ],
+)  # fmt: skip
+def test_a_study_that_cannot_work_is_not_planned(call, tmp_path, changes, words):
+    folder = write(tmp_path / "s", **changes)
+    call("listen", "plan", folder).refused("study.yaml", *words)
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def test_options_of_the_plan_are_checked(call, tmp_path):
+    folder = write(tmp_path / "s")
+    call("listen", "plan", folder, "--effects", "much").refused("0,0.25,0.5", "'much'")
+    call("listen", "plan", folder, "--runs", -1).refused("--runs must be from 0")
+    call("listen", "plan", tmp_path / "none").refused("listen new")
+    assert not (folder / "plan.json").exists()
+
+
+def test_nothing_is_done_without_a_plan_or_with_another(call, tmp_path):
+    folder = write(tmp_path / "s")
+    for command in (["make"], ["invite"], ["serve"], ["stop"], ["report"], ["export"]):
+        more = [tmp_path / "x.csv"] if command == ["export"] else []
+        call("listen", *command, folder, *more).refused("plan.json' is missing", "listen plan")
+    call("listen", "plan", folder, "--runs", 0)
+    write(folder, title="Another title")
+    call("listen", "invite", folder).refused("another state of study.yaml")
+    assert not (folder / "answers.sqlite").exists()
+
+
+def test_missing_clips_are_named_by_make_and_by_serve(call, planned):
+    call("listen", "make", planned).refused("arm 'plain'", "there is no folder")
+    (planned / "a").mkdir()
+    call("listen", "make", planned).refused("lacks 7 of 7 clips", "001-1.wav")
+    call("listen", "serve", planned).refused("key.json' is missing", "listen make")
+    assert not (planned / "answers.sqlite").exists()
+
+
+def test_unequal_clips_are_refused(call, planned):
+    for arm in ("a", "b"):
+        (planned / arm).mkdir()
+        for prompt in range(1, 10):
+            seconds = 0.2 if (arm, prompt) == ("b", 3) else 0.6
+            noise = 0.1 * np.random.default_rng(prompt).normal(size=round(8000 * seconds))
+            soundfile.write(planned / arm / f"{prompt}-1.wav", noise, 8000)
+    done = call("listen", "make", planned)
+    assert (done.code, done.out) == (2, "")
+    assert "3-1.wav' lasts 0.20 s, the study needs 0.5 s" in done.err.splitlines()[-1]
+    assert not (planned / "key.json").exists()
+
+
+def test_a_study_changed_after_answers_is_refused_by_every_command(call, planned, tmp_path):
+    write_sham_clips(load_plan(planned))
+    take_part(planned)
+    frozen = (planned / "plan.json").read_text()
+    write(planned, title="Another title")
+    call("listen", "plan", planned).refused("changed after people took part", "another folder")
+    assert (planned / "plan.json").read_text() == frozen
+    for command in ("make", "serve", "report"):
+        call("listen", command, planned).refused("another state of study.yaml")
+    assert stored(planned) == 1
+    write(planned)
+    call("listen", "make", planned).refused("people took part already")
+    assert stored(planned) == 1
+
+
+def test_invitations_are_links_and_their_numbers_are_checked(call, planned):
+    done = call("listen", "invite", planned, "--address", "https://study.example/x/", "--count", 2)
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert len(set(lines)) == 2
+    assert all(line.startswith("https://study.example/x/i/") for line in lines)
+    assert len(call("listen", "invite", planned).out.splitlines()) == 4  # one a rater
+    call("listen", "invite", planned, "--count", 0).refused("--count must be from 1")
+    call("listen", "invite", planned, "--days", 0).refused("--days must be between 0.01")
+    call("listen", "invite", planned, "--database", "nonsense").refused("database URL")
+
+
+def test_the_report_and_the_table_stay_closed_until_the_stop(call, planned, tmp_path):
+    take_part(planned, answers=3)
+    table = tmp_path / "answers.csv"
+    call("listen", "report", planned).refused("still blind", "listen stop", "--unblind")
+    call("listen", "export", planned, table).refused("still blind")
+    assert not table.exists()
+    assert not (planned / "report.html").exists()
+    early = call("listen", "report", planned, "--unblind", "-o", tmp_path / "early")
+    assert early.code == 0
+    assert "unblinded before the end" in (tmp_path / "early/report.html").read_text()
+    assert call("listen", "stop", planned).code == 0
+    done = call("listen", "report", planned)
+    assert done.paths == [planned / "report.html", planned / "report.json"]
+    assert json.loads((planned / "report.json").read_text())["unblinded_early"] is True
+    assert "3 rows" in call("listen", "export", planned, table).err
+    assert len(table.read_text().splitlines()) == 4
+
+
+def test_one_rater_and_all_are_deleted_on_request(call, planned):
+    rater = take_part(planned, answers=2)
+    take_part(planned, answers=1)
+    call("listen", "delete-rater", planned, "nobody").refused("no rater with the code 'nobody'")
+    assert stored(planned) == 3
+    assert "2 answers" in call("listen", "delete-rater", planned, rater.code).err
+    assert stored(planned) == 1
+    assert "deleted: 1 raters" in call("listen", "forget", planned, "--yes").err
+    assert stored(planned) == 0
+
+
+def test_nobody_having_answered_is_said(call, planned):
+    call("listen", "stop", planned)
+    call("listen", "report", planned).refused("nobody has answered yet")
+    assert not (planned / "report.html").exists()
+
+
+def test_what_to_simulate_is_checked(call, tmp_path):
+    folder = write(tmp_path / "s")
+    call("listen", "simulate", folder, "--effect", "other=1").refused("the arms are plain, varied")
+    call("listen", "simulate", folder, "--effect", "plain=much").refused("ARM=POINTS")
+    call("listen", "simulate", folder, "--careless", 2).refused("careless must be between 0 and 1")
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def test_a_study_is_simulated_through_its_pages_once(call, tmp_path):
+    folder = write(tmp_path / "s")
+    done = call("listen", "simulate", folder, "--effect", "varied=2", "--careless", 0)
+    assert done.code == 0, done.err
+    result = json.loads((folder / "report.json").read_text())
+    assert result["simulated"] is True
+    assert result["people"]["answers"] == result["people"]["planned_answers"]
+    assert result["planned"][0]["mean"] < 0  # plain minus varied
+    call("listen", "simulate", folder).refused("is there already")
