@@ -12,7 +12,7 @@ from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
 from musicgen_rl.config import require
 from musicgen_rl.listening.analysis import analyse
-from musicgen_rl.listening.plan import freeze, make_plan
+from musicgen_rl.listening.plan import freeze, make_plan, read_frozen
 from musicgen_rl.listening.raters import RaterModel, World
 from musicgen_rl.listening.report import write_report
 from musicgen_rl.listening.sham import Ears, write_sham_clips
@@ -64,7 +64,8 @@ def simulate_study(
         f"{str(folder / DATABASE)!r} is there already: simulate in a folder of its own",
     )
     plan = make_plan(folder)
-    freeze(plan)
+    if read_frozen(folder) != plan.hash:  # else the power that was planned with stays beside it
+        freeze(plan)
     ears = Ears(write_sham_clips(plan))
     clock = SimulatedClock()
     context = open_context(folder, clock=clock, simulated=True)

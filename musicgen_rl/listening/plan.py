@@ -82,6 +82,14 @@ def freeze(plan: Plan, power: list[dict[str, Any]] | None = None) -> Path:
     return write_json(plan.folder / PLAN_FILE, content)
 
 
+def read_frozen(folder: str | Path) -> str | None:
+    """Read the hash a folder's plan was frozen with; None if there is none."""
+    try:
+        return str(read_json(Path(folder) / PLAN_FILE, "").get("hash"))
+    except InputError:
+        return None
+
+
 def load_plan(folder: str | Path) -> Plan:
     """Read a frozen plan and hold it against the study.
 
