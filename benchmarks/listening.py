@@ -1,9 +1,10 @@
 """Known answers of the listening study's analysis: no effect, planted effects, coverage.
 
-    python benchmarks/listening.py [--runs 500] [--out benchmarks/results]
+    python benchmarks/listening.py [--runs 500] [--effects 0,0.25,0.5] [--out benchmarks/results]
 
 Simulated raters only. Writes listening.json and listening.md. The design is the paper's preset;
-"naive" treats answers as independent.
+"naive" treats answers as independent; "planned" is what `listen plan` would have promised. Rows of
+other effects that are there already stay if they were made with as many runs and draws.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 
 from musicgen_rl.listening.assignment import assign
 from musicgen_rl.listening.crossed import estimate, holm
-from musicgen_rl.listening.power import layout, simulate_scores
+from musicgen_rl.listening.power import layout, power, simulate_scores
 from musicgen_rl.listening.preset import write_preset
 from musicgen_rl.listening.raters import RaterModel, World
 from musicgen_rl.listening.reading import load_study
@@ -27,14 +28,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--effects", default="0,0.25,0.5")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_preset(Path(folder), "paper")
         study = load_study(folder)
-    layouts = [layout(study, assign(study), planned) for planned in study.analysis.planned]
-    rows = []
-    for effect in (0.0, 0.25, 0.5):
+    assignment = assign(study)
+    layouts = [layout(study, assignment, planned) for planned in study.analysis.planned]
+    rows = _kept(options)
+    for effect in map(float, options.effects.split(",")):
+        promised = power(
+            study, assignment, [effect], model=RaterModel(careless=0.0), runs=options.runs, seed=3
+        )
         rng = np.random.default_rng(7)
         truth = _truth(study, layouts, effect)
         counts = {
@@ -60,22 +66,38 @@ def main() -> None:
                  [r.naive_low <= t <= r.naive_high for r, t in zip(results, truth, strict=True)]),
             ):  # fmt: skip
                 counts[name] += np.array(inside)
-        rows.append(
+        row = (
             {
                 "effect": effect, "any_found": float(any_found / options.runs),
                 "any_found_naive": float(any_naive / options.runs),
                 "items": [
-                    {"item": plan.planned.item, "truth": round(float(truth[i]), 3)}
+                    {"item": plan.planned.item, "truth": round(float(truth[i]), 3),
+                     "planned": promised[i]["power"]}
                     | {name: float(value[i] / options.runs) for name, value in counts.items()}
                     for i, plan in enumerate(layouts)
                 ],
             }
         )  # fmt: skip
-        print(rows[-1], flush=True)
+        print(row, flush=True)
+        rows[effect] = row
+        _write(options, rows)
+
+
+def _kept(options):  # type: ignore[no-untyped-def]
+    """Read the rows of an earlier call of the same size, by effect."""
+    try:
+        content = json.loads((options.out / "listening.json").read_text())
+    except FileNotFoundError:
+        return {}
+    same = (content["runs"], content["draws"]) == (options.runs, options.draws)
+    return {row["effect"]: row for row in content["rows"]} if same else {}
+
+
+def _write(options, rows):  # type: ignore[no-untyped-def]
     content = {
         "schema": 1, "command": f"python benchmarks/listening.py --runs {options.runs}",
         "date": datetime.date.today().isoformat(), "simulated": True, "runs": options.runs,
-        "draws": options.draws, "rows": rows,
+        "draws": options.draws, "rows": [rows[effect] for effect in sorted(rows)],
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "listening.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -107,9 +129,11 @@ def _markdown(content) -> str:  # type: ignore[no-untyped-def]
         *(f"| {r['effect']:g} | {100 * r['any_found']:.1f} % | {100 * r['any_found_naive']:.1f} % |"
           for r in content["rows"]), "",
         "At effect 0 every finding is false: 5 % is what the level allows.", "",
-        "| effect | item | true score | found (Holm) | interval covers | naive interval covers |",
-        "|---|---|---|---|---|---|",
-        *(f"| {r['effect']:g} | {i['item']} | {i['truth']:+.3f} | {100 * i['found']:.1f} % | "
+        "| effect | item | true score | planned power | found (Holm) | interval covers "
+        "| naive interval covers |",
+        "|---|---|---|---|---|---|---|",
+        *(f"| {r['effect']:g} | {i['item']} | {i['truth']:+.3f} | {100 * i['planned']:.1f} % | "
+          f"{100 * i['found']:.1f} % | "
           f"{100 * i['cover']:.1f} % | {100 * i['cover_naive']:.1f} % |"
           for r in content["rows"] for i in r["items"]), "",
     ]  # fmt: skip
