@@ -80,7 +80,8 @@ def model_card(
         raise ConfigError(f"the card has no section {min(unknown)!r}: sections are {known}")
     facts = facts_of(info, results)
     ends = _ends(info)
-    numbers = _numbers(info, records, stages, results, ends)
+    told = [{k: fill(v, facts) if isinstance(v, str) else v for k, v in s.items()} for s in stages]
+    numbers = _numbers(info, records, told, results, ends)
     lines = [f"---\nlicense: {info.license.lower()}\n---", f"# {info.name}", ""]
     lines += [_shape(info, facts), "", fill(prose["intro"], facts), ""]
     for name, heading in SECTIONS.items():

@@ -80,8 +80,10 @@ def test_an_unknown_fact_or_section_is_named(
 
 def test_stages_made_by_hand_stand_in_the_prose(info: ModelInfo) -> None:
     stage = [{"stage": "codec", "what": "12 M", "seconds": 1980},
-             {"stage": "corpus", "what": "14 h", "seconds": "about 4,400"}]  # fmt: skip
+             {"stage": "corpus", "what": "14 h", "seconds": "about 4,400"},
+             {"stage": "LM", "what": "{steps} steps", "seconds": "{seconds}"}]  # fmt: skip
     card = model_card(info, {}, {"stage": stage})
+    assert "| LM | 1,234 steps | 5 |" in card
     assert "| codec | 12 M | 1,980 |" in card
     assert "| corpus | 14 h | about 4,400 |" in card
 
