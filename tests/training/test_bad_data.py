@@ -1,6 +1,9 @@
 """Whatever is wrong with the data is named line by line before a run begins, by every command."""
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +71,48 @@ def test_a_broken_manifest_is_told_line_by_line_and_nothing_is_begun(
         assert words in line
     assert not (folder / "run").exists()
     assert not list(folder.glob("mels/*.safetensors"))
+
+
+SMALL_CODEC = (*CODEC_SETS[:4], "save_every_s=0", "crop_s=0.5", "batch_size=2", "steps=4",
+               "encoder_layers=1", "encoder_width=32", "decoder_layers=1", "decoder_width=32",
+               "codebook_size=16", "quantize_after=2")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_in_the_middle_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk: the first state fits, the second does not."""
+    t = np.arange(4 * RATE) / RATE
+    rows = []
+    for i in range(4):
+        tone = 0.2 * np.sin(2 * np.pi * (200 + 30 * i) * t)
+        soundfile.write(tmp_path / f"{i}.wav", tone, RATE)
+        rows.append({"audio": f"{i}.wav", "captions": ["x"], "split": "valid" if i else "train"})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["train", "codec", "--manifest", str(tmp_path / "m.jsonl"), "--out",
+             str(tmp_path / "run"), *(w for s in SMALL_CODEC for w in ("--set", s))]  # fmt: skip
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        code = (
+            "import resource, sys; from musicgen_rl.cli import main\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+            f"sys.exit(main({words!r}))"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=250
+        )
+
+    first = run(resource.RLIM_INFINITY)
+    assert first.returncode == 0, first.stderr
+    state = tmp_path / "run" / "state.safetensors"
+    whole, fresh = state.stat().st_size, (tmp_path / "run" / "previous.safetensors")
+    assert fresh.exists()
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    stopped = run(whole - 1000)
+    assert stopped.returncode == 2, stopped.stderr
+    assert "free some space and start again with the same folder" in stopped.stderr
+    assert 0 < state.stat().st_size < whole  # what was saved before the first step
+    again = run(resource.RLIM_INFINITY)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run" / "codec" / "model.safetensors").exists()
