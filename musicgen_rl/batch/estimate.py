@@ -45,10 +45,10 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """Say it."""
-        size = self.bytes / 1e9
+        size, hours = self.bytes / 1e9, self.audio_s / 3600
         return [
             f"clips to make: {self.clips} in {self.batches} batches, {self.positions} settings",
-            f"audio: {self.audio_s / 3600:.2f} h",
+            f"audio: {hours:.2f} h" if hours >= 0.1 else f"audio: {spell_seconds(self.audio_s)}",
             f"on disk: {size:.2f} GB" if size >= 0.1 else f"on disk: {self.bytes / 1e6:.1f} MB",
             f"time: about {spell_seconds(self.seconds)} at {self.audio_rate:.1f} x real time"
             + (f" with each of {self.workers} workers" if self.workers > 1 else ""),

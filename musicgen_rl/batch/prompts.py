@@ -154,7 +154,7 @@ def _parquet(data: bytes, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
         table = pq.read_table(pa.BufferReader(data))
         rows = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise InputError(f"{source} is not a readable parquet file: {reason:.120}") from error
     _require_header(table.column_names, source)
     yield from enumerate(rows, 1)

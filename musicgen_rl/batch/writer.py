@@ -189,7 +189,7 @@ def remove_loose(folder: Path, paths: list[str]) -> None:
     """Remove files that are in a shard now, and folders that are empty then."""
     for path in paths:
         (folder / path).unlink(missing_ok=True)
-    for parent in {(folder / path).parent for path in paths} | {folder / CLIPS}:
+    for parent in (*{(folder / path).parent for path in paths}, folder / CLIPS):
         with suppress(OSError):  # not empty
             parent.rmdir()
 

@@ -24,6 +24,7 @@ def test_a_shard_is_read_by_the_webdataset_library_itself(plan, pipelines, tmp_p
         dataset = webdataset.WebDataset(url, shardshuffle=False, empty_check=False).decode()
         dataset = list(dataset)
         gc.collect()
+    assert not (tmp_path / "clips").exists()  # where the files lay before they were packed
     results = read_results(tmp_path)
     assert [s["__key__"] for s in found] == [c.id for c in plan.clips]
     for raw, decoded in zip(found, dataset, strict=True):

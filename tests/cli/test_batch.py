@@ -80,7 +80,7 @@ def test_verify_finds_marks_and_says_what_to_do(batch, tmp_path):
 def test_a_dry_run_measures_and_writes_nothing(batch, tmp_path):
     told = batch("-n", 3, "--dry-run")
     assert told.code == 0
-    for words in ("clips to make: 6 in 2 batches", "audio: 0.00 h", "on disk: 0.0", "x real time"):
+    for words in ("clips to make: 6 in 2 batches", "audio: 2 s", "on disk: 0.0", "x real time"):
         assert words in told.err
     assert not (tmp_path / "out").exists()
     batch("-n", 3)
