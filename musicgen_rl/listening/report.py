@@ -61,7 +61,8 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
         )
     if result["arms"]:
         rows = [
-            [e["question"], e["item"], e["arm"], _interval(e), str(e["n"])] for e in result["arms"]
+            [e["question"], e["item"], e["arm"], _interval(e, ""), str(e["n"])]
+            for e in result["arms"]
         ]
         parts.append(
             _section(
@@ -230,8 +231,9 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
-    return f"{entry['mean']:+.2f} ({entry['low']:+.2f} to {entry['high']:+.2f})"
+def _interval(entry: Mapping[str, Any], sign: str = "+") -> str:
+    mean, low, high = (f"{entry[name]:{sign}.2f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _p(value: float) -> str:
