@@ -24,9 +24,12 @@ from numpy.typing import NDArray
 
 from musicgen_rl.audio.loudness import (
     BLOCK_S,
+    STEPS_PER_BLOCK,
     LoudnessConfig,
     gain_to_target,
+    gated_loudness,
     integrated_loudness,
+    k_weighting,
     true_peak_envelope,
 )
 from musicgen_rl.errors import ConfigError
@@ -36,9 +39,7 @@ _SETTLE_DB_PER_S = 6.0
 _SLOW_DB_PER_S = 0.5
 _ATTACK_S = 0.005
 _CONTEXT = 32  # samples of the chunk before, for the waveform across the seam
-_STEPS_PER_BLOCK = 4  # gating blocks overlap by 75 %
 _ABSOLUTE_GATE = -70.0
-_RELATIVE_GATE = -10.0
 
 
 class StreamLeveller:
@@ -145,48 +146,28 @@ class RunningLoudness:
             sample_rate: Hz.
             num_channels: C.
         """
-        from pyloudnorm import IIRfilter  # late: scipy.signal takes a second to import
-
-        # The two stages of K-weighting, as pyloudnorm's Meter makes them.
-        stages = (
-            IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf"),
-            IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass"),
-        )
-        self._stages = [(stage.b, stage.a) for stage in stages]
-        self._states = [np.zeros((num_channels, 2)) for _ in stages]
-        self._step = round(BLOCK_S / _STEPS_PER_BLOCK * sample_rate)
+        self._sections = k_weighting(sample_rate)
+        self._state = np.zeros((len(self._sections), num_channels, 2))
+        self._step = round(BLOCK_S / STEPS_PER_BLOCK * sample_rate)
         self._pending = np.zeros(0)  # [m] power, summed over channels, of an unfinished step
-        self._recent: deque[float] = deque(maxlen=_STEPS_PER_BLOCK)
+        self._recent: deque[float] = deque(maxlen=STEPS_PER_BLOCK)
         self._blocks: list[float] = []  # mean power of each gating block
 
     def push(self, chunk: NDArray[np.float32]) -> None:
         """Take in [C, m] samples."""
         from scipy import signal
 
-        weighted = chunk.astype(np.float64)
-        for i, (b, a) in enumerate(self._stages):
-            weighted, self._states[i] = signal.lfilter(b, a, weighted, axis=1, zi=self._states[i])
+        weighted, self._state = signal.sosfilt(
+            self._sections, chunk.astype(np.float64), axis=1, zi=self._state
+        )
         power = np.concatenate([self._pending, np.square(weighted).sum(axis=0)])
         whole = len(power) // self._step * self._step
         for mean in power[:whole].reshape(-1, self._step).mean(axis=1):
             self._recent.append(float(mean))
-            if len(self._recent) == _STEPS_PER_BLOCK:
-                self._blocks.append(sum(self._recent) / _STEPS_PER_BLOCK)
+            if len(self._recent) == STEPS_PER_BLOCK:
+                self._blocks.append(sum(self._recent) / STEPS_PER_BLOCK)
         self._pending = power[whole:]
 
     def loudness(self) -> float:
-        """Return LUFS so far; -inf for silence or less than one block (0.4 s).
-
-        Source: ITU-R BS.1770-4, both gates.
-        """
-        powers = np.array(self._blocks)
-        powers = powers[powers > 0]
-        powers = powers[_lufs(powers) >= _ABSOLUTE_GATE]
-        if powers.size == 0:
-            return -math.inf
-        relative = float(_lufs(powers.mean())) + _RELATIVE_GATE
-        return float(_lufs(powers[_lufs(powers) > relative].mean()))
-
-
-def _lufs(power: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
-    return np.asarray(-0.691 + 10.0 * np.log10(power))
+        """Return LUFS so far; -inf for silence or less than one block (0.4 s)."""
+        return gated_loudness(np.array(self._blocks))

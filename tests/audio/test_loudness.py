@@ -50,6 +50,19 @@ def test_silence_has_no_loudness_and_stays_as_it_is(samples):
     np.testing.assert_array_equal(level(samples, RATE, LoudnessConfig()), samples)
 
 
+@pytest.mark.parametrize("rate", [8000, 32000, 44100])
+@pytest.mark.parametrize("duration_s", [0.4, 0.44, 0.47, 1.0, 3.33])
+def test_the_loudness_is_pyloudnorms_at_any_length(rate, duration_s):
+    import pyloudnorm
+
+    random = np.random.default_rng(rate)
+    count = round(duration_s * rate)
+    swell = np.geomspace(1e-4, 0.3, count)  # some blocks under either gate
+    wave = (random.standard_normal((2, count)) * swell).astype(np.float32)
+    wanted = pyloudnorm.Meter(rate).integrated_loudness(wave.T.astype(np.float64))
+    assert integrated_loudness(wave, rate) == pytest.approx(wanted, abs=1e-6)
+
+
 def test_sound_below_the_gate_counts_as_silence():
     assert integrated_loudness(tone(peak=1e-4), RATE) == -math.inf  # about -83 LUFS
 
