@@ -15,6 +15,8 @@ alone they say nothing:
 - sections: distance (dB a mel band) of 3 s blocks 12 s and more apart over that of neighbours; 1
   has no sections, only chance;
 - returns: how alike (cosine, chroma in time) 4 s are to the likest 4 s at least 6 s away;
+- held: share of the time in which the loudest pitch class is the one of a second before: a drone
+  is 1, and is in scale and returns all the time;
 - loop: longest time in which the two coarsest codebooks repeat themselves every frame, or every so
   many frames up to a second, in seconds;
 - drift: last ten seconds minus seconds 10 to 20, of flatness (dB; noise is 0, tones far below),
@@ -37,7 +39,7 @@ import librosa
 import numpy as np
 import soxr
 import torch
-from pocket_prompts import in_scale, tempo_fits
+from pocket_prompts import in_scale, save_small, tempo_fits
 
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.data.manifest import Entry, read_manifest
@@ -56,8 +58,8 @@ KEY = re.compile(r"\b([A-G](?:#|b|♯|♭)?) (major|minor)\b")
 MEASURES: dict[str, tuple[str, int]] = {
     "in scale": (".2f", -1), "in named key": (".2f", -1), "tempo": (".0%", -1),
     "pulse": (".2f", -1), "beat wobble": (".2f", 1), "sections": (".2f", -1),
-    "returns": (".2f", -1), "loop, s": (".1f", 1), "drift of flatness, dB": ("+.1f", 1),
-    "drift of level, dB": ("+.1f", 0), "drift of in scale": ("+.2f", -1),
+    "returns": (".2f", -1), "held": (".2f", 1), "loop, s": (".1f", 1),
+    "drift of flatness, dB": ("+.1f", 1), "drift of level, dB": ("+.1f", 0), "drift of in scale": ("+.2f", -1),
 }  # fmt: skip
 """Measure -> (how it is written, which side is the bad one: -1 low, 1 high, 0 both)."""
 
@@ -143,6 +145,13 @@ def form(samples: np.ndarray) -> tuple[float, float]:
     return sections, float(np.where(near, -1.0, alike).max(1).mean())
 
 
+def held(samples: np.ndarray) -> float:
+    """Give the share of quarters of a second whose loudest pitch class sounded a second before."""
+    chroma = librosa.feature.chroma_stft(y=samples, sr=RATE, n_fft=4096, hop_length=4000)
+    loudest = chroma.argmax(0)
+    return float((loudest[4:] == loudest[:-4]).mean())
+
+
 def longest_loop(codes: np.ndarray, longest_period: int) -> int:
     """Count the frames of the longest stretch of codes [K, T] that repeats with one short period.
 
@@ -190,6 +199,7 @@ def measure(sound: Sound, caption: str) -> dict[str, float]:
         "in named key": share_of_key(chroma, *key) if key else float("nan"),
         "tempo": float(tempo_fits(tempo, float(named[1]))) if named else float("nan"),
         "pulse": pulse, "beat wobble": wobble, "sections": sections, "returns": returns,
+        "held": held(samples),
         "loop, s": longest_loop(codes, round(sound.frame_rate)) / sound.frame_rate,
     }  # fmt: skip
 
@@ -255,16 +265,16 @@ def draw(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> Non
                 samples[: round(SHORT_S * RATE)], sr=RATE, hop_length=1024, n_bins=66,
                 fmin=librosa.note_to_hz("C2"),
             )  # fmt: skip
-            image = librosa.amplitude_to_db(np.abs(levels), ref=np.max, top_db=45)
+            pooled = np.abs(levels[:, : levels.shape[1] // 2 * 2]).reshape(66, -1, 2).mean(2)
+            image = librosa.amplitude_to_db(pooled, ref=np.max, top_db=45)
             axis.set_axis_on()
             axis.imshow(image, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
                         extent=(0, SHORT_S, 36, 36 + 66))  # fmt: skip
-            axis.set_yticks(range(36, 102, 12), [f"C{o}" for o in range(2, 8)], fontsize=6)
-            axis.tick_params(axis="x", labelsize=6)
-            name = "real piece" if j else f"{i + 1}. {title[:52]}"
-            axis.set_title(name, fontsize=7, loc="left", pad=2)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=65)
+            axis.set_yticks(range(36, 102, 12), [f"C{o}" for o in range(2, 8)], fontsize=8)
+            axis.tick_params(axis="x", labelsize=8)
+            name = "the real piece" if j else f"{i + 1}. {title[:44]}"
+            axis.set_title(name, fontsize=9, loc="left", pad=2)
+    save_small(figure, path, 65)
 
 
 def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
