@@ -59,7 +59,8 @@ MEASURES: dict[str, tuple[str, int]] = {
     "in scale": (".2f", -1), "in named key": (".2f", -1), "tempo": (".0%", -1),
     "pulse": (".2f", -1), "beat wobble": (".2f", 1), "sections": (".2f", -1),
     "returns": (".2f", -1), "held": (".2f", 1), "loop, s": (".1f", 1),
-    "drift of flatness, dB": ("+.1f", 1), "drift of level, dB": ("+.1f", 0), "drift of in scale": ("+.2f", -1),
+    "drift of flatness, dB": ("+.1f", 1), "drift of level, dB": ("+.1f", 0),
+    "drift of in scale": ("+.2f", -1),
 }  # fmt: skip
 """Measure -> (how it is written, which side is the bad one: -1 low, 1 high, 0 both)."""
 
