@@ -35,6 +35,8 @@ RESULTS = {
     "codec_held_out": "codec_held_out.json", "codec_real": "codec_real.json",
 }  # fmt: skip
 """Result -> file."""
+MEASURED = ("adherence", "prompts", "music")
+"""Sections that are left out, their texts too, where there is no result for them."""
 ENDS = ("quality", "diversity")
 PROSE: dict[str, str] = {
     "intro": "Made by `make pocket` from data made by this project.",
@@ -85,6 +87,8 @@ def model_card(
     lines = [f"---\nlicense: {info.license.lower()}\n---", f"# {info.name}", ""]
     lines += [_shape(info, facts), "", fill(prose["intro"], facts), ""]
     for name, heading in SECTIONS.items():
+        if name in MEASURED and name not in results:
+            continue
         parts = [fill(prose[name], facts)] if name in prose else []
         parts += [part for part in numbers.get(name, []) if part]
         if parts:

@@ -68,6 +68,22 @@ def test_texts_of_the_prose_stand_before_the_tables_of_their_section(info: Model
     assert card.rstrip().endswith("## Limits\nNone known.")
 
 
+def test_what_was_not_measured_is_not_talked_about(info: ModelInfo) -> None:
+    prose = {"prompts": "{clean} of {prompts} are clean.", "music": "The sheet shows songs."}
+    card = model_card(info, {}, prose)
+    assert "clean" not in card
+    assert "sheet" not in card
+    rows = {"prompts": {"rows": [{"faults": []}]}}
+    assert "## Prompts in plain words\n1 of 1 are clean." in model_card(info, {}, prose, rows)
+
+
+def test_music_is_shown_beside_real_pieces(info: ModelInfo) -> None:
+    summary = {"pulse": {"made": 0.1, "real": 0.6, "format": ".2f"},
+               "tempo": {"made": None, "real": 0.75, "format": ".0%"}}  # fmt: skip
+    card = model_card(info, {}, {}, {"music": {"summary": summary}})
+    assert "| pulse | 0.10 | 0.60 |\n| tempo |  | 75% |" in card
+
+
 @pytest.mark.parametrize(
     ("prose", "word"), [({"loss": "{stepps}"}, "stepps"), ({"losses": "x"}, "no section 'losses'")]
 )
