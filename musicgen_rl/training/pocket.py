@@ -109,6 +109,8 @@ def make_pocket(
             "machine": machine(),
         })  # fmt: skip
         report(f"{name}: done in {seconds:.0f} s")
+        if name == "endpoints":
+            write_card(config.output, records(config.work))
     return config.output
 
 
@@ -260,8 +262,6 @@ def make_endpoints(
                 f"{runs / end / 'metrics.jsonl'}, change its options, and remove {runs / end}"
             )
     finished = all(end in figures and figures[end]["finished"] for end in ENDS)
-    if finished:
-        write_card(output, records(work))
     return {"finished": finished, **figures}
 
 
