@@ -53,7 +53,7 @@ def save_tiny(folder: Path, seed: int = 0, **changes: object) -> Path:
     return folder
 
 
-def save_tiny_musicgen(folder: Path, *, stereo: bool = False) -> Path:
+def save_tiny_musicgen(folder: Path, *, stereo: bool = False, sample_rate: int = 8000) -> Path:
     """Write a tiny random model in MusicGen's own format, by transformers."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
@@ -72,7 +72,8 @@ def save_tiny_musicgen(folder: Path, *, stereo: bool = False) -> Path:
         pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
     )  # fmt: skip
     codec = EncodecConfig(
-        target_bandwidths=[1.0], sampling_rate=8000, upsampling_ratios=[8, 5, 4],
+        target_bandwidths=[1.0], sampling_rate=sample_rate,
+        upsampling_ratios=[8, 5, sample_rate // 2000],  # 50 frames a second
         num_filters=4, hidden_size=16, codebook_size=32, codebook_dim=16, normalize=False,
         chunk_length_s=None, audio_channels=1, use_causal_conv=False, num_lstm_layers=1,
     )  # fmt: skip

@@ -75,11 +75,14 @@ def evaluate(
     reference: Annotated[
         str, typer.Option(help="Arm the others are compared with.", show_default="base")
     ] = "",
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0 takes one for each CPU thread.", min=0, max=64)
+    ] = 0,
     keep_audio: Annotated[
         bool, typer.Option("--keep-audio", help="Keep all clips, not only samples.")
     ] = False,
     no_sound: Annotated[
-        bool, typer.Option("--no-sound", help="A report that is to be read without audio.")
+        bool, typer.Option("--no-sound", help="Keep no samples; the report is read without audio.")
     ] = False,
     title: Annotated[str, typer.Option(help="Of the report.")] = "Quality and diversity",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -107,7 +110,7 @@ def evaluate(
         require_file(real, "--real")
     around = Around(
         instruments=instruments, clap=clap, real=real, device=device, dtype=dtype,
-        keep_audio=keep_audio, sound=not no_sound, title=title,
+        workers=workers, keep_audio=keep_audio, sound=not no_sound, title=title,
         command=shlex.join(["musicgen-rl", "evaluate", *_typed()]),
     )  # fmt: skip
     folder = Path(output).expanduser()

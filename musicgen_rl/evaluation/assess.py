@@ -51,10 +51,12 @@ class Around:
     """auto, cpu or cuda."""
     dtype: str = "auto"
     """auto, fp32, bf16 or int8."""
+    workers: int = 0
+    """Processes that make and measure; 1 is this one, 0 takes one for each CPU thread."""
     keep_audio: bool = False
     """Keep all clips, not only samples."""
     sound: bool = True
-    """Whether the report plays samples."""
+    """Whether samples are kept and the report plays them."""
     title: str = "Quality and diversity"
     """Of the report."""
     command: str = ""
@@ -128,8 +130,8 @@ def assess_model(
     )
     rows = make_and_measure(
         arms, prompts, config, instruments, pipeline=pipeline, model=model, folder=folder,
-        date=str(plan["date"]), keep_audio=around.keep_audio, say=say, progress=progress,
-        stop=stop,
+        date=str(plan["date"]), place=place, clap=around.clap, workers=around.workers,
+        sound=around.sound, keep_audio=around.keep_audio, say=say, progress=progress, stop=stop,
     )  # fmt: skip
     if rows is None:
         return None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,8 +156,13 @@ def read_clip(path: Path, sample_rate: int, duration_s: float) -> Array:
             f"{path} lasts {clip.duration_s:.2f} s, the others {duration_s:.2f} s: cut all clips "
             "to one length"
         )
-    mono = clip.samples.mean(axis=0)[:wanted]
-    return np.asarray(np.pad(mono, (0, wanted - len(mono))), dtype=np.float32)
+    return fit_length(clip.samples.mean(axis=0), wanted)
+
+
+def fit_length(mono: NDArray[Any], wanted: int) -> Array:
+    """Cut mono samples [m], or add silence, to [wanted]."""
+    cut = mono[:wanted]
+    return np.asarray(np.pad(cut, (0, wanted - len(cut))), dtype=np.float32)
 
 
 def _probe(

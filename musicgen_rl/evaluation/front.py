@@ -106,9 +106,18 @@ def p_undominated(point: Point, rivals: Sequence[Point]) -> float:
 
 
 def above_chord(point: Point, first: Point, last: Point) -> Estimate:
-    """Estimate how far a point lies above the straight line through two others, along y."""
+    """Estimate how far a point lies above the straight line through two others, along y.
+
+    Where both have one x there is no line, and the higher of them takes its place.
+    """
+
+    def height(x: Array, y: Array, x0: Array, y0: Array, x1: Array, y1: Array) -> Array:
+        width = np.asarray(x1 - x0, dtype=np.float64)
+        line = y0 + (y1 - y0) * (x - x0) / np.where(width == 0, 1.0, width)
+        return np.asarray(y - np.where(width == 0, np.maximum(y0, y1), line), dtype=np.float64)
+
     return combine(
-        lambda x, y, x0, y0, x1, y1: y - (y0 + (y1 - y0) * (x - x0) / (x1 - x0)),
+        height,
         point.x, point.y, first.x, first.y, last.x, last.y,
     )  # fmt: skip
 

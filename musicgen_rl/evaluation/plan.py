@@ -13,6 +13,7 @@ from musicgen_rl.config import require, require_number
 from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.evaluation.analyse import StatisticsConfig
 from musicgen_rl.evaluation.arms import COMMON, Arm
+from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS
 from musicgen_rl.evaluation.prompts import Prompt, hash_prompts
 from musicgen_rl.storage import read_json, write_json
 
@@ -53,6 +54,11 @@ class EvaluationConfig:
                 whole and low <= value <= high,
                 f"{name} must be a whole number from {low} to {high}, got {value!r}{hint}",
             )
+        require(
+            self.num_prompts == 0 or self.num_prompts >= MIN_PROMPTS,
+            f"num_prompts must be 0 (all) or at least {MIN_PROMPTS}, better 30, to tell chance "
+            f"from difference, got {self.num_prompts}",
+        )
         require(self.split in SPLITS, f"unknown split {self.split!r}: use development or final")
 
     @classmethod

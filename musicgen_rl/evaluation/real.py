@@ -9,7 +9,7 @@ kept, never sound.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def real_set(
             if codec is not None:
                 sound = _through(codec, sound, sample_rate)
             prompts = [Prompt(e.captions[0], e.attributes) for e, _ in batch]
-            rows += measure(sound, sample_rate, prompts, instruments)
+            rows += measure(sound, sample_rate, prompts, replace(instruments, codec=None))
             done += 0 if codec is not None else len(batch)
             progress(done, total)
         return rows
@@ -238,7 +238,7 @@ def _wrong_captions(
     sound = np.stack([cut_clip(manifest.parent, e, at, sample_rate, duration_s) for e, at in batch])
     moved = [batch[(i + len(batch) // 2) % len(batch)][0] for i in range(len(batch))]
     prompts = [Prompt(e.captions[0], e.attributes) for e in moved]
-    found = _means(measure(sound, sample_rate, prompts, instruments))
+    found = _means(measure(sound, sample_rate, prompts, replace(instruments, codec=None)))
     return {k: v for k, v in found.items() if k.startswith(("adherence_", "probe_"))}
 
 

@@ -1,28 +1,40 @@
-"""Make the clips of an evaluation, arm by arm, and measure them; goes on where it was stopped."""
+"""Make the clips of an evaluation and measure them; goes on where it was stopped.
 
-import shutil
+All arms are one plan of the batch machinery, so a sound that two arms share is made once, and any
+number of processes take its batches. What a batch came to is written as one file, whole or not at
+all: whoever is killed loses the batches in hand and nothing else.
+"""
+
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-from musicgen_rl.audio.io import read_audio, write_clip
-from musicgen_rl.batch import make_plan, read_results, run_batch
-from musicgen_rl.batch.progress import Status, spell_seconds
-from musicgen_rl.errors import ResourceError
+import torch
+
+from musicgen_rl.batch import Plan, make_plan
+from musicgen_rl.batch.local import run_here, run_processes
+from musicgen_rl.batch.lock import only_run
+from musicgen_rl.batch.progress import spell_seconds
+from musicgen_rl.batch.remembered import RememberedText
+from musicgen_rl.batch.work import Done, jobs_of
+from musicgen_rl.errors import ResourceError, StorageError
 from musicgen_rl.evaluation.arms import Arm
-from musicgen_rl.evaluation.features import ClipRef, measure_files, stored_rows
+from musicgen_rl.evaluation.features import stored_rows
 from musicgen_rl.evaluation.instruments import Instruments
 from musicgen_rl.evaluation.plan import EvaluationConfig, items_of
 from musicgen_rl.evaluation.prompts import Prompt
-from musicgen_rl.evaluation.table import Row
+from musicgen_rl.evaluation.table import Row, write_rows
 from musicgen_rl.evaluation.weights import model_of
+from musicgen_rl.evaluation.worker import Measured, MeasuringSetup
 from musicgen_rl.pipeline import Pipeline
 
 AUDIO, MEASURED, MODELS, SAMPLES = "audio", "measured", "models", "samples"
 _SAMPLE_PROMPTS, _SAMPLE_CLIPS = 4, 2
 _MEASURING = 0.4  # of a clip's own making, on a CPU; only for the time left
+_MOST_WORKERS = 8  # that are chosen where nobody says; each holds a model and the instruments
 
 Say = Callable[[str], None]
 Stop = Callable[[], bool]
@@ -61,6 +73,31 @@ class Clock:
         return f", {spell_seconds(seconds)} left"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One clip of the evaluation: which of its arm and prompt, and where its sound is kept."""
+
+    arm: Arm
+    prompt: Prompt
+    prompt_index: int
+    index: int
+    file: str
+    """Relative to the evaluation's folder; "" where it is not kept."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """As the store knows it."""
+        return self.arm.name, self.prompt.text, self.index
+
+    def row(self, measured: Row, duration_s: float) -> Row:
+        """Put in front of what was measured whose it is."""
+        about = {
+            "arm": self.arm.name, "prompt_index": self.prompt_index, "prompt": self.prompt.text,
+            "index": self.index, "file": self.file, "duration_s": duration_s,
+        }  # fmt: skip
+        return about | measured
+
+
 def make_and_measure(
     arms: Sequence[Arm],
     prompts: Sequence[Prompt],
@@ -71,6 +108,10 @@ def make_and_measure(
     model: str,
     folder: Path,
     date: str,
+    place: Path,
+    clap: str = "",
+    workers: int = 0,
+    sound: bool = True,
     keep_audio: bool = False,
     say: Say = lambda _: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -85,118 +126,194 @@ def make_and_measure(
         instruments: what to measure with.
         pipeline: the evaluated model, loaded.
         model: what it was loaded by.
-        folder: of the evaluation; clips go below it and, measured, are deleted but for samples.
+        folder: of the evaluation.
         date: of the clips' tags, the same when it goes on.
+        place: where the instruments came from, for workers that load their own.
+        clap: the same.
+        workers: processes; 1 is this one, 0 chooses.
+        sound: keep samples for listening.
         keep_audio: keep all clips.
         say: called with a line after every arm.
         progress: called with units of work done and to do.
         stop: asked between batches.
 
     Returns:
-        A row a clip; None after a stop.
+        A row a clip, by arm, prompt and index; None after a stop.
 
     Raises:
         ResourceError: clips that could not be made; says the first cause.
+        ConfigError: another run works on the folder.
+        AudioFileError: an arm's model has another sample rate.
+        StorageError: the folder cannot be written.
     """
-    clips = len(prompts) * config.clips_per_prompt
-    costs = [clips * ((2.0 if a.guidance_scale != 1.0 else 1.0) + _MEASURING) for a in arms]
-    clock = Clock(total=sum(costs), report=progress)
-    rows: list[Row] = []
-    for number, (arm, cost) in enumerate(zip(arms, costs, strict=True), 1):
-        before = clock.done
-        own = _stored(folder, arm)
-        if len(own) < clips:
-            made = _one_arm(
-                arm, prompts, config, instruments, pipeline=pipeline, model=model, folder=folder,
-                date=date, keep_audio=keep_audio, stop=stop,
-                share=partial(clock.part, before, cost),
-            )  # fmt: skip
-            if made is None:
-                return None
-            own = made
-        else:
-            clock.kept += cost
-        clock.at(before + cost)
-        rows += own
-        say(f"arm {number} of {len(arms)}, {arm.name}: {len(own)} clips{clock.left()}")
-    return rows
+    plan, places = _plan(arms, prompts, config, pipeline, model, folder, date, sound, keep_audio)
+    store = folder / MEASURED
+    rows = dict(stored_rows(store)) if store.is_dir() else {}
+    missing = frozenset(
+        clip.id for clip in plan.clips if any(p.key not in rows for p in places[clip.id])
+    )
+    tally = _Tally(plan, places, missing, progress, say)
+    if missing:
+        kept = [id for id in missing if any(p.file for p in places[id])]
+        crew = workers or _workers(pipeline)
+        setup = MeasuringSetup(
+            device=plan.device, dtype=plan.dtype, format="flac" if keep_audio else "ogg",
+            date=plan.date, models={m.name: m.sha256 for m in plan.models},
+            threads=0 if crew == 1 else max(1, torch.get_num_threads() // crew),
+            prompts={p.text: p for p in prompts}, kept=frozenset(kept),
+            sample_rate=pipeline.sample_rate, duration_s=config.duration_s, place=place,
+            clap=clap, loaded=instruments if crew == 1 else None,
+        )  # fmt: skip
+        part = 1 + max((int(p.stem) for p in store.glob("*.parquet")), default=-1)
+        loaded = {model: pipeline} if crew == 1 else None
+        results = _results(jobs_of(plan.clips, missing), setup, crew, stop, loaded)
+        with only_run(folder), _remembered_text(pipeline), closing(results):
+            for done in results:
+                assert isinstance(done, Measured)
+                _refuse_failures(done, places)
+                _keep_files(done, places, folder)
+                new = [
+                    p.row(row, config.duration_s)
+                    for id, row in done.measured.items() for p in places[id]
+                ]  # fmt: skip
+                write_rows(new, store / f"{part:06d}.parquet", instruments.identities())
+                part += 1
+                rows |= {(r["arm"], r["prompt"], r["index"]): r for r in new}
+                tally.count(done.measured)
+    wanted = [place.key for id in dict.fromkeys(plan.ids) for place in places[id]]
+    if any(key not in rows for key in wanted):
+        return None
+    order = {arm.name: i for i, arm in enumerate(arms)}
+    return sorted(
+        (rows[key] for key in wanted),
+        key=lambda r: (order[r["arm"]], r["prompt_index"], r["index"]),
+    )
 
 
-def _stored(folder: Path, arm: Arm) -> list[Row]:
-    return [row for _, row in stored_rows(folder / MEASURED / arm.slug)]
-
-
-def _one_arm(
-    arm: Arm,
+def _plan(
+    arms: Sequence[Arm],
     prompts: Sequence[Prompt],
     config: EvaluationConfig,
-    instruments: Instruments,
-    *,
     pipeline: Pipeline,
     model: str,
     folder: Path,
     date: str,
+    sound: bool,
     keep_audio: bool,
-    stop: Stop,
-    share: Callable[[float], None],
-) -> list[Row] | None:
-    """Make and measure one arm; None after a stop."""
-    player = model_of(arm, model, folder / MODELS)
-    items = items_of(arm, player, prompts, config)
+) -> tuple[Plan, dict[str, list[Place]]]:
+    """Plan all arms at once: the batches, and id -> the places of the evaluation it fills."""
+    items, wanted = [], []
+    for arm in arms:
+        items += items_of(arm, model_of(arm, model, folder / MODELS), prompts, config)
+        for p, prompt in enumerate(prompts):
+            for i in range(config.clips_per_prompt):
+                file = ""
+                if keep_audio:
+                    file = f"{AUDIO}/{arm.slug}/{p:04d}-{i:03d}.flac"
+                elif sound and p < _SAMPLE_PROMPTS and i < _SAMPLE_CLIPS:
+                    file = f"{SAMPLES}/{arm.slug}/{p:03d}-{i:02d}.ogg"
+                wanted.append(Place(arm=arm, prompt=prompt, prompt_index=p, index=i, file=file))
     plan = make_plan(items, device=str(pipeline.device.type), dtype=pipeline.dtype, date=date)
-    audio = folder / AUDIO / arm.slug
-    making = 1.0 - _MEASURING / (_MEASURING + (2.0 if arm.guidance_scale != 1.0 else 1.0))
+    places: dict[str, list[Place]] = {}
+    for id, place in zip(plan.ids, wanted, strict=True):
+        places.setdefault(id, []).append(place)
+    return plan, places
 
-    def made(status: Status) -> None:
-        share(making * status.done / max(1, status.total))
 
-    loaded = {player: pipeline} if player == model else None
-    summary = run_batch(plan, audio, stop=stop, progress=made, pipelines=loaded)
-    if summary.failures:
-        first = summary.failures[0]
+def _workers(pipeline: Pipeline) -> int:
+    """Choose the processes: one a thread on a CPU, where that is faster than threads are."""
+    if pipeline.device.type != "cpu":
+        return 1
+    return max(1, min(torch.get_num_threads(), _MOST_WORKERS))
+
+
+@contextmanager
+def _remembered_text(pipeline: Pipeline) -> Iterator[None]:
+    """Encode each prompt once, not once for every arm."""
+    plain = pipeline.text
+    pipeline.text = RememberedText(plain)
+    try:
+        yield
+    finally:
+        pipeline.text = plain
+
+
+def _results(
+    jobs: Any, setup: MeasuringSetup, workers: int, stop: Stop, loaded: Any
+) -> Generator[Done, None, None]:
+    if workers == 1:
+        yield from run_here(jobs, setup, stop=stop, pipelines=loaded)
+    else:
+        yield from run_processes(jobs, setup, workers=workers, stop=stop)
+
+
+def _refuse_failures(done: Measured, places: Mapping[str, list[Place]]) -> None:
+    """End at the first clip that could not be made: an arm with holes is no arm."""
+    for id, cause in done.failed.items():
+        first = places[id][0]
         raise ResourceError(
-            f"arm {arm.name!r}: {len(summary.failures)} clips could not be made, the first "
-            f"({first.name}): {first.cause}"
+            f"arm {first.arm.name!r}: clip {first.index} of {first.prompt.text!r:.60} could not be "
+            f"made: {cause}"
         )
-    if not summary.complete:
-        return None
-    results = read_results(audio)
-    N = config.clips_per_prompt
-    clips = [
-        ClipRef(
-            arm=arm.name, prompt=prompts[n // N], prompt_index=n // N, index=n % N,
-            path=results[plan.ids[n]].path,
-        )
-        for n in range(len(items))
-    ]  # fmt: skip
-    measured = 0
-
-    def count(more: int) -> None:
-        nonlocal measured
-        measured += more
-        share(making + (1.0 - making) * measured / len(clips))
-
-    samples = {(c.prompt_index, c.index): _sample_path(folder, arm, c) for c in clips}
-    rows = measure_files(
-        clips, instruments, folder / MEASURED / arm.slug,
-        sample_rate=pipeline.sample_rate, duration_s=config.duration_s, progress=count, stop=stop,
-        named=lambda c: samples[c.prompt_index, c.index] if not keep_audio else str(
-            c.path.relative_to(folder)),
-    )  # fmt: skip
-    if len(rows) < len(clips):
-        return None
-    if not keep_audio:
-        for clip in clips:
-            name = samples[clip.prompt_index, clip.index]
-            if name and not (folder / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                write_clip(read_audio(clip.path), folder / name)
-        shutil.rmtree(audio, ignore_errors=True)
-    return rows
 
 
-def _sample_path(folder: Path, arm: Arm, clip: ClipRef) -> str:
-    """Name where a clip is kept for listening, relative to the folder; "" where it is not."""
-    if clip.prompt_index >= _SAMPLE_PROMPTS or clip.index >= _SAMPLE_CLIPS:
-        return ""
-    return f"{SAMPLES}/{arm.slug}/{clip.prompt_index:03d}-{clip.index:02d}.ogg"
+def _keep_files(done: Measured, places: Mapping[str, list[Place]], folder: Path) -> None:
+    """Write the sounds that are kept, before the rows that name them."""
+    for made in done.made:
+        for path in (folder / p.file for p in places[made.id] if p.file):
+            temporary = path.with_name(f".{path.name}.tmp")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(made.data)
+                temporary.replace(path)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class _Tally:
+    """Counts clips, and says when an arm is whole."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        places: Mapping[str, list[Place]],
+        missing: frozenset[str],
+        progress: Callable[[int, int], None],
+        say: Say,
+    ) -> None:
+        self._places, self._say = places, say
+        self._costs = {
+            clip.id: (2.0 if clip.sampling.guidance_scale != 1.0 else 1.0) + _MEASURING
+            for clip in plan.clips
+        }
+        total = sum(self._costs.values())
+        kept = total - sum(self._costs[id] for id in missing)
+        self.clock = Clock(total=total, report=progress, kept=kept, done=kept)
+        arms = {p.arm.name: 0 for own in places.values() for p in own}
+        self._left = dict(arms)
+        self._clips = dict(arms)
+        for id, own in places.items():
+            for p in own:
+                self._clips[p.arm.name] += 1
+                self._left[p.arm.name] += id in missing
+        self._whole = 0
+        for arm in arms:
+            self._tell(arm)
+
+    def count(self, made: Mapping[str, Row]) -> None:
+        """Take what a batch came to."""
+        self.clock.at(self.clock.done + sum(self._costs[id] for id in made))
+        touched = {}
+        for id in made:
+            for p in self._places[id]:
+                self._left[p.arm.name] -= 1
+                touched[p.arm.name] = True
+        for arm in touched:
+            self._tell(arm)
+
+    def _tell(self, arm: str) -> None:
+        if self._left[arm] == 0:
+            self._whole += 1
+            clips = f"{self._clips[arm]} clips{self.clock.left()}"
+            self._say(f"{arm}: {clips} ({self._whole} of {len(self._clips)} arms)")

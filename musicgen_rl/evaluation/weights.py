@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from musicgen_rl.checkpoint import find_model, read_info
+import torch
+
+from musicgen_rl.checkpoint import ModelInfo, find_model, part_folder, read_info
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.evaluation.arms import Arm
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.pipeline.dial import ENDS, has_endpoints, require_endpoints
+from musicgen_rl.pipeline.parts import load_codec_of
 
 
 def check_models(arms: Sequence[Arm], model: str) -> None:
@@ -15,17 +18,36 @@ def check_models(arms: Sequence[Arm], model: str) -> None:
 
     Raises:
         ModelError: a folder is missing or broken.
-        ConfigError: the dial is asked of a model that has none.
+        ConfigError: the dial is asked of a model that has none, or a model has another sample rate.
     """
     info = read_info(find_model(model))
+    rates: dict[str, int] = {}
     for arm in arms:
         try:
             if arm.diversity is not None:
                 require_endpoints(info, arm.diversity)
             for name in named_models(arm, model):
-                read_info(find_model(name))
+                other = read_info(find_model(name))
+                rates.setdefault(name, 0 if _same_codec(info, other) else _sample_rate(other))
+                own = _sample_rate(info) if rates[name] else 0
+                if rates[name] != own:
+                    raise ConfigError(
+                        f"{name} makes {rates[name]} Hz, {model} {own} Hz: every measure would "
+                        "hear that before it hears music"
+                    )
         except ConfigError as error:
             raise ConfigError(f"arm {arm.name!r}: {error}") from error
+
+
+def _same_codec(info: ModelInfo, other: ModelInfo) -> bool:
+    """Say whether two models read one codec's files."""
+    if "path" not in info.codec or "path" not in other.codec:
+        return info.folder == other.folder
+    return part_folder(info, info.codec).resolve() == part_folder(other, other.codec).resolve()
+
+
+def _sample_rate(info: ModelInfo) -> int:
+    return load_codec_of(info, torch.device("cpu")).sample_rate
 
 
 def named_models(arm: Arm, model: str) -> list[str]:

@@ -85,10 +85,11 @@ def test_a_model_is_evaluated_stopped_and_gone_on_with(
             stop=stop,
         )  # fmt: skip
 
-    assert go(out, stop=lambda: any("arm 2 of 6" in line for line in said)) is None
+    assert go(out, stop=lambda: any("(2 of 6 arms)" in line for line in said)) is None
     assert not (out / "summary.json").exists()
-    first = {p: p.stat().st_mtime_ns for p in (out / "measured").rglob("*.parquet")}
-    assert {p.parent.name for p in first} == {"base", "guidance-3"}
+    first = {p: p.stat().st_mtime_ns for p in (out / "measured").glob("*.parquet")}
+    known = {row["arm"] for path in first for row in read_rows(path)[0]}
+    assert 2 <= len(known) < 6
     summary = go(out)
     assert summary is not None
     assert all(p.stat().st_mtime_ns == at for p, at in first.items())  # not measured again

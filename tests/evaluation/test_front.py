@@ -88,6 +88,8 @@ def test_height_above_the_straight_line_by_hand() -> None:
     found = above_chord(point("m", 2, 2.5), point("q", 1, 3), point("d", 3, 1))
     assert found.value == pytest.approx(0.5)
     assert above_chord(point("m", 1, 3), point("q", 1, 3), point("d", 3, 1)).value == 0.0
+    upright = above_chord(point("m", 1, 2.5), point("q", 1, 3), point("d", 1, 1))  # no line
+    assert upright.value == pytest.approx(-0.5)
 
 
 def test_what_a_line_offers_at_some_diversity() -> None:
