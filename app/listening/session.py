@@ -88,7 +88,7 @@ def show_trial(context: Context, rater: Rater, position: int) -> dict[str, Any]:
             else sound_id(store, rater, position, len(trial.stimuli))
         ),
         "parts": question.clips,
-        "minimum_s": study.raters.minimum_listening_s,
+        "minimum_s": study.minimum_s(question),
         "revision": revision,
         "values": values,
     }

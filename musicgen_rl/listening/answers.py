@@ -95,7 +95,7 @@ def check_plays(study: Study, trial: Trial, plays: object) -> list[Play]:
             raise InputError("seconds and at_s of a play must be numbers from 0 on")
         found.append(Play(player, round(float(seconds), 2), round(float(at_s), 2)))  # type: ignore[arg-type]
     heard = [sum(play.seconds for play in found if play.player == p) for p in range(players)]
-    need = study.raters.minimum_listening_s
+    need = study.minimum_s(study.question(trial.question))
     short = [p for p in range(players) if heard[p] + _ROUNDING_S < need]
     if short and need > 0:
         raise InputError(
@@ -117,7 +117,8 @@ def check_time(study: Study, trial: Trial, seconds: float) -> None:
         InputError: it is too soon.
     """
     players = len(trial.stimuli) + (trial.open_reference is not None)
-    need = players * max(0.0, study.raters.minimum_listening_s - _ROUNDING_S)
+    minimum = study.minimum_s(study.question(trial.question))
+    need = players * max(0.0, minimum - _ROUNDING_S)
     if seconds < need:
         raise InputError(
             f"the answer came {seconds:.1f} s after the page, but listening takes {need:.1f} s"

@@ -133,7 +133,7 @@ raters:
   practice: 2               # trials before the first that counts
   attention_checks: 4       # trials with a known answer, for each rater
   repeats: 3                # trials asked twice, to see how steady a rater is
-  minimum_listening_s: {minimum}    # of every player, before an answer is taken
+  minimum_listening_s: {minimum}    # of every clip, before an answer is taken
   break_every: 20           # trials between two offers of a pause
   headphones: true          # a short check at the beginning; its result is stored
 

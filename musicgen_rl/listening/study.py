@@ -157,7 +157,8 @@ class Raters:
     repeats: int = 3
     """Trials asked again, groups exchanged, for each rater."""
     minimum_listening_s: float = 4.0
-    """How long each player must be heard before an answer is taken; at most the clip's length."""
+    """How long each clip must be heard before an answer is taken, a group of n clips n times as
+    long; at most a clip's length."""
     break_every: int = 20
     """Trials between two offers of a pause; 0 offers none."""
     headphones: bool = True
@@ -251,6 +252,11 @@ class Study:
         for position, prompt in enumerate((*self.prompts, *self.practice_prompts), start=1):
             require(bool(prompt.strip()), f"prompt {position} is empty")
         _require_distinct("prompts", list(self.prompts))
+        least, length = self.raters.minimum_listening_s, self.clips.duration_s
+        require(
+            least <= length,
+            f"raters.minimum_listening_s {least:g} is longer than a clip, {length:g} s",
+        )
         for question in self.questions:
             self._check_question(question)
         for planned in self.analysis.planned:
@@ -271,12 +277,6 @@ class Study:
             question.kind != "mushra" or self.reference is not None,
             f"{name}: a mushra question needs `reference`, the arm that is the ideal",
         )
-        limit = self.clips.duration_s * question.clips
-        require(
-            self.raters.minimum_listening_s <= limit,
-            f"raters.minimum_listening_s {self.raters.minimum_listening_s:g} is longer than what "
-            f"{name} plays, {limit:g} s",
-        )
 
     def _check_planned(self, planned: Planned) -> None:
         name = f"planned comparison {planned.question}/{planned.item}"
@@ -293,6 +293,10 @@ class Study:
     def question(self, id: str) -> Question:
         """Find a question by its id."""
         return next(question for question in self.questions if question.id == id)
+
+    def minimum_s(self, question: Question) -> float:
+        """Tell how long each player of a question must be heard, in seconds."""
+        return self.raters.minimum_listening_s * question.clips
 
     def compared(self, question: Question) -> tuple[str, ...]:
         """List the arms a question compares; a mushra question's reference is not one of them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from musicgen_rl.listening.analysis import analyse
+from musicgen_rl.listening.figures import means
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import NOBODY, methods, to_html, write_report
 from tests.listening.stored import answered, attentive, planned
@@ -94,6 +95,16 @@ def test_the_figure_draws_every_planned_comparison_where_its_numbers_are(tmp_pat
     wanted = [(zero + 0.25 * scale, zero + scale), (zero - scale, zero)]
     for (low, high), want in zip(ends, wanted, strict=True):
         assert (float(low), float(high)) == pytest.approx(want, abs=0.2)
+
+
+def test_an_interval_of_a_grade_is_drawn_within_what_can_be_answered():
+    entry = {"question": "q", "item": "i", "arm": "a", "mean": 3.0, "low": -7.0, "high": 4.0,
+             "least": 1, "most": 5}  # fmt: skip
+    picture = means([entry])
+    low = float(re.search(r'class="interval" x1="([\d.]+)"', picture)[1])
+    tick = float(re.search(r'x="([\d.]+)" y="\d+" text-anchor="middle" [^>]*>1<', picture)[1])
+    assert low == pytest.approx(tick, abs=0.2)
+    assert means([]) == ""
 
 
 def test_json_holds_the_same_numbers_and_no_infinity(tmp_path):

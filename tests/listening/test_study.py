@@ -60,7 +60,7 @@ def test_the_hash_follows_what_matters_and_not_the_layout(tmp_path):
         ({"questions": [PAIR | {"kind": "mushra"}]}, "needs `reference`"),
         ({"reference": "other"}, "reference 'other' is no arm"),
         ({"clips": {"duration_s": 0}}, "between 0.5 and 120 s, got 0"),
-        ({"raters": {"count": 4, "minimum_listening_s": 9}}, "longer than what"),
+        ({"raters": {"count": 4, "minimum_listening_s": 9}}, "longer than a clip"),
         ({"raters": {"count": 2.5}}, "raters.count must be a whole number"),
         ({"raters": {"people": 4}}, "unknown entry 'people'"),
         ({"analysis": {"level": 2}}, "analysis.level"),

@@ -268,6 +268,27 @@ def test_listening_takes_its_time(tmp_path):
     context.store.close()
 
 
+def test_a_group_is_heard_as_many_times_as_long_as_a_clip(tmp_path):
+    raters = {"count": 4, "practice": 0, "attention_checks": 0, "repeats": 0, "headphones": False,
+              "minimum_listening_s": 0.4}  # fmt: skip
+    write_study(tmp_path, questions=[SETS], raters=raters)
+    now = [1000.0]
+    context = open_context(tmp_path, clock=lambda: now[0])
+    with InBackground(create_app(context)) as server:
+        served = Served(context, server.url)
+        player = served.player()
+        state = served.state(player)
+        assert state["trial"]["minimum_s"] == pytest.approx(3 * 0.4)  # three clips a group
+        now[0] += 10
+        plays = [{"player": n, "seconds": 1.2, "at_s": 0} for n in (0, 1)]
+        short = [plays[0], plays[1] | {"seconds": 0.4}]
+        reply = post(served, player, body_of(served, state, plays=short))
+        assert "player 2 was heard for 0.4 s: please listen for at least 1.2 s" in reply.text
+        assert post(served, player, body_of(served, state, plays=plays)).status_code == 200
+        served.client.close()
+    context.store.close()
+
+
 def test_it_works_under_a_path_of_another_application(tmp_path):
     from fastapi import FastAPI
 
