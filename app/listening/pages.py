@@ -12,8 +12,9 @@ from musicgen_rl.listening.study import Study
 SIMULATED = "A simulated study: no people take part."
 STORED = (
     "your answers, their times, how long you played each sound, the result of the headphone check, "
-    "and random codes that stand for you. Your name, e-mail and internet address are not stored"
+    "and random codes that stand for you"
 )
+NOT_STORED = "Your name, e-mail and internet address are not stored."
 
 
 def start(study: Study) -> str:
@@ -43,8 +44,8 @@ def consent(study: Study, nonce: str, minutes: int, simulated: bool) -> str:
         study.title,
         f"""{paragraphs}
 <p>It takes about {max(1, minutes)} minutes; you can stop at any time and go on later, also on
-another device. Stored are {escape(STORED)}; all of it is deleted after {study.retention_days}
-days.</p>
+another device. Stored are {escape(STORED)}; this is deleted after {study.retention_days} days.
+{escape(NOT_STORED)}</p>
 {_contact(study)}
 <form method="post">
   <input type="hidden" name="nonce" value="{escape(nonce)}">
@@ -78,13 +79,16 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     quiet = [p for p in people if p["answered"] < totals[p["slot"]] and p["hours_since"] > 24]
     rows = "".join(
         f"<tr><td>{p['rater']}</td><td>{p['slot'] + 1}</td>"
-        f"<td><progress max='{totals[p['slot']]}' value='{p['answered']}'></progress> "
+        f"<td class='share'><progress max='{totals[p['slot']]}' value='{p['answered']}'>"
+        "</progress> "
         f"{p['answered']} of {totals[p['slot']]}</td><td>{escape(p['headphones'])}</td>"
-        f"<td>{p['hours_since']:.1f} h</td></tr>"
+        f"<td>{p['hours_since']:.1f} h ago</td></tr>"
         for p in people
     )
     log = "".join(
-        f"<li>{_time(entry['at'])} {escape(entry['what'])} {escape(entry['detail'])}</li>"
+        f"<li>{_time(entry['at'])}: {escape(entry['what'])}"
+        + (f" ({escape(entry['detail'])})" if entry["detail"] else "")
+        + "</li>"
         for entry in store.events()[-30:]
     )
     shown = "".join(f"<li><code>{escape(link)}</code></li>" for link in links)
@@ -110,10 +114,12 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
 {len(quiet)} have been away for more than a day; {progress["answers"]} of {sum(totals)} planned
 answers are stored. {"The study has ended." if ended else "The study is open."}</p>
 <div class="wide"><table><thead><tr><th>Rater</th><th>Session</th><th>Trials</th>
-<th>Headphones</th><th>Last answer before</th></tr></thead><tbody>{rows}</tbody></table></div>
+<th>Headphones</th><th>Last answer</th></tr></thead><tbody>{rows}</tbody></table></div>
+<h2>Invite</h2>
 <form method="post">{hidden}<input type="hidden" name="do" value="invite">
 <label>New invitations <input type="number" name="count" min="1" max="1000" value="1"></label>
-<button type="submit">Make</button></form>{stop}{unblind}{report}
+<button type="submit">Make</button></form>
+<h2>End</h2>{stop}{unblind}{report}
 <h2>What was done</h2><ol class="log">{log}</ol>""",
         simulated=store.simulated,
     )

@@ -15,7 +15,6 @@ import typer
 from app.listening.driving import begin, choose, hear, send, state_of, wait_for_trial
 from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
-from app.listening.session import Context
 from app.passwords import hash_password, read_account
 from app.screenshots import VIEWS, launch_chromium
 from musicgen_rl.cli.failures import debug_wanted, guarded
@@ -28,7 +27,9 @@ _DESKTOP = {"viewport": {"width": 760, "height": 900}, "color_scheme": "light"}
 _PATIENCE_MS = 120_000
 
 
-def take(study: Path, out: Path, answers: int, say: Callable[[str], None]) -> list[Path]:
+def take(
+    study: Path, out: Path, answers: int, say: Callable[[str], None], report: Path | None = None
+) -> list[Path]:
     """Play sessions in a browser, take pictures on the way, and write the study's report.
 
     Args:
@@ -36,6 +37,7 @@ def take(study: Path, out: Path, answers: int, say: Callable[[str], None]) -> li
         out: folder for the pictures.
         answers: trials to answer, by two raters in turn; from 2 on.
         say: prints a line.
+        report: whose figure is taken; the study's own if None.
 
     Returns:
         The pictures' paths.
@@ -77,25 +79,21 @@ def take(study: Path, out: Path, answers: int, say: Callable[[str], None]) -> li
             page.goto(f"{server.url}/owner")
             taken.append(_picture(page, out / "listening-owner.png"))
             context.store.stop()
-            taken += _report(context, browser, study, out)
+            own = write_report(analyse(context.plan, context.store), context.plan, study)[0]
+            taken.append(_figure(browser, report or own, out / "listening-report.png"))
             browser.close()
     finally:
         context.store.close()
     return taken
 
 
-def picture_of_report(browser: Any, report: Path, picture: Path) -> Path:
-    """Take the top of a report, as far as its figure and the table below it."""
+def _figure(browser: Any, report: Path, picture: Path) -> Path:
+    """Take the first section of a report that holds a figure."""
     page = browser.new_context(viewport={"width": 1000, "height": 900}).new_page()
     page.goto(report.resolve().as_uri())
     page.locator("section").filter(has=page.locator("svg")).first.screenshot(path=picture)
     page.context.close()
     return picture
-
-
-def _report(context: Context, browser: Any, study: Path, out: Path) -> list[Path]:
-    write_report(analyse(context.plan, context.store), context.plan, study)
-    return [picture_of_report(browser, study / "report.html", out / "listening-report.png")]
 
 
 def _session(
@@ -136,9 +134,12 @@ def command(
     study: Annotated[Path, typer.Argument(help="Folder of a study without answers.")],
     out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
     answers: Annotated[int, typer.Option(help="Trials to answer, in two sessions.")] = 20,
+    report: Annotated[
+        Path | None, typer.Option(help="Whose figure is taken.", show_default="the study's own")
+    ] = None,
 ) -> None:
     """Take pictures of a study's pages: consent, trials, owner's page, report."""
-    for path in take(study, out, answers, lambda line: typer.echo(line, err=True)):
+    for path in take(study, out, answers, lambda line: typer.echo(line, err=True), report):
         typer.echo(str(path))
 
 

@@ -136,6 +136,8 @@ def _arm_means(plan: Plan, found: Sequence[Response]) -> list[dict[str, Any]]:
                 cells[question.id, item.id, label].append((grade, response.rater, trial.prompt))
     out = []
     for (question_id, item_id, label), rows in cells.items():
+        question = plan.study.question(question_id)
+        item = next(item for item in question.items if item.id == item_id)
         x = np.array(rows, dtype=np.float64)
         raters, prompts = len(np.unique(x[:, 1])), len(np.unique(x[:, 2]))
         mean = float(x[:, 0].mean())
@@ -152,6 +154,8 @@ def _arm_means(plan: Plan, found: Sequence[Response]) -> list[dict[str, Any]]:
                 "low": mean - half,
                 "high": mean + half,
                 "n": len(x),
+                "least": 0 if question.kind == "mushra" else 1,
+                "most": 100 if question.kind == "mushra" else len(item.words),
             }
         )
     return out

@@ -58,7 +58,8 @@ def means(entries: Sequence[Entry]) -> str:
     """Draw each arm's mean grade with its interval, the items of one question on one scale.
 
     Args:
-        entries: question, item, arm, mean, low, high.
+        entries: question, item, arm, mean, low, high, and the least and the most that can be
+            answered: an interval that goes beyond is drawn as far as there.
 
     Returns:
         SVG, or nothing where there are no grades.
@@ -70,6 +71,9 @@ def means(entries: Sequence[Entry]) -> str:
     y = 10.0
     for question in dict.fromkeys(entry["question"] for entry in entries):
         mine = [entry for entry in entries if entry["question"] == question]
+        mine = [
+            {**e, "low": max(e["low"], e["least"]), "high": min(e["high"], e["most"])} for e in mine
+        ]
         ticks = _between(min(e["low"] for e in mine), max(e["high"] for e in mine))
         scale = _Scale(ticks[0], ticks[-1])
         bottom = y + _ROW * len(mine)
