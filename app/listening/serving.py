@@ -1,6 +1,7 @@
 """Serve a study: alone, on an address of one's choice, without a log of who came."""
 
 import logging
+import signal
 import socket
 import threading
 import time
@@ -95,10 +96,15 @@ def serve(config: StudyServer, say: Callable[[str], None]) -> None:
         say("nobody is invited yet: `musicgen-rl listen invite FOLDER` makes personal links")
     say(f"the owner's page is {base}/owner" if config.owner else "no owner's page: no --owner")
     server = uvicorn.Server(settings(app, config.host, port))
+    # The server takes these signals, ends, and raises them once more: by then there is nothing to
+    # do but to close the database.
+    before = {s: signal.signal(s, lambda *_: None) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         server.run()
     finally:
         context.store.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def settings(app: FastAPI, host: str, port: int) -> uvicorn.Config:

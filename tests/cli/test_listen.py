@@ -1,8 +1,12 @@
 """`listen` from a file to a report, and what it refuses: one line, exit 2, nothing stored."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import time
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +15,7 @@ import yaml
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.sham import write_sham_clips
 from musicgen_rl.listening.store import Store, store_url
+from tests.cli.conftest import REPOSITORY, command, environment
 from tests.listening.studies import PAIR, RATING, content
 
 
@@ -129,9 +134,9 @@ def test_options_of_the_plan_are_checked(call, tmp_path):
 
 def test_nothing_is_done_without_a_plan_or_with_another(call, tmp_path):
     folder = write(tmp_path / "s")
-    for command in (["make"], ["invite"], ["serve"], ["stop"], ["report"], ["export"]):
-        more = [tmp_path / "x.csv"] if command == ["export"] else []
-        call("listen", *command, folder, *more).refused("plan.json' is missing", "listen plan")
+    for name in (["make"], ["invite"], ["serve"], ["stop"], ["report"], ["export"]):
+        more = [tmp_path / "x.csv"] if name == ["export"] else []
+        call("listen", *name, folder, *more).refused("plan.json' is missing", "listen plan")
     call("listen", "plan", folder, "--runs", 0)
     write(folder, title="Another title")
     call("listen", "invite", folder).refused("another state of study.yaml")
@@ -166,8 +171,8 @@ def test_a_study_changed_after_answers_is_refused_by_every_command(call, planned
     write(planned, title="Another title")
     call("listen", "plan", planned).refused("changed after people took part", "another folder")
     assert (planned / "plan.json").read_text() == frozen
-    for command in ("make", "serve", "report"):
-        call("listen", command, planned).refused("another state of study.yaml")
+    for name in ("make", "serve", "report"):
+        call("listen", name, planned).refused("another state of study.yaml")
     assert stored(planned) == 1
     write(planned)
     call("listen", "make", planned).refused("people took part already")
@@ -238,3 +243,40 @@ def test_a_study_is_simulated_through_its_pages_once(call, tmp_path):
     assert result["people"]["answers"] == result["people"]["planned_answers"]
     assert result["planned"][0]["mean"] < 0  # plain minus varied
     call("listen", "simulate", folder).refused("is there already")
+
+
+def test_serve_opens_the_pages_until_it_is_told_to_end(planned):
+    write_sham_clips(load_plan(planned))
+    _, store = open_store(planned)
+    (token,) = store.invite([0])
+    store.close()
+    arguments = command("listen", "serve", planned)
+    process = subprocess.Popen(
+        arguments, cwd=REPOSITORY, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stderr.readline()
+        url = line.split(" at ")[1].strip()
+        form = {"nonce": "n" * 24, "agree": "yes"}
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            for _ in range(600):  # the line is said just before the door opens
+                try:
+                    page = client.get(f"i/{token}")
+                    break
+                except httpx.ConnectError:
+                    time.sleep(0.1)
+            assert "We keep your answers and no name." in page.text
+            session = client.post(f"i/{token}", data=form, follow_redirects=True)
+            assert session.status_code == 200
+            assert client.get("owner").status_code == 401  # nobody was named as owner
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert "no owner's page" in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    _, store = open_store(planned)
+    assert len(store.raters()) == 1
+    store.close()
