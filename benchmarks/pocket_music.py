@@ -17,6 +17,7 @@ alone they say nothing:
 - returns: how alike (cosine, chroma in time) 4 s are to the likest 4 s at least 6 s away;
 - held: share of the time in which the loudest pitch class is the one of a second before: a drone
   is 1, and is in scale and returns all the time;
+- silent: share of quarters of a second below -55 dB: the clip has ended, or not begun;
 - loop: longest time in which the two coarsest codebooks repeat themselves every frame, or every so
   many frames up to a second, in seconds;
 - drift: last ten seconds minus seconds 10 to 20, of flatness (dB; noise is 0, tones far below),
@@ -58,7 +59,7 @@ KEY = re.compile(r"\b([A-G](?:#|b|♯|♭)?) (major|minor)\b")
 MEASURES: dict[str, tuple[str, int]] = {
     "in scale": (".2f", -1), "in named key": (".2f", -1), "tempo": (".0%", -1),
     "pulse": (".2f", -1), "beat wobble": (".2f", 1), "sections": (".2f", -1),
-    "returns": (".2f", -1), "held": (".2f", 1), "loop, s": (".1f", 1),
+    "returns": (".2f", -1), "held": (".2f", 1), "silent": (".1%", 1), "loop, s": (".1f", 1),
     "drift of flatness, dB": ("+.1f", 1), "drift of level, dB": ("+.1f", 0),
     "drift of in scale": ("+.2f", -1),
 }  # fmt: skip
@@ -153,6 +154,12 @@ def held(samples: np.ndarray) -> float:
     return float((loudest[4:] == loudest[:-4]).mean())
 
 
+def silent(samples: np.ndarray) -> float:
+    """Give the share of quarters of a second below -55 dB."""
+    blocks = samples[: len(samples) // 4000 * 4000].reshape(-1, 4000)
+    return float((np.square(blocks).mean(1) < 10**-5.5).mean())
+
+
 def longest_loop(codes: np.ndarray, longest_period: int) -> int:
     """Count the frames of the longest stretch of codes [K, T] that repeats with one short period.
 
@@ -200,7 +207,7 @@ def measure(sound: Sound, caption: str) -> dict[str, float]:
         "in named key": share_of_key(chroma, *key) if key else float("nan"),
         "tempo": float(tempo_fits(tempo, float(named[1]))) if named else float("nan"),
         "pulse": pulse, "beat wobble": wobble, "sections": sections, "returns": returns,
-        "held": held(samples),
+        "held": held(samples), "silent": silent(samples),
         "loop, s": longest_loop(codes, round(sound.frame_rate)) / sound.frame_rate,
     }  # fmt: skip
 

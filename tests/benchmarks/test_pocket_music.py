@@ -21,6 +21,7 @@ from benchmarks.pocket_music import (
     measure,
     pulse_and_wobble,
     share_of_key,
+    silent,
     summarise,
 )
 from tests.judged import save_judged
@@ -115,6 +116,12 @@ def test_a_theme_that_comes_again_returns_and_a_walk_does_not() -> None:
 def test_a_drone_is_held_and_a_tune_is_not() -> None:
     assert held(play([60], 0.5, 10.0)) > 0.95
     assert held(play(C_MAJOR, 0.5, 10.0)) < 0.1
+
+
+def test_silence_is_what_lies_below_55_decibels() -> None:
+    tone = np.full(4 * RATE, 0.01, np.float32)  # -40 dB
+    tone[3 * RATE :] = 0.001  # -60 dB
+    assert silent(tone) == pytest.approx(0.25)
 
 
 def test_loops_are_found_at_every_period_and_counted_without_their_first_turn() -> None:
