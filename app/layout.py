@@ -1,6 +1,7 @@
 """How the studio looks: its theme, its controls, and the places of its results."""
 
 import html
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -271,11 +272,14 @@ def place_clips(service: Service, streams: bool) -> Results:
     return Results(empty, live_box, live, cards)
 
 
-def place_jam(service: Service) -> None:
+def place_jam(services: dict[str, Service]) -> None:
     """Place the jam; static/studio.js brings it to life."""
+    service = next(iter(services.values()))
+    with_dial = [name for name, one in services.items() if one.has_dial]
+    dialled = html.escape(json.dumps(with_dial), quote=True)
     name = html.escape(service.info.name, quote=True)
     dial = ""
-    if service.has_dial:
+    if with_dial:
         dial = (
             '<label class="wide">Quality to diversity <output data-studio="live-dial-value">0.50'
             '</output><input type="range" min="0" max="1" step="0.01" value="0.5" '
@@ -286,8 +290,9 @@ def place_jam(service: Service) -> None:
     guidance = 1.0 if service.has_dial else service.info.sampling.guidance_scale
     gr.HTML(
         f'''<section class="jam"><p class="hint">{html.escape(words.LIVE)}</p>
-<div class="row"><button class="big" data-studio="live-start" data-model="{name}">Start the jam
-</button><button data-studio="live-stop" disabled>Stop the jam</button></div>
+<div class="row"><button class="big" data-studio="live-start" data-model="{name}"
+ data-dialled="{dialled}">Start the jam</button>
+<button data-studio="live-stop" disabled>Stop the jam</button></div>
 <canvas data-studio="live-picture" width="800" height="110" role="img"
  aria-label="How loud the jam is; the colour is where the dial stood"></canvas>
 <p data-studio="live-status" class="say" role="status">Nothing plays yet.</p>
@@ -338,10 +343,11 @@ def place_spread(front: str) -> Spreading:
     return Spreading(clips, go, status, panel)
 
 
-def place_licence(service: Service) -> None:
-    """Say whether the clips may be used."""
-    answer, reason = words.may_i_use_this(service.info.license)
-    gr.HTML(
-        '<section class="use"><h2>May I use this?</h2>'
-        f"<p><b>{html.escape(answer)}.</b> {html.escape(reason)}</p></section>"
-    )
+def place_licence(services: dict[str, Service]) -> None:
+    """Say whether the clips may be used, of each model."""
+    said = []
+    for name, service in services.items():
+        answer, reason = words.may_i_use_this(service.info.license)
+        whose = f"{html.escape(name)}: " if len(services) > 1 else ""
+        said.append(f"<p><b>{whose}{html.escape(answer)}.</b> {html.escape(reason)}</p>")
+    gr.HTML(f'<section class="use"><h2>May I use this?</h2>{"".join(said)}</section>')

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from app.service import QueueFullError, Service, ServiceClosedError
 from app.service.live import JamRequest, LiveJam
+from app.service.metrics import together
 from app.shelf import Shelf
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.io import read_tags
@@ -52,7 +53,7 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
         )  # fmt: skip
 
     async def metrics(request: Request) -> Response:
-        text = "".join(service.rendered_metrics() for service in services.values())
+        text = together({name: one.rendered_metrics() for name, one in services.items()})
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def script(request: Request) -> Response:

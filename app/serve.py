@@ -158,8 +158,14 @@ def start(
 
         for model in dict.fromkeys((config.model, *config.more_models)):
             pipeline = Pipeline.load(model, device=config.device, dtype=config.dtype)
+            name = pipeline.info.name
+            require(
+                name not in services,
+                f"two models are called {name!r}: rename the folder of one, so that visitors can "
+                "tell them apart",
+            )
             jobs = folder / f"jobs-{len(services)}"
-            services[pipeline.info.name] = Service(pipeline, limits=limits, folder=jobs)
+            services[name] = Service(pipeline, limits=limits, folder=jobs)
         shelf = Shelf()
         fronts = [find_front(one.info) for one in services.values() if one.has_dial]
         page = build(services, shelf, streaming=streaming, front="".join(fronts))

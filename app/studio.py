@@ -67,6 +67,7 @@ def build(
     """
     streams = ffmpeg_installed() if streaming is None else streaming
     service = next(iter(services.values()))
+    dialled = any(one.has_dial for one in services.values())
     with gr.Blocks(
         title="musicgen-rl studio",
         analytics_enabled=False,
@@ -81,16 +82,16 @@ def build(
                     with gr.Tab("Clips"):
                         results = place_clips(service, streams)
                     with gr.Tab("Live"):
-                        place_jam(service)
-                    if service.has_dial:
+                        place_jam(services)
+                    if dialled:
                         with gr.Tab("Compare"):
                             comparing = place_compare()
                         with gr.Tab("Spread"):
                             spreading = place_spread(front)
-                place_licence(service)
+                place_licence(services)
         studio = Studio(services, shelf, controls, actions, results, streams)
         studio.wire(page)
-        if service.has_dial:
+        if dialled:
             Explorer(studio.services, shelf, controls, studio.visit).wire(comparing, spreading)
         offer(services, shelf)
     page.queue(default_concurrency_limit=None, max_size=None)
@@ -147,9 +148,8 @@ class Studio:
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
         controls.seed.input(None, outputs=controls.locked, js="() => true", **_QUIET)
-        controls.diversity.change(
-            None, inputs=controls.diversity, js="(v) => window.studio?.dial(v)", **_QUIET
-        )
+        for control, told in ((controls.diversity, "dial"), (controls.model, "model")):
+            control.change(None, inputs=control, js=f"(v) => window.studio?.{told}(v)", **_QUIET)
         for number, card in enumerate(results.cards):
             card.more.click(
                 _of(self.more_like, number),

@@ -112,6 +112,40 @@ class Metrics:
         return _metric("first_sound_seconds", "histogram", what, buckets)
 
 
+def together(texts: Mapping[str, str]) -> str:
+    """Join what several services wrote into one page, in which every name is explained once.
+
+    Args:
+        texts: of `Metrics.render`, by the name of the model; one alone stays as it is.
+
+    Returns:
+        The same numbers, each labelled with its model.
+    """
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    families: dict[str, list[str]] = {}
+    for model, text in texts.items():
+        family: list[str] = []
+        for row in text.splitlines():
+            if row.startswith("# HELP "):
+                family = families.setdefault(row, [])
+            elif row.startswith("#"):
+                if row not in family:
+                    family.insert(0, row)
+            else:
+                family.append(_labelled(row, model))
+    return "".join(f"{row}\n" for head, rows in families.items() for row in (head, *rows))
+
+
+def _labelled(row: str, model: str) -> str:
+    name, _, value = row.rpartition(" ")
+    name, bracket, labels = name.partition("{")
+    if 'model="' in labels:
+        return row
+    more = f",{labels}" if bracket else "}"
+    return f'{name}{{model="{_label(model)}"{more} {value}'
+
+
 def _metric(name: str, kind: str, what: str, values: Mapping[str, float]) -> list[str]:
     full = f"{_PREFIX}_{name}"
     head = [f"# HELP {full} {what}", f"# TYPE {full} {kind}"]

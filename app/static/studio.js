@@ -134,7 +134,7 @@
     }
   }
 
-  const live = { jam: null, pending: null, timer: 0, history: [] };
+  const live = { jam: null, model: "", pending: null, timer: 0, history: [] };
 
   function liveSettings() {
     const value = (name) => find(name)?.value;
@@ -157,7 +157,8 @@
       const wanted = liveSettings();
       if (!wanted.prompt.trim()) wanted.prompt = document.querySelector("#prompt textarea")?.value || "";
       find("live-prompt").value = wanted.prompt;
-      wanted.model = button.dataset.model;
+      wanted.model = live.model || button.dataset.model;
+      if (!JSON.parse(button.dataset.dialled).includes(wanted.model)) wanted.diversity = null;
       const jam = new LiveJam(await (await post("studio/live/start", wanted)).json());
       live.jam = jam;
       live.history = [];
@@ -444,6 +445,9 @@
     dial(value) {
       dialStands = value;
       showDial();
+    },
+    model(name) {
+      live.model = name;
     },
   };
 })();

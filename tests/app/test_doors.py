@@ -183,6 +183,40 @@ def test_health_and_metrics(studio):
     assert "musicgen_rl_queue_jobs 0" in metrics.text
 
 
+def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder):
+    from gradio_client import Client
+
+    config = ServeConfig(model=str(dial_folder), more_models=(str(tiny_folder),), dtype="fp32")
+    running = start(config)
+    try:
+        names = list(running.services)
+        assert len(names) == 2
+        page = httpx.get(f"{running.url}config").json()
+        (choice,) = [c["props"] for c in page["components"] if c["props"].get("elem_id") == "model"]
+        assert choice["visible"]
+        assert [value for _, value in choice["choices"]] == names
+        text = next(c["props"]["value"] for c in page["components"]
+                    if "May I use this?" in str(c["props"].get("value")))  # fmt: skip
+        assert all(f"{name}: " in text for name in names)
+        client = Client(running.url, verbose=False)
+        for model, diversity in ((names[0], 0.5), (names[1], -1.0)):
+            made = client.predict(
+                prompt="drums", duration=1.0, diversity=diversity, model=model,
+                api_name="/generate",
+            )  # fmt: skip
+            assert made["model"] == model
+        with pytest.raises(Exception, match=r"."):  # the second one has no dial
+            client.predict(prompt="a", duration=1.0, diversity=0.5, model=names[1],
+                           api_name="/generate")  # fmt: skip
+        client.close()
+        metrics = httpx.get(f"{running.url}metrics").text
+        done = 'musicgen_rl_jobs_total{model="' + names[1] + '",state="done"} 1'
+        assert done in metrics
+        assert metrics.count("# TYPE musicgen_rl_jobs_total") == 1
+    finally:
+        running.close()
+
+
 def post(studio, path, **options):
     return httpx.post(f"{studio.url}studio/live/{path}", timeout=30, **options)
 

@@ -9,6 +9,7 @@ import pytest
 
 from app.service import JobRequest, Limits, QueueFullError, ServiceClosedError, State
 from app.service.core import give_memory_back
+from app.service.metrics import Metrics, together
 from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.errors import MemoryLimitError
@@ -292,3 +293,32 @@ def test_nothing_of_a_job_stays_in_memory(start):
     wait_until(lambda: service.load == (0, 0))
     give_memory_back()
     assert [ref() for ref in kept] == [None] * len(kept)
+
+
+def test_metrics_of_two_models_explain_every_name_once_and_keep_their_numbers():
+    one, two = Metrics(), Metrics()
+    one.ended("done")
+    two.ended("done")
+    two.ended("failed")
+    texts = {
+        name: metrics.render(waiting=waiting, running=0, jams=0, model=name)
+        for name, metrics, waiting in (("a", one, 3), ('b"', two, 0))
+    }
+    text = together(texts)
+    rows = text.splitlines()
+    names = [row.split()[2] for row in rows if row.startswith("# TYPE")]
+    assert len(names) == len(set(names)) == len(texts["a"].split("# TYPE")) - 1
+    assert 'musicgen_rl_queue_jobs{model="a"} 3' in rows
+    assert 'musicgen_rl_jobs_total{model="b\\"",state="failed"} 1' in rows
+    assert 'musicgen_rl_model_info{model="a"} 1' in rows
+    samples = [row for row in rows if not row.startswith("#")]
+    assert len(samples) == len(set(samples))
+    assert len(samples) == sum(
+        not row.startswith("#") for own in texts.values() for row in own.splitlines()
+    )
+    for family in text.split("# HELP ")[1:]:  # samples stand below their own name
+        name = family.split()[0]
+        assert all(
+            row.startswith(name) for row in family.splitlines()[1:] if not row.startswith("#")
+        )
+    assert together({"a": texts["a"]}) == texts["a"]
