@@ -10,7 +10,7 @@ import gradio as gr
 
 from app import words
 from app.cards import Card, make_card
-from app.service import Service
+from app.service import Job, Service
 from app.settings import Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
@@ -64,8 +64,7 @@ class Results:
     """Where clips appear."""
 
     empty: gr.HTML
-    live_box: gr.Column
-    live: gr.Audio
+    live: gr.HTML
     cards: list[Card]
 
 
@@ -152,7 +151,7 @@ def header(service: Service) -> str:
     )
 
 
-def place_controls(services: dict[str, Service], streams: bool) -> tuple[Controls, Actions]:
+def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
     """Place what a visitor sets, with the buttons and the status among it."""
     service = next(iter(services.values()))
     limits, fresh = service.limits, fresh_settings(service)
@@ -180,7 +179,7 @@ def place_controls(services: dict[str, Service], streams: bool) -> tuple[Control
     with gr.Row(elem_classes="go"):
         go = gr.Button("Generate", variant="primary", scale=3, min_width=160, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90, elem_id="stop")
-    status = gr.HTML(line(READY if streams else f"{READY} {words.NO_FFMPEG}"), elem_id="status")
+    status = gr.HTML(line(READY), elem_id="status")
     with gr.Row(elem_classes="seed"):
         at["seed"] = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
@@ -254,22 +253,29 @@ def _place_more(
         )  # fmt: skip
 
 
-def place_clips(service: Service, streams: bool) -> Results:
+def place_clips(service: Service) -> Results:
     """Place the clips, side by side."""
     empty = gr.HTML(
         '<div class="empty">Your clips appear here, side by side.</div>', elem_id="empty"
     )
-    with gr.Column(visible=False, elem_id="live") as live_box:
-        live = gr.Audio(
-            label="Playing while it is made: variation 1",
-            streaming=streams,
-            autoplay=True,
-            interactive=False,
-            buttons=[],
-        )
+    live = gr.HTML("", visible=False, elem_id="live")
     with gr.Row(elem_classes="cards"):
         cards = [make_card(number) for number in range(1, service.limits.max_variations + 1)]
-    return Results(empty, live_box, live, cards)
+    return Results(empty, live, cards)
+
+
+def stream_box(job: Job, service: Service) -> str:
+    """Lay out the player of a clip that is being made; static/stream.js plays it."""
+    return (
+        f'<section class="stream" data-studio="stream" data-url="studio/stream/{job.id}" '
+        f'data-rate="{service.sample_rate}" data-channels="{service.channels}" '
+        f'data-seconds="{job.request.generation.duration_s}">'
+        '<div class="row"><b>Variation 1, while it is made</b>'
+        '<button data-studio="stream-pause">Pause</button><span data-studio="stream-said" '
+        'class="say">The first sound is being made ...</span></div>'
+        '<canvas data-studio="stream-picture" width="1200" height="72" role="img" '
+        'aria-label="How loud the clip is; what was heard is in colour"></canvas></section>'
+    )
 
 
 def place_jam(services: dict[str, Service]) -> None:

@@ -1,13 +1,17 @@
-"""Sound on its way to the page: when it may start, and in which pieces it goes."""
+"""Sound on its way to the page while it is made: when it may start, and in which form it goes."""
 
-import io
-import wave
+import asyncio
+import time
+from collections.abc import AsyncIterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FIRST_S, _LATER_S = 0.5, 1.0  # a piece is a request of the browser's, so not too small
+from app.service import ACTIVE, Job, Service, State
+
 _MARGIN = 1.15  # making slows down when another visitor comes; better a little later than a gap
+_GROWTH = 2.0  # a part is at most so much longer than the one before
+_LOOK_S = 0.02
 
 
 def start_after_s(duration_s: float, rate: float) -> float:
@@ -25,19 +29,30 @@ def start_after_s(duration_s: float, rate: float) -> float:
     return min(duration_s, max(0.0, duration_s * (1 - rate / _MARGIN)))
 
 
-def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Encode samples [C, m] within [-1, 1] as a 16-bit wav.
+def sample_bytes(samples: NDArray[np.float32]) -> bytes:
+    """Encode samples [C, m] within [-1, 1] as 16 bits, channels interleaved."""
+    return np.round(samples.T * 32767).astype("<i2").tobytes()
 
-    Not a float array for the page: Gradio would scale each piece to full level.
+
+async def stream(service: Service, job: Job) -> AsyncIterator[bytes]:
+    """Give out a job's sound while it is made, once it may start; ends when the job has.
+
+    Args:
+        service: the job's own.
+        job: nobody else may take its sound.
     """
-    whole = np.round(samples.T * 32767).astype("<i2")  # [m, C]
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(samples.shape[0])
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(whole.tobytes())
-    return out.getvalue()
+    playback = Playback(job.request.generation.duration_s, service.sample_rate)
+    while True:
+        update = service.poll(job)
+        ended = update.state not in ACTIVE
+        if update.state is not State.WAITING:
+            sound = playback.push(update.parts, time.monotonic(), last=ended)
+            if sound is not None:
+                job.playing = True
+                yield sound
+        if ended:
+            return
+        await asyncio.sleep(_LOOK_S)
 
 
 class Playback:
@@ -51,7 +66,7 @@ class Playback:
     def __init__(self, duration_s: float, sample_rate: int) -> None:
         self._duration_s, self._sample_rate = duration_s, sample_rate
         self._held: list[NDArray[np.float32]] = []
-        self._made = 0
+        self._made, self._longest = 0, 0.0
         self._began_at: float | None = None
         self.started = False
         """Whether anything was given out."""
@@ -67,23 +82,27 @@ class Playback:
             last: nothing will follow, so hold nothing back.
 
         Returns:
-            A wav to be played after those before, or None.
+            16-bit samples to be played after those before, or None.
         """
         if self._began_at is None:
             self._began_at = now
         self._held += parts
-        self._made += sum(part.shape[1] for part in parts)
+        lengths = [part.shape[1] for part in parts]
+        self._made += sum(lengths)
+        self._longest = max([self._longest, *(n / self._sample_rate for n in lengths)])
         held_s = sum(part.shape[1] for part in self._held) / self._sample_rate
         if not held_s or not (last or self._may_go(held_s, now - self._began_at)):
             return None
         samples = np.concatenate(self._held, axis=1)
         self._held.clear()
         self.started = True
-        return wav_bytes(samples, self._sample_rate)
+        return sample_bytes(samples)
 
     def _may_go(self, held_s: float, spent_s: float) -> bool:
         if self.started:
-            return held_s >= _LATER_S
+            return True
         made_s = self._made / self._sample_rate
         rate = made_s / spent_s if spent_s > 0 else 0.0
-        return held_s >= _FIRST_S and made_s >= start_after_s(self._duration_s, rate)
+        # What is held lasts until the next part is there, and the whole of it to the end.
+        lasts = held_s * rate >= _GROWTH * self._longest
+        return lasts and made_s >= start_after_s(self._duration_s, rate)

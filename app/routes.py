@@ -1,9 +1,9 @@
 """What the page and programs fetch beside Gradio's own addresses.
 
-The jam's sound comes this way, because Gradio's streamed audio goes through ffmpeg into segments
-that the browser collects before it plays: seconds of lead that nothing can take back. Here a piece
-is played the moment it comes, and every request for the next one says how far playing is, which is
-what making is paced by.
+Sound comes this way while it is made, because Gradio's streamed audio goes through ffmpeg into
+segments that the browser collects before it plays: a second until a clip is heard, and seconds of
+lead in a jam that nothing can take back. Here a piece is played the moment it comes. In a jam every
+request for the next one says how far playing is, which is what making is paced by.
 """
 
 import asyncio
@@ -14,9 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
+from app.playback import stream
 from app.service import QueueFullError, Service, ServiceClosedError
 from app.service.live import JamRequest, LiveJam
 from app.service.metrics import together
@@ -27,6 +34,7 @@ from musicgen_rl.audio.tags import package_version
 from musicgen_rl.errors import ConfigError, InputError, MusicgenRLError
 
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = frozenset(path.name for path in STATIC.glob("*.js"))
 _LONGEST_BODY = 20_000
 _WAIT_S = 1.0  # a request for sound waits so long for some
 _LOOK_S = 0.02
@@ -57,10 +65,21 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def script(request: Request) -> Response:
+        name = f"{request.path_params['name']}.js"
+        if name not in SCRIPTS:
+            raise _NotFoundError("There is no such script.")
         return FileResponse(
-            STATIC / "studio.js", media_type="text/javascript",
-            headers={"Cache-Control": "no-cache"},
-        )  # fmt: skip
+            STATIC / name, media_type="text/javascript", headers={"Cache-Control": "no-cache"}
+        )
+
+    async def clip(request: Request) -> Response:
+        for service in services.values():
+            if (job := service.find(request.path_params["id"])) is not None:
+                return StreamingResponse(
+                    stream(service, job), media_type="application/octet-stream",
+                    headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+                )  # fmt: skip
+        raise _NotFoundError("This clip is not being made any more.")
 
     async def file(request: Request) -> Response:
         path = shelf.find(request.path_params["name"])
@@ -141,7 +160,8 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
     return [
         Route("/health", health),
         Route("/metrics", _guarded(metrics)),
-        Route("/studio/studio.js", _guarded(script)),
+        Route("/studio/{name}.js", _guarded(script)),
+        Route("/studio/stream/{id}", _guarded(clip)),
         Route("/studio/file/{name}", _guarded(file)),
         post("start", start),
         post("{id}/next", following),

@@ -127,15 +127,12 @@ def choose_port(host: str, port: int | None) -> int:
     )
 
 
-def start(
-    config: ServeConfig, *, limits: Limits | None = None, streaming: bool | None = None
-) -> Running:
+def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
     """Load the model and open the page; returns once it can be reached.
 
     Args:
         config: checked.
         limits: of the service.
-        streaming: as for `studio.build`.
 
     Raises:
         ConfigError: the address or the port cannot be had.
@@ -168,7 +165,7 @@ def start(
             services[name] = Service(pipeline, limits=limits, folder=jobs)
         shelf = Shelf()
         fronts = [find_front(one.info) for one in services.values() if one.has_dial]
-        page = build(services, shelf, streaming=streaming, front="".join(fronts))
+        page = build(services, shelf, front="".join(fronts))
         _, url, _ = page.launch(
             server_name=config.host,
             # Chosen again: loading took seconds, in which another program may have come.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import ffmpeg_installed
 
 from app.cards import draw
 from app.explore import Explorer
@@ -27,11 +26,11 @@ from app.layout import (
     place_jam,
     place_licence,
     place_spread,
+    stream_box,
 )
-from app.playback import Playback
 from app.programs import offer
 from app.routes import address_of
-from app.service import ACTIVE, Service, State
+from app.service import ACTIVE, Service
 from app.settings import Settings, fresh_settings, read_query
 from app.shelf import Shelf
 from app.status import describe, line, refusal
@@ -40,7 +39,7 @@ from musicgen_rl.errors import MusicgenRLError
 from musicgen_rl.pipeline.request import draw_seed
 
 CSS = Path(__file__).parent / "static" / "studio.css"
-HEAD = '<script src="studio/studio.js" defer></script>'
+HEAD = '<script src="studio/studio.js" type="module"></script>'
 _LOOK_S = 0.1  # between two looks at a job
 _SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
 _HELD_SHARE = 0.2  # sound held back longer than this is explained
@@ -51,7 +50,6 @@ def build(
     services: dict[str, Service],
     shelf: Shelf,
     *,
-    streaming: bool | None = None,
     front: str = "",
 ) -> gr.Blocks:
     """Lay out the page.
@@ -59,13 +57,11 @@ def build(
     Args:
         services: what makes the music, by the name of the model; the first one is the default.
         shelf: where files for the page's own players go.
-        streaming: play while it is made; where None, if ffmpeg is there, which that needs.
         front: the measured front, as HTML; none where empty.
 
     Returns:
         The page, its queue set up; theme, css and head go to `launch`.
     """
-    streams = ffmpeg_installed() if streaming is None else streaming
     service = next(iter(services.values()))
     dialled = any(one.has_dial for one in services.values())
     with gr.Blocks(
@@ -76,11 +72,11 @@ def build(
         gr.HTML(header(service), elem_classes="header")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="controls"):
-                controls, actions = place_controls(services, streams)
+                controls, actions = place_controls(services)
             with gr.Column(scale=7, min_width=320, elem_classes="results"):
                 with gr.Tabs(elem_id="ways"):
                     with gr.Tab("Clips"):
-                        results = place_clips(service, streams)
+                        results = place_clips(service)
                     with gr.Tab("Live"):
                         place_jam(services)
                     if dialled:
@@ -89,7 +85,7 @@ def build(
                         with gr.Tab("Spread"):
                             spreading = place_spread(front)
                 place_licence(services)
-        studio = Studio(services, shelf, controls, actions, results, streams)
+        studio = Studio(services, shelf, controls, actions, results)
         studio.wire(page)
         if dialled:
             Explorer(studio.services, shelf, controls, studio.visit).wire(comparing, spreading)
@@ -111,7 +107,6 @@ class Studio:
         controls: what is set on the page.
         actions: its buttons.
         results: what is shown on it.
-        streams: whether sound is played while it is made.
     """
 
     def __init__(
@@ -121,11 +116,9 @@ class Studio:
         controls: Controls,
         actions: Actions,
         results: Results,
-        streams: bool,
     ) -> None:
         self.services, self.shelf = services, shelf
         self.controls, self.actions, self.results = controls, actions, results
-        self.streams = streams
         self._first = next(iter(services.values()))
         self._visits: dict[str, Visit] = {}
 
@@ -134,7 +127,7 @@ class Studio:
         controls, actions, results = self.controls, self.actions, self.results
         settings = set(controls.components)
         cards = [component for card in results.cards for component in card.components]
-        head = [actions.go, actions.stop, actions.status, results.live_box]
+        head = [actions.go, actions.stop, actions.status, results.live]
         begun = gr.on(
             [actions.go.click, controls.prompt.submit],
             self.begin,
@@ -143,7 +136,7 @@ class Studio:
             **_QUIET,
         )
         begun.success(self.clear, outputs=cards, **_QUIET)
-        followed = begun.success(self.follow, outputs=[actions.status, results.live], **_QUIET)
+        followed = begun.success(self.follow, outputs=[actions.status], **_QUIET)
         followed.success(self.show, outputs=[*head[:2], actions.history, *cards], **_QUIET)
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
@@ -166,7 +159,7 @@ class Studio:
         actions.restore.click(
             self.restore,
             inputs=actions.history,
-            outputs=[*controls.components, actions.status, results.empty, *cards],
+            outputs=[*controls.components, actions.status, results.live, results.empty, *cards],
             **_QUIET,
         )
         actions.link.click(
@@ -213,7 +206,7 @@ class Studio:
             actions.go: gr.update(interactive=False),
             actions.stop: gr.update(interactive=True),
             actions.status: line("Waiting to start."),
-            results.live_box: gr.update(visible=self.streams),
+            results.live: gr.update(value=stream_box(job, service), visible=True),
             results.empty: gr.update(visible=False),
             self.controls.seed: job.seed,
         }
@@ -226,29 +219,22 @@ class Studio:
         return cleared
 
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        """Say how the job stands, and play it, until it has ended."""
+        """Say how the job stands, until it has ended."""
         run = self.visit(request).shown
         if run is None:
             return
         job, service, said, said_at = run.job, run.service, "", 0.0
         clips = job.request.generation.clips_per_prompt
-        playback = Playback(job.request.generation.duration_s, service.sample_rate)
         try:
             while True:
-                update, now = service.poll(job), time.monotonic()
+                # Its sound goes to the page another way, see `app.playback`.
+                update, now = service.poll(job, sound=False), time.monotonic()
                 ended = update.state not in ACTIVE
-                out: dict[Any, Any] = {}
-                if self.streams and update.state is not State.WAITING:
-                    sound = playback.push(update.parts, now, last=ended)
-                    if sound is not None:
-                        out[self.results.live] = sound
-                held = self.streams and not playback.started and update.fraction > _HELD_SHARE
+                held = not job.playing and update.fraction > _HELD_SHARE
                 text = describe(update, clips=clips, playing_later=held, kept=job.has_files)
-                if text != said and (ended or out or now - said_at > _SAY_S):
-                    out[self.actions.status] = said = text
-                    said_at = now
-                if out:
-                    yield out
+                if text != said and (ended or now - said_at > _SAY_S):
+                    said, said_at = text, now
+                    yield {self.actions.status: text}
                 if ended:
                     return
                 await asyncio.sleep(_LOOK_S)
@@ -306,7 +292,8 @@ class Studio:
             self.controls.showing(replace(run.settings, locked=True))
             | self.clear()
             | await self._cards(run)
-            | {self.actions.status: line(said), self.results.empty: gr.update(visible=False)}
+            | {self.actions.status: line(said)}
+            | dict.fromkeys((self.results.empty, self.results.live), gr.update(visible=False))
         )
 
     def link(self, values: dict[Any, Any]) -> Any:

@@ -28,10 +28,6 @@ TOP_K = (
     "0 draws among all."
 )
 SEED = "Same seed and settings, same music. Unlocked, each run draws a new one and shows it here."
-NO_FFMPEG = (
-    "Sound comes when a clip is whole: hearing it earlier needs ffmpeg on the computer that runs "
-    "this page."
-)
 
 DIAL = (
     "Left: clips that sit well and resemble each other. Right: clips that differ from each other "

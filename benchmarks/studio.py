@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import statistics
 import sys
 import time
@@ -76,27 +77,37 @@ class Visitor:
             "variations": self.random.choice((1, 1, 2)),
         }
         data = [values.get(name) for name in self.inputs]
-        error = await self._run(client, self.begin, data, None)
-        if error is not None:
+        error, answer = await self._run(client, self.begin, data)
+        address = re.search(r"studio/stream/[\w-]+", answer)
+        if error or address is None:
             if "full" in error:
                 seen.full += 1
             else:
-                seen.errors.append(error)
+                seen.errors.append(error or "no clip was named")
             return
-        heard: list[float] = []
-        error = await self._run(client, self.follow, [], lambda: heard.append(time.monotonic()))
-        if error is not None:
+        heard, (error, _) = await asyncio.gather(
+            self._hear(client, address[0]), self._run(client, self.follow, [])
+        )
+        if error:
             seen.errors.append(error)
-        elif heard:
-            seen.first_sound_s.append(heard[0] - began)
+        elif heard is not None:
+            seen.first_sound_s.append(heard - began)
             seen.done_s.append(time.monotonic() - began)
         else:
             seen.errors.append("ended without a sound")
 
-    async def _run(
-        self, client: httpx.AsyncClient, number: int, data: Any, sound: Any
-    ) -> str | None:
-        """Run one event; the error it ended with, if it did."""
+    async def _hear(self, client: httpx.AsyncClient, address: str) -> float | None:
+        """Take a clip's sound while it is made; when the first of it came."""
+        first = None
+        async with client.stream("GET", f"{self.url}{address}", timeout=None) as answer:
+            answer.raise_for_status()
+            async for part in answer.aiter_bytes():
+                if part and first is None:
+                    first = time.monotonic()
+        return first
+
+    async def _run(self, client: httpx.AsyncClient, number: int, data: Any) -> tuple[str, str]:
+        """Run one event; the error it ended with, empty if none, and its answer as it came."""
         join = {"fn_index": number, "data": data, "session_hash": self.session, "trigger_id": None}
         answer = await client.post(f"{self.url}gradio_api/queue/join", json=join)
         answer.raise_for_status()
@@ -106,13 +117,11 @@ class Visitor:
                 if not row.startswith("data:"):
                     continue
                 event = json.loads(row[5:])
-                if sound is not None and "playlist.m3u8" in row:
-                    sound()
                 if event["msg"] == "process_completed":
                     if not event.get("success", True):
-                        return str(event["output"].get("error") or event["output"])
-                    return None
-        return "the connection was closed"
+                        return str(event["output"].get("error") or event["output"]), row
+                    return "", row
+        return "the connection was closed", ""
 
 
 async def load(

@@ -30,6 +30,7 @@ __all__ = ["QueueFullError", "Service", "ServiceClosedError", "give_memory_back"
 log = logging.getLogger(__name__)
 
 _SWEEP_S = 60.0
+_TAKEN_S = 30.0  # by then a page has taken the sound of a job that ended
 _WARM_UP_S = 0.5
 
 
@@ -135,15 +136,26 @@ class Service:
                 wait,
             )
 
-    def poll(self, job: Job) -> Update:
-        """Look at a job: where it stands, and what is new since the last look. Never waits."""
+    def find(self, id: str) -> Job | None:
+        """Find a job by its secret name."""
+        with self._change:
+            known = (*self._waiting, *self._running, *self._ended)
+            return next((job for job in known if job.id == id), None)
+
+    def poll(self, job: Job, *, sound: bool = True) -> Update:
+        """Look at a job: where it stands, and what is new since the last look. Never waits.
+
+        Args:
+            job: from `submit`.
+            sound: take its new sound; else that stays for another look.
+        """
         with self._change:
             position, left = 0, self._remaining(job)
             if job in self._waiting:
                 ahead = list(self._waiting)[: self._waiting.index(job)]
                 position = len(self._running) + len(ahead)
                 left += self._remaining_of_running() + sum(map(self._remaining, ahead))
-        return job.look(position, left or None)
+        return job.look(position, left or None, sound=sound)
 
     def watch(self, job: Job, interval_s: float = 0.1) -> Iterator[Update]:
         """Look at a job until it has ended; a watcher that leaves before that frees the job.
@@ -295,8 +307,11 @@ class Service:
         self._pace.note(rows, self._steps(request), self._clock() - started)
 
     def _sweep(self, *, everything: bool = False) -> None:
-        """Remove the files of jobs that ended long ago."""
+        """Remove the files of jobs that ended long ago, and sound that nobody took."""
         now = self._clock()
+        for job in self._ended:
+            if now - job.ended_at > _TAKEN_S:
+                job.forget_sound()
         while self._ended and (everything or now - self._ended[0].ended_at > self.limits.keep_s):
             shutil.rmtree(self._ended.popleft().folder, ignore_errors=True)
 

@@ -78,6 +78,8 @@ class Job:
         self._asked_at = clock()
         self.first_sound_s: float | None = None
         """Seconds from the request to the first sound; None while there was none."""
+        self.playing = False
+        """Whether its sound has begun to go out to its visitor."""
         self._done = self._total = 0
         self._parts: list[NDArray[np.float32]] = []
         self._files: list[Path] = []
@@ -171,10 +173,23 @@ class Job:
             share = self._done / self._total if self._total else 0.0
             return spent, (spent * (1 - share) / share if share > 0.05 else None)
 
-    def look(self, position: int, seconds_left: float | None) -> Update:
-        """Take what is new since the last look; the outlook comes from the service."""
+    def forget_sound(self) -> None:
+        """Let go of sound that nobody took; files stay."""
         with self._lock:
-            parts, self._parts = self._parts, []
+            self._parts.clear()
+
+    def look(self, position: int, seconds_left: float | None, *, sound: bool = True) -> Update:
+        """Take what is new since the last look; the outlook comes from the service.
+
+        Args:
+            position: jobs before this one.
+            seconds_left: until it ends.
+            sound: take the sound too; else it stays for another look.
+        """
+        with self._lock:
+            parts: list[NDArray[np.float32]] = []
+            if sound:
+                parts, self._parts = self._parts, parts
             files = self._files[self._seen_files :]
             self._seen_files = len(self._files)
             finished = self._state is State.DONE

@@ -8,7 +8,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
 
 from app.passwords import hash_password
 from app.serve import ServeConfig, start
@@ -110,7 +112,8 @@ def test_nobody_is_sent_to_another_site(studio, path):
     "path",
     ["studio/file/../../../etc/passwd", "studio/file/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
      "studio/file//etc/passwd", "studio/file/x", "studio/../app/serve.py",
-     "studio/studio.js/../../serve.py", "gradio_api/file=/etc/hostname"],
+     "studio/studio.js/../../serve.py", "studio/serve.js", "studio/..%2fserve.js",
+     "studio/stream/x", "gradio_api/file=/etc/hostname"],
 )  # fmt: skip
 def test_no_path_leads_to_a_file(studio, path):
     answer = httpx.get(f"{studio.url}{path}", follow_redirects=True)
@@ -217,6 +220,20 @@ def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder)
         running.close()
 
 
+def test_a_clip_is_heard_while_it_is_made_by_whom_knows_its_name(studio):
+    job = studio.service.submit(JobRequest(prompt="drums", duration_s=2.0), "one")
+    with httpx.stream("GET", f"{studio.url}studio/stream/{job.id}", timeout=60) as answer:
+        assert "content-encoding" not in answer.headers  # packed, it would wait for more
+        data = b"".join(answer.iter_bytes())
+    made = httpx.get(f"{studio.url}studio/stream/{job.id}").content
+    assert made == b""  # taken
+    (path,) = job.files
+    heard, kept = np.frombuffer(data, "<i2").astype(float), soundfile.read(path)[0]
+    assert len(heard) == len(kept) == 16000
+    assert np.corrcoef(heard, kept)[0, 1] > 0.95  # the same sound; its level is found on the way
+    studio.service.release(job)
+
+
 def post(studio, path, **options):
     return httpx.post(f"{studio.url}studio/live/{path}", timeout=30, **options)
 
@@ -265,7 +282,10 @@ def test_behind_a_password_nothing_but_health_is_open(dial_folder):
     running = start(ServeConfig(model=str(dial_folder), dtype="fp32", auth=(account,)))
     try:
         assert httpx.get(f"{running.url}health").status_code == 200
-        for path in ("metrics", "studio/studio.js", "studio/file/x", "config", "gradio_api/info"):
+        for path in (
+            "metrics", "studio/studio.js", "studio/file/x", "studio/stream/x", "config",
+            "gradio_api/info",
+        ):  # fmt: skip
             assert httpx.get(f"{running.url}{path}").status_code == 401, path
         start_jam = f"{running.url}studio/live/start"
         assert httpx.post(start_jam, json={"prompt": "a"}).status_code == 401

@@ -51,6 +51,22 @@ def test_a_job_is_heard_while_it_is_made_and_then_lies_there_as_files(start):
     assert first_part <= first_file
 
 
+def test_sound_waits_for_who_takes_it_but_not_for_ever(start):
+    now = [0.0]
+    service = start(clock=lambda: now[0])
+    first, second = (service.submit(SHORT, client) for client in ("a", "b"))
+    wait_until(lambda: State.DONE is first.state is second.state)
+    assert service.find(first.id) is first
+    assert service.find("guess") is None
+    assert service.poll(first, sound=False).parts == []
+    assert sum(part.shape[1] for part in service.poll(first).parts) == 4800
+    now[0] += 31.0
+    third = service.submit(SHORT, "c")  # what is left over goes when the next job is taken
+    wait_until(lambda: third.state is State.DONE)
+    assert service.poll(second).parts == []
+    assert second.files[0].is_file()
+
+
 def test_what_is_heard_is_the_first_variation(start):
     service = start()
     raw = LoudnessConfig(enabled=False)

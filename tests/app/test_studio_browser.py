@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import time
 
 import numpy as np
@@ -54,15 +53,29 @@ def test_generate_gives_sound_that_can_be_heard_and_taken_home(visit, tmp_path):
     assert page.get_by_text("Yes, also commercially").is_visible()
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="streaming needs ffmpeg")
-def test_sound_plays_while_it_is_made(visit):
+def test_sound_plays_while_it_is_made_and_stop_is_silence(visit):
     page = visit()
-    settle(page, "drums", seconds=90)
+    settle(page, "drums", seconds=120)
     button(page, "Generate").click()
-    page.wait_for_function("document.querySelector('#live audio')?.currentTime > 0.2")
-    assert page.get_by_text(re.compile(r"^Making one clip: \d+ %, about \d+ (s|min) left")).count()
+    page.wait_for_function("window.studio.streamed() > 0.2 && window.studio.streamLevel() > 0.003")
+    assert page.get_by_text(re.compile(r"^Making one clip: \d+ %")).count()
+    button(page, "Pause").click()
+    button(page, "Play on").wait_for()
+    button(page, "Play on").click()
+    page.wait_for_function("window.studio.streamed() > 0.4")
     button(page, "Stop").click()
     page.get_by_text("Stopped. What was heard").wait_for()
+    page.get_by_text(re.compile(r"^Silent after \d+\.\d s\.$")).wait_for()
+
+
+def test_a_clip_is_heard_to_its_end_while_it_is_made(visit):
+    page = visit()
+    settle(page, "drums", seconds=2)
+    for _ in range(2):  # the next clip plays in the place of the last
+        button(page, "Generate").click()
+        page.wait_for_function("window.studio.streamed() > 0")
+        page.get_by_text("Heard to the end.").wait_for()
+        page.wait_for_function("!document.querySelector('#generate').disabled")
 
 
 def test_stop_keeps_what_was_heard_and_frees_the_page(visit, studio):

@@ -1,0 +1,122 @@
+// A clip that is heard while it is made. The server holds its sound back until it will not break
+// off, then sends it as it comes.
+
+import { base, find, say, silenced, silenceOthers } from "./page.js";
+import { Player } from "./player.js";
+
+const stream = { player: null, url: "", peaks: [], state: "silent" };
+
+// Play what a box on the page names, once.
+export async function streamStart(box) {
+  const { url, rate, channels, seconds } = box.dataset;
+  if (url === stream.url) return; // only drawn anew
+  streamStop();
+  silenceOthers(streamStop);
+  const player = new Player(Number(rate), Number(channels));
+  Object.assign(stream, { player, url, peaks: [], seconds: Number(seconds), state: "coming" });
+  player.context.resume();
+  const pause = find("stream-pause");
+  pause.disabled = false;
+  pause.textContent = "Pause";
+  requestAnimationFrame(() => streamDraw(player));
+  try {
+    const answer = await fetch(base + url);
+    if (!answer.ok) throw new Error("This clip can only be heard when it is whole.");
+    const reader = answer.body.getReader();
+    const whole = 2 * player.channels; // bytes of one moment
+    let rest = new Uint8Array();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || stream.player !== player) break;
+      const bytes = new Uint8Array(rest.length + value.length);
+      bytes.set(rest);
+      bytes.set(value, rest.length);
+      const end = bytes.length - (bytes.length % whole);
+      rest = bytes.slice(end);
+      measure(new Int16Array(bytes.buffer, 0, end / 2), player);
+      player.add(bytes.buffer.slice(0, end));
+    }
+    if (stream.state === "coming") stream.state = "whole";
+  } catch (error) {
+    if (stream.player === player) say("stream-said", error.message);
+  }
+}
+
+export function streamStop() {
+  const player = stream.player;
+  if (!player || stream.state === "silent") return;
+  stream.heard = player.played();
+  stream.state = "silent";
+  stream.player = null;
+  streamEnded(`Silent after ${stream.heard.toFixed(1)} s.`);
+  player.close();
+}
+
+export async function streamPause() {
+  const { context } = stream.player ?? {};
+  if (!context) return;
+  if (context.state === "running") await context.suspend();
+  else {
+    silenceOthers(streamStop);
+    await context.resume();
+  }
+  say("stream-pause", context.state === "running" ? "Pause" : "Play on");
+}
+
+// Seconds of the last clip that were heard while it was made.
+export const streamed = () => stream.player?.played() ?? 0;
+
+// How loud it is now.
+export const streamLevel = () => stream.player?.level() ?? 0;
+
+function streamEnded(text) {
+  const button = find("stream-pause");
+  if (button) button.disabled = true;
+  say("stream-said", text);
+}
+
+function streamDraw(player) {
+  if (stream.player !== player) return;
+  const at = player.played();
+  if (stream.state === "whole" && at >= player.made - 0.02) {
+    stream.state = "silent";
+    stream.player = null;
+    player.close();
+    streamPicture(at);
+    streamEnded(player.made ? "Heard to the end." : "Nothing was heard.");
+    return;
+  }
+  streamPicture(at);
+  const waits = player.waits ? `; it had to wait ${player.waits} times` : "";
+  if (player.made) say("stream-said", `${at.toFixed(1)} of ${stream.seconds.toFixed(1)} s${waits}`);
+  requestAnimationFrame(() => streamDraw(player));
+}
+
+// Note how loud the next samples are, in bars of a fortieth of a second.
+function measure(numbers, player) {
+  const bar = Math.round(player.rate / 40) * player.channels;
+  for (let i = 0; i < numbers.length; i += bar) {
+    const loudest = numbers.subarray(i, i + bar).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const from = player.made + i / player.channels / player.rate;
+    stream.peaks.push({ from, loudest: loudest / 32768 });
+  }
+}
+
+// Bars of what has come, those that were heard in colour.
+function streamPicture(at) {
+  const canvas = find("stream-picture");
+  if (!canvas) return;
+  const draw = canvas.getContext("2d");
+  const { width, height } = canvas;
+  const heard = getComputedStyle(canvas).getPropertyValue("--color-accent") || "#d9622b";
+  draw.clearRect(0, 0, width, height);
+  const across = (seconds) => (seconds / stream.seconds) * width;
+  const wide = Math.max(1, across(1 / 40) * 0.7);
+  for (const { from, loudest } of stream.peaks) {
+    const tall = Math.max(2, loudest * height);
+    draw.fillStyle = from < at ? heard : "#a8998a";
+    draw.fillRect(across(from), (height - tall) / 2, wide, tall);
+  }
+}
+
+silenced(streamStop);
