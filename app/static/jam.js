@@ -5,9 +5,11 @@ import { Player } from "./player.js";
 
 const MOVE_MS = 90; // between two moves sent while a slider is dragged
 
+const LEAD_S = 0.25; // a jam comes in short slices, so playing begins with one in hand
+
 class LiveJam extends Player {
   constructor(facts) {
-    super(facts.sample_rate, facts.channels);
+    super(facts.sample_rate, facts.channels, LEAD_S);
     this.id = facts.id;
     this.seed = facts.seed;
     this.running = true;

@@ -1,9 +1,9 @@
 // Sound that comes in pieces, played without a gap: 16-bit samples, channels interleaved.
 
-const FIRST_S = 0.06; // from the first sound to its start: room for the second
-
 export class Player {
-  constructor(rate, channels) {
+  // leadS: seconds from the first sound to its start, room for the second.
+  constructor(rate, channels, leadS = 0.06) {
+    this.leadS = leadS;
     this.rate = rate;
     this.channels = channels;
     this.context = new AudioContext({ sampleRate: rate, latencyHint: "interactive" });
@@ -38,7 +38,7 @@ export class Player {
     const now = this.context.currentTime;
     if (this.next < now + 0.005) {
       if (this.made) this.waits += 1;
-      this.next = now + Math.min(1, FIRST_S * 2 ** Math.min(this.waits, 4)); // more after each wait
+      this.next = now + Math.min(1, this.leadS * 2 ** Math.min(this.waits, 4)); // more after each wait
     }
     const source = this.context.createBufferSource();
     source.buffer = buffer;
