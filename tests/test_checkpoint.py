@@ -132,6 +132,10 @@ def test_a_broken_config_is_named(folder, content):
         ({"sampling": {"temperature": -1}}, "temperature"),
         ({"sampling": {"heat": 1}}, "heat"),
         ({"keep_frames": 1000}, "keep_frames"),
+        ({"window_frames": 10**7}, "10000000 is more than the LM's"),
+        ({"codec": []}, "codec is .., not an object"),
+        ({"text_encoder": "minilm"}, "text_encoder is 'minilm'"),
+        ({"notes": [1]}, "notes"),
     ],
 )
 def test_a_card_that_cannot_be_is_refused(folder, changes, said):

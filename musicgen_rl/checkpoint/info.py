@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_rl.checkpoint.find import checkpoints_folder
-from musicgen_rl.config import LMConfig, SamplingConfig
+from musicgen_rl.config import LMConfig, SamplingConfig, require
 from musicgen_rl.errors import CheckpointError, ConfigError, UnsupportedModelError
 from musicgen_rl.lm.weights import config_from_transformers
 from musicgen_rl.sampling.decode import Window
@@ -141,17 +141,27 @@ def _info_of_ours(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
             "update musicgen-rl"
         )
     try:
+        lm = config_from_transformers(config, int(card["text_hidden_size"]))
+        window = Window(frames=int(card["window_frames"]), keep_frames=int(card["keep_frames"]))
+        for part in ("text_encoder", "codec"):
+            require(isinstance(card[part], dict), f"{part} is {card[part]!r:.80}, not an object")
+        notes = card.get("notes", {})
+        require(isinstance(notes, dict), f"notes is {notes!r:.80}, not an object")
+        require(
+            window.frames <= lm.max_frames,
+            f"window_frames {window.frames} is more than the LM's {lm.max_frames} positions",
+        )
         return ModelInfo(
             name=str(card["name"]),
             folder=folder,
-            lm=config_from_transformers(config, int(card["text_hidden_size"])),
-            window=Window(frames=int(card["window_frames"]), keep_frames=int(card["keep_frames"])),
+            lm=lm,
+            window=window,
             frame_rate=float(card["frame_rate"]),
             sampling=SamplingConfig(**card["sampling"]),
             text_encoder=card["text_encoder"],
             codec=card["codec"],
             license=str(card["license"]),
-            notes=card.get("notes", {}),
+            notes=notes,
         )
     except KeyError as missing:
         raise CheckpointError(f"{folder / CARD} lacks the field {missing}") from None

@@ -126,6 +126,9 @@ def _load_frame_codec(folder: Path, config: dict[str, Any]) -> FrameCodec:
         for name, t in tensors.items()
         if name in wanted and t.shape != wanted[name].shape
     ]
+    damaged = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+    if damaged:
+        raise CheckpointError(f"{path} holds nan or inf in {damaged[0]}: copy it again")
     if problems:
         raise CheckpointError(f"{path} does not fit its config: {'; '.join(sorted(problems))}")
     codec.load_state_dict({name: t.float() for name, t in tensors.items()})

@@ -66,6 +66,15 @@ def test_missing_unknown_and_misshapen_tensors_are_all_named(tmp_path: Path) -> 
         assert said in str(caught.value)
 
 
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path) -> None:
+    save_codec(tiny_codec(), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["hear.bias"][0] = float("nan")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"nan or inf in hear\.bias"):
+        load_codec(tmp_path)
+
+
 def test_a_truncated_or_missing_file_is_named(tmp_path: Path) -> None:
     save_codec(tiny_codec(), tmp_path)
     weights = tmp_path / "model.safetensors"
