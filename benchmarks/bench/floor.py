@@ -65,15 +65,21 @@ def floor(
     return {"floor_ms": max(reading, computing), "bound": bound, "bytes": moved, "operations": done}
 
 
-def rate_candidates(config: LMConfig) -> list[Candidate]:
-    """Make what measures `Rates`, to be timed beside the candidates."""
+def rate_candidates(config: LMConfig, steps: int = 1) -> list[Candidate]:
+    """Make what measures `Rates`, to be timed beside the candidates.
+
+    Args:
+        config: shape of the model, whose weights a block is as large as.
+        steps: readings a turn, as many as a candidate has steps: what the others left in the cache
+            costs the first of them and not the rest.
+    """
     candidates = []
     for dtype, width in WIDTHS.items():
         block = torch.ones(step_weights(config) * width // 4)
-        candidates.append(Candidate(f"read {dtype}", _repeat(block.sum)))
+        candidates.append(Candidate(f"read {dtype}", _repeat(block.sum), steps))
     block = torch.ones(step_weights(config))
     target = torch.empty_like(block)
-    candidates.append(Candidate("copy", _repeat(lambda: target.copy_(block))))
+    candidates.append(Candidate("copy", _repeat(lambda: target.copy_(block)), steps))
     x = torch.randn(GEMM_SIZE, GEMM_SIZE)
     candidates.append(Candidate("multiply fp32", _repeat(lambda: torch.mm(x, x))))
     if int8_available():

@@ -68,7 +68,7 @@ class _Table:
     def measure(self) -> dict[str, Any]:
         """Let all take turns and put every floor beside its row."""
         plan = self.plan
-        rates = rate_candidates(plan.config)
+        rates = rate_candidates(plan.config, plan.steps)
         times = take_turns([*self.candidates, *rates], plan.rounds)
         measured, told = rates_from(plan.config, {c.name: times[c.name] for c in rates})
         rows = [_row(facts, times[facts["name"]], plan.config, measured) for facts in self.facts]
