@@ -34,7 +34,7 @@ LORA_RANK = 16
 LORA_LAYERS = ["self_qkv", "self_out", "cross_query", "cross_key_value", "cross_out", "ffn_in",
                "ffn_out", "heads"]  # fmt: skip
 SHAPES = {"pocket": POCKET, "30M": DECODER_30M, "small": MUSICGEN_SMALL}
-"""`30M` is 34 M with its embeddings, `small` MusicGen-small's shape, 420 M parameters."""
+"""`30M` holds 29 M, `small` MusicGen-small's shape, 420 M parameters."""
 State = dict[str, Tensor]
 Move = Callable[[float], object]
 
