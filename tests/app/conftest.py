@@ -65,3 +65,8 @@ def chromium():
 def finish(service: Service, job: Any) -> list[Update]:
     """Watch a job to its end."""
     return list(service.watch(job, interval_s=0.01))
+
+
+def finished_files(service: Service, job: Any) -> list[Path]:
+    """Watch a job to its end and list its files, whichever updates brought them."""
+    return [path for update in finish(service, job) for path in update.files]

@@ -15,7 +15,7 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.errors import MemoryLimitError
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.provenance import codes_hash
-from tests.app.conftest import finish
+from tests.app.conftest import finish, finished_files
 
 LONG = JobRequest(prompt="for ever", duration_s=110.0)
 SHORT = JobRequest(prompt="drums", duration_s=0.6, seed=5)
@@ -96,7 +96,7 @@ def test_two_jobs_get_what_each_would_have_got_alone(start, pipeline):
 
     def visit(number):
         job = service.submit(wanted[number], f"visitor {number}")
-        results[number] = finish(service, job)[-1].files[0]
+        results[number] = finished_files(service, job)[0]
 
     threads = [threading.Thread(target=visit, args=(n,)) for n in (0, 1)]
     for thread in threads:
@@ -112,11 +112,11 @@ def test_two_jobs_get_what_each_would_have_got_alone(start, pipeline):
 
 def test_stopping_one_leaves_the_others_result_bit_equal(start):
     service = start()
-    undisturbed = read_audio(finish(service, service.submit(SHORT))[-1].files[0])
+    undisturbed = read_audio(finished_files(service, service.submit(SHORT))[0])
     long = begin_long(service, "a")
     other = service.submit(SHORT, "b")
     service.stop(long)
-    again = read_audio(finish(service, other)[-1].files[0])
+    again = read_audio(finished_files(service, other)[0])
     assert np.array_equal(again.samples, undisturbed.samples)
     assert long.state is State.STOPPED
     assert other.state is State.DONE
@@ -151,7 +151,7 @@ def test_codes_in_the_tags_of_a_stopped_file_are_those_of_its_sound(start, pipel
     while not service.poll(job).parts:
         time.sleep(0.005)
     service.stop(job)
-    path = finish(service, job)[-1].files[0]
+    path = finished_files(service, job)[0]
     frames, tags = read_audio(path).num_samples // 160, read_tags(path)
     service.close()  # which gives the pipeline back
     (whole,) = pipeline.generate(LONG.prompt, duration_s=frames / 50 + 1, seed=job.seed)
