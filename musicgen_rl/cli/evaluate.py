@@ -25,7 +25,11 @@ def evaluate(
         str | None, typer.Option(help="Prompts: .txt, a line each, or .jsonl with attributes.")
     ] = None,
     arms: Annotated[
-        str, typer.Option(help="default, a .json file, or names of default arms with commas.")
+        str,
+        typer.Option(
+            help="default, a .json file, or with commas: names of default arms, and other models "
+            'as "model PATH as NAME" (as beta0 and as continued: the trained controls).'
+        ),
     ] = "default",
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="Folder for the results; goes on there.")
@@ -156,19 +160,23 @@ def _arms(
 ) -> tuple[list[Any], str]:
     """Choose the arms and the one that others are compared with."""
     from musicgen_rl.checkpoint import find_model
-    from musicgen_rl.evaluation.arms import choose_arms, default_arms, read_arms
+    from musicgen_rl.evaluation.arms import choose_arms, default_arms, read_arms, trained_controls
     from musicgen_rl.pipeline.dial import has_endpoints
 
     if any(pair) and not all(pair):
         raise ConfigError("--quality and --diversity go together: give both ends")
     if given.endswith(".json"):
+        if any(pair):
+            raise ConfigError("--quality and --diversity are for the default arms: a file of arms "
+                              "names its own folders under merge")  # fmt: skip
         listed, own = read_arms(Path(given).expanduser())
-        return listed, reference or own
-    dial = has_endpoints(find_model(model))
-    both = pair if all(pair) else None
-    listed = default_arms(dial=dial, pair=both, beta0=beta0, continued=continued, quick=quick)
+        return listed + trained_controls(beta0, continued), reference or own
+    names = [n.strip() for n in given.split(",") if n.strip()]
+    listed = default_arms(
+        dial=has_endpoints(find_model(model)), pair=pair if all(pair) else None, beta0=beta0,
+        continued=continued, quick=quick and "default" in names,
+    )  # fmt: skip
     against = reference or "base"
-    names = [] if given == "default" else [n.strip() for n in given.split(",") if n.strip()]
     return choose_arms(listed, names, against), against
 
 

@@ -32,6 +32,11 @@ FAMILIES = {
 ROLES = ("", "beta-0", "half-way", "continued")
 """What a control stands for in the claims."""
 
+TRAINED = {"beta0": "beta-0", "continued": "continued"}
+"""Name -> role of the controls that must be trained."""
+
+_OTHER = re.compile(r"model\s+(?P<model>\S.*?)\s+as\s+(?P<name>\S.*)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
@@ -99,6 +104,11 @@ class Arm:
         return float(self.sampling.get("guidance_scale", COMMON["guidance_scale"]))
 
     @property
+    def temperature(self) -> float:
+        """Temperature of this arm."""
+        return float(self.sampling.get("temperature", COMMON["temperature"]))
+
+    @property
     def lam(self) -> float | None:
         """Where between two models its weights stand; None where they are one model's."""
         return self.mix.config.lam if self.mix is not None else self.diversity
@@ -150,18 +160,29 @@ def default_arms(
         arms += [
             _between("slerp 0.5", "slerp", pair, method="slerp"),
             _between("liti 0.5", "liti", pair, method="liti"),
-            _between("merge 0.5, guidance 1.5", "guided merge", pair,
+            _between("merge 0.5 at guidance 1.5", "guided merge", pair,
                      sampling={"guidance_scale": 1.5}),
             Arm(name="base with quality 0.5", family="control", role="half-way",
                 mix=Mix(first="base", second="quality" if pair is None else pair[0])),
         ]  # fmt: skip
-    for folder, role, name in (
-        (beta0, "beta-0", "same steps, no reward"),
-        (continued, "continued", "continued training"),
-    ):
-        if folder:
-            arms.append(Arm(name=name, family="control", role=role, model=folder))
-    return arms
+    return arms + trained_controls(beta0, continued)
+
+
+def trained_controls(beta0: str, continued: str) -> list[Arm]:
+    """Make arms of the controls that must be trained; an empty folder makes none."""
+    given = zip(TRAINED, (beta0, continued), strict=True)
+    return [model_arm(folder, name) for name, folder in given if folder]
+
+
+def model_arm(model: str, name: str) -> Arm:
+    """Make an arm of another model: a control where its name is one of TRAINED, else itself.
+
+    Args:
+        model: a folder, name or hub id.
+        name: of the arm.
+    """
+    role = TRAINED.get(name, "")
+    return Arm(name=name, family="control" if role else "other", role=role, model=model)
 
 
 def read_arms(path: Path) -> tuple[list[Arm], str]:
@@ -212,17 +233,32 @@ def check_arms(arms: list[Arm], reference: str) -> None:
         )
 
 
-def choose_arms(arms: list[Arm], names: list[str], reference: str) -> list[Arm]:
-    """Keep the arms of some names, and the reference.
+def choose_arms(arms: list[Arm], wanted: list[str], reference: str) -> list[Arm]:
+    """Keep the arms of some names, and add other models.
+
+    Args:
+        arms: to choose from.
+        wanted: their names, "default" for all of them, "model PATH as NAME" for another model.
+        reference: kept too, as are trained controls: those were asked for one by one.
 
     Raises:
         ConfigError: one does not exist.
     """
     known = {a.name for a in arms}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no arm {name!r}: there are {', '.join(sorted(known))}")
-    return [a for a in arms if not names or a.name in names or a.name == reference]
+    names, added = {reference, *TRAINED}, []
+    for text in wanted:
+        if other := _OTHER.fullmatch(text):
+            added.append(model_arm(other["model"], other["name"]))
+        elif text == "default":
+            names |= known
+        elif text in known:
+            names.add(text)
+        else:
+            raise ConfigError(
+                f"there is no arm {text!r}: there are {', '.join(sorted(known))}; another model is "
+                "written as model PATH as NAME"
+            )
+    return [a for a in arms if a.name in names] + added
 
 
 def _on_line(lam: float, pair: tuple[str, str] | None) -> Arm:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, part_folder, read_info
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.errors import ConfigError, ModelError
 from musicgen_rl.evaluation.arms import Arm
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.pipeline.dial import ENDS, has_endpoints, require_endpoints
@@ -35,8 +35,8 @@ def check_models(arms: Sequence[Arm], model: str) -> None:
                         f"{name} makes {rates[name]} Hz, {model} {own} Hz: every measure would "
                         "hear that before it hears music"
                     )
-        except ConfigError as error:
-            raise ConfigError(f"arm {arm.name!r}: {error}") from error
+        except (ConfigError, ModelError) as error:
+            raise type(error)(f"arm {arm.name!r}: {error}") from error
 
 
 def _same_codec(info: ModelInfo, other: ModelInfo) -> bool:

@@ -29,6 +29,7 @@ def test_arms_and_settings_that_cannot_be_are_named(call, tmp_path, prompts, tin
     call(*common, "--arms", "quality").refused("no arm 'quality'")
     call(*common, "-n", 1).refused("clips_per_prompt", "got 1")
     call(*common, "--quality", "somewhere").refused("--quality and --diversity go together")
+    call(*common, "--arms", "model nowhere as beta0").refused("arm 'beta0'", "nowhere")
     call(*common, "--split", "secret").refused("unknown split 'secret'")
     call(*common, "--reference", "king").refused("no arm 'king'")
     call(*common, "--instruments", tmp_path).refused("no instruments", "encoder-report")

@@ -112,11 +112,11 @@ def test_audio_that_cannot_be_compared_is_one_line_before_any_measuring(
     assert not out.exists()
 
 
-def test_two_folders_in_musicgens_format_are_the_ends_of_a_front(
+def test_folders_in_musicgens_format_are_the_ends_of_a_front_and_its_controls(
     call, judges: Path, prompts: Path, tmp_path: Path
 ) -> None:
     base = save_tiny_musicgen(tmp_path / "base", sample_rate=RATE)
-    for number, end in enumerate(("quality", "diversity"), 1):
+    for number, end in enumerate(("quality", "diversity", "steps", "continued"), 1):
         shutil.copytree(base, tmp_path / end)
         state = load_file(base / "model.safetensors")
         generator = torch.Generator().manual_seed(number)
@@ -128,16 +128,22 @@ def test_two_folders_in_musicgens_format_are_the_ends_of_a_front(
         "evaluate", "--model", base, "--quality", tmp_path / "quality", "--diversity",
         tmp_path / "diversity", "--prompts", prompts, "--instruments", judges, "--quick",
         "-P", 6, "-n", 2, "--duration", 1.2, "-o", tmp_path / "out",
-        "--arms", "base,guidance 3,quality,merge 0.5,diversity",
+        "--arms", "base,guidance 3,quality,merge 0.5,diversity,base with quality 0.5,"
+        f"model {tmp_path / 'steps'} as beta0", "--continued", tmp_path / "continued",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "(5 of 5 arms)" in done.err
+    assert "(8 of 8 arms)" in done.err
     summary = read_summary(tmp_path / "out")
     arms = {a["name"]: a for a in summary["arms"]}
-    assert list(arms) == ["base", "guidance 3", "quality", "merge 0.5", "diversity"]
+    assert list(arms) == ["base", "guidance 3", "quality", "merge 0.5", "diversity",
+                          "base with quality 0.5", "continued", "beta0"]  # fmt: skip
+    controls = next(c for c in summary["claims"] if c["name"] == "controls beaten")
+    assert "not there" not in controls["note"]
+    told = " ".join(c["what"] for c in controls["checks"])
+    assert [n in told for n in ("base with quality 0.5", "continued", "beta0")] == [True] * 3
     rows, _ = read_rows(tmp_path / "out" / "clips.parquet")
-    assert len(rows) == 5 * 6 * 2
-    assert len({tuple(r["codes"]) for r in rows}) > 50  # each arm plays what no other does
+    assert len(rows) == 8 * 6 * 2
+    assert len({tuple(r["codes"]) for r in rows}) > 85  # each arm plays what no other does
     assert len(rows[0]["codes"]) == 60
 
 

@@ -7,6 +7,7 @@ from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.analyse import Results, StatisticsConfig, analyse
 from musicgen_rl.evaluation.arms import Arm, default_arms
 from musicgen_rl.evaluation.bootstrap import draw_prompts
+from musicgen_rl.evaluation.claims import Check
 from musicgen_rl.evaluation.measures import describe, estimate_arm, table_centres
 from musicgen_rl.evaluation.table import build_table
 from tests.evaluation.synthetic import Planted, planted_rows, prompts_of
@@ -105,8 +106,8 @@ def dialled(**changes: Planted) -> dict[str, Planted]:
         "merge 0.25": Planted(0.55, 0.64), "merge 0.5": Planted(0.75, 0.6),
         "merge 0.75": Planted(0.95, 0.5), "diversity": Planted(1.2, 0.25),
         "slerp 0.5": Planted(0.75, 0.6), "liti 0.5": Planted(0.75, 0.3),
-        "merge 0.5, guidance 1.5": Planted(0.6, 0.6), "base with quality 0.5": Planted(0.6, 0.35),
-        "same steps, no reward": Planted(0.3, 0.62), "continued training": Planted(0.9, 0.02),
+        "merge 0.5 at guidance 1.5": Planted(0.6, 0.6), "base with quality 0.5": Planted(0.6, 0.35),
+        "beta0": Planted(0.3, 0.62), "continued": Planted(0.9, 0.02),
     }  # fmt: skip
     return truths | changes
 
@@ -132,10 +133,41 @@ def test_claims_do_not_hold_in_worlds_where_they_are_false() -> None:
     rival = verdicts(dialled(base=Planted(1.3, 0.9), **{"guidance 1.5": Planted(0.7, 0.9)}))
     assert rival["rivals beaten"] == "fails"
     assert rival["merging pays"] != "holds"
-    control = verdicts(dialled(**{"base with quality 0.5": Planted(0.8, 0.8)}))
-    assert control["controls beaten"] == "fails"
+    for name in ("base with quality 0.5", "beta0", "continued"):
+        control = verdicts(dialled(**{name: Planted(0.8, 0.8)}))
+        assert control["controls beaten"] == "fails"
     barrier = verdicts(dialled(**{"merge 0.5": Planted(0.75, 0.1)}))
     assert barrier["the dial is a dial"] == "fails"
+
+
+def test_a_control_is_beaten_below_the_line_or_where_it_adds_no_diversity() -> None:
+    """The same steps without the reward may play better than the quality end, and no wider."""
+    arms = default_arms(dial=True, beta0="b", continued="c")
+
+    def of(control: Planted) -> dict[str, Check]:
+        found = run(dialled(beta0=control), arms, prompts=40, clips=6).claims
+        claim = next(c for c in found if c.name == "controls beaten")
+        return {c.what: c for c in claim.checks if "beta0" in c.what and "adherence" in c.what} | {
+            c.what: c for c in claim.checks if c.what.startswith("beta0")
+        }
+
+    better = of(Planted(0.28, 0.9))  # above every point of the line, as narrow as the quality end
+    assert [c.verdict for c in better.values()] == ["holds"]
+    assert next(iter(better)) == "beta0: diversity short of 25% of what the dial adds"
+    below = of(Planted(0.9, 0.1))  # as wide as the dial, and worse
+    assert [c.verdict for c in below.values()] == ["holds"]
+    assert next(iter(below)).startswith("adherence_report: merge line - beta0")
+    same = of(Planted(0.75, 0.6))  # a place on the line
+    assert [c.verdict for c in same.values()] == ["open"]
+
+
+def test_rivals_are_beaten_only_where_all_of_them_were_played() -> None:
+    arms = [a for a in default_arms(dial=True) if a.name not in ("guidance 1.25", "guidance 2")]
+    truths = {n: t for n, t in dialled().items() if n in {a.name for a in arms}}
+    claim = next(c for c in run(truths, arms, prompts=40).claims if c.name == "rivals beaten")
+    assert {c.verdict for c in claim.checks} == {"holds"}
+    assert claim.verdict == "open"
+    assert claim.note == "not there: guidance 1.25, guidance 2"
 
 
 def test_claims_without_their_arms_are_not_tested_and_say_what_is_missing() -> None:

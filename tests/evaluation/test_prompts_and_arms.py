@@ -141,6 +141,22 @@ def test_arms_that_cannot_be_told_apart_or_do_not_exist_are_refused(tmp_path: Pa
         read_arms(write(tmp_path / "a.json", {"arms": []}))
 
 
+def test_other_models_are_arms_and_the_trained_controls_know_their_roles() -> None:
+    arms = default_arms(dial=True, continued="runs/more")
+    found = choose_arms(
+        arms, ["quality", "model runs/a b/export as beta0", "model org/other as theirs"], "base"
+    )
+    assert [a.name for a in found] == ["base", "quality", "continued", "beta0", "theirs"]
+    told = [(a.model, a.family, a.role) for a in found[2:]]
+    assert told == [
+        ("runs/more", "control", "continued"), ("runs/a b/export", "control", "beta-0"),
+        ("org/other", "other", ""),
+    ]  # fmt: skip
+    everything = choose_arms(arms, ["default", "model x as beta0"], "base")
+    assert [a.name for a in everything] == [a.name for a in arms] + ["beta0"]
+    assert not [a.name for a in arms if "," in a.name]  # or it could not be named in a list
+
+
 def test_arms_hear_the_same_noise_and_prompts_their_own() -> None:
     config = EvaluationConfig(clips_per_prompt=2, duration_s=3, seed=7)
     prompts = [Prompt("a"), Prompt("b")]
