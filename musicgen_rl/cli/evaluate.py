@@ -76,6 +76,9 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="development or final; uses of the final one are counted.")
     ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Use a final split that was used; the report tells.")
+    ] = False,
     reference: Annotated[
         str, typer.Option(help="Arm the others are compared with.", show_default="base")
     ] = "",
@@ -115,6 +118,7 @@ def evaluate(
     around = Around(
         instruments=instruments, clap=clap, real=real, device=device, dtype=dtype,
         workers=workers, keep_audio=keep_audio, sound=not no_sound, title=title,
+        again=again,
         command=shlex.join(["musicgen-rl", "evaluate", *_typed()]),
     )  # fmt: skip
     folder = Path(output).expanduser()

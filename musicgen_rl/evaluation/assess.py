@@ -22,6 +22,7 @@ from musicgen_rl.evaluation.plan import (
     claim_folder,
     count_use,
     describe_plan,
+    refuse_second_look,
 )
 from musicgen_rl.evaluation.prompts import Prompt, hash_prompts, read_prompts, spread_prompts
 from musicgen_rl.evaluation.real import RealSet, real_set
@@ -57,6 +58,8 @@ class Around:
     """Keep all clips, not only samples."""
     sound: bool = True
     """Whether samples are kept and the report plays them."""
+    again: bool = False
+    """Use a final split that another plan has used."""
     title: str = "Quality and diversity"
     """Of the report."""
     command: str = ""
@@ -111,6 +114,7 @@ def assess_model(
     kept = _kept_date(folder)
     plan["date"] = kept or datetime.now(UTC).isoformat(timespec="seconds")
     plan["weights"] = {a.name: _hashes(a, model) for a in arms}
+    refuse_second_look(prompts_file, plan, config.split, around.again)
     claim_folder(folder, plan)
 
     from musicgen_rl.pipeline import Pipeline

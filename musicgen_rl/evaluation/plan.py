@@ -142,10 +142,40 @@ def claim_folder(folder: Path, plan: dict[str, Any]) -> None:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
+def refuse_second_look(prompts: Path, plan: dict[str, Any], split: str, again: bool) -> None:
+    """Refuse a final split that another plan has used, before anything is made.
+
+    Args:
+        prompts: the file; its uses are in NAME.uses.jsonl.
+        plan: from `describe_plan`.
+        split: as the user says.
+        again: the user knows, and wants it.
+
+    Raises:
+        ConfigError: it was used by another plan, or it is a final split and called otherwise.
+        InputError: the list of uses is damaged.
+    """
+    ledger = _ledger(prompts)
+    uses = _uses(ledger)
+    if not uses:
+        return
+    if split != "final":
+        raise ConfigError(
+            f"{prompts} is a final split, its uses are in {ledger.name}: say --split final, or "
+            "choose by other prompts"
+        )
+    if _digest(plan) not in uses and not again:
+        raise ConfigError(
+            f"{prompts} was used already ({', '.join(uses.values())}), and a final split "
+            "shows what is true only once: take other prompts, or say --again, and the report tells"
+        )
+
+
 def count_use(prompts: Path, plan: dict[str, Any]) -> int:
     """Write down beside a final split that it was used, and say how often by now.
 
-    The same plan counts once: going on after a crash is no second look.
+    The same plan counts once: going on after a crash, or making the same clips anew, is no second
+    look.
 
     Args:
         prompts: the file; its uses are in NAME.uses.jsonl.
@@ -154,23 +184,42 @@ def count_use(prompts: Path, plan: dict[str, Any]) -> int:
     Raises:
         StorageError: it cannot be written down.
     """
-    digest = hashlib.sha256(json.dumps(_of_clips(plan), sort_keys=True).encode()).hexdigest()
-    ledger = prompts.with_name(f"{prompts.stem}.uses.jsonl")
-    try:
-        lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
-        known = {json.loads(line)["plan"] for line in lines if line.strip()}
-        if digest not in known:
-            row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "plan": digest}
+    ledger, digest = _ledger(prompts), _digest(plan)
+    uses = _uses(ledger)
+    if digest not in uses:
+        row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "plan": digest}
+        try:
             with ledger.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row | {"model": plan["model"]}) + "\n")
-            known.add(digest)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write down in {ledger} that the final split is used: "
+                f"{error.strerror or error}"
+            ) from error
+        uses[digest] = row["date"]
+    return len(uses)
+
+
+def _ledger(prompts: Path) -> Path:
+    return prompts.with_name(f"{prompts.stem}.uses.jsonl")
+
+
+def _digest(plan: dict[str, Any]) -> str:
+    """Hash what decides the clips; when they were first made does not."""
+    content = {k: v for k, v in _of_clips(plan).items() if k != "date"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _uses(ledger: Path) -> dict[str, str]:
+    """Read the uses of a final split: digest of the plan -> date."""
+    try:
+        lines = ledger.read_text(encoding="utf-8").splitlines() if ledger.is_file() else []
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return {str(row["plan"]): str(row["date"])[:10] for row in rows}
     except OSError as error:
-        raise StorageError(
-            f"cannot write down in {ledger} that the final split is used: {error.strerror or error}"
-        ) from error
-    except (KeyError, ValueError) as error:
+        raise StorageError(f"cannot read {ledger}: {error.strerror or error}") from error
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{ledger} is not a list of uses ({error}): mend it") from error
-    return len(known)
 
 
 def _of_clips(plan: dict[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def render_report(
             f"{len(summary['arms'])} arms, {boot['prompts']} prompts, "
             f"{made.get('clips_per_prompt', '?')} clips each; {summary['created'][:10]}"
             + (f"; {made['split']} split" if made.get("split") else "")
+            + (f", use number {made['uses_of_final_split']}"
+               if made.get("uses_of_final_split") else "")
         ),
         reading=(
             "Up is better, right is more diverse; a good model is far from the lower left corner. "

@@ -1,6 +1,7 @@
 """Evaluations from beginning to end on tiny models: made, stopped, gone on with, compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,31 @@ def test_a_model_is_evaluated_stopped_and_gone_on_with(
 
     real = RealSet.load(out / "real.npz")
     assert real.reference["report"].shape == (32, 8)
+
+
+def test_a_final_split_is_used_once_however_often_it_is_gone_on_with(
+    dial_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    config, said = replace(CONFIG, split="final", clips_per_prompt=2), list[str]()
+
+    def go(out: str, arms: list[Arm], again: bool = False, stop=lambda: False):  # type: ignore[no-untyped-def]
+        return assess_model(
+            str(dial_folder), prompts, arms, "base", tmp_path / out, config, Around(again=again),
+            say=said.append, stop=stop,
+        )  # fmt: skip
+
+    assert go("one", ARMS[:3], stop=lambda: any("(1 of 3 arms)" in line for line in said)) is None
+    with pytest.raises(ConfigError, match="was used already"):  # though it showed no result yet
+        go("two", ARMS[:2])
+    assert not (tmp_path / "two").exists()
+    done = go("one", ARMS[:3])
+    assert done is not None
+    assert (done["made"]["split"], done["made"]["uses_of_final_split"]) == ("final", 1)
+    assert "final split, use number 1" in (tmp_path / "one/report.html").read_text()
+    knowingly = go("two", ARMS[:2], again=True)
+    assert knowingly is not None
+    assert knowingly["made"]["uses_of_final_split"] == 2
+    assert any("the final split is used for time number 2" in line for line in said)
 
 
 def fill(folder: Path, arms: tuple[str, ...] = ("mine", "theirs"), prompts: int = 6) -> Path:

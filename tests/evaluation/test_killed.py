@@ -47,7 +47,7 @@ def start(
 ) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "musicgen_rl", "evaluate", "--model", model, "--prompts",
                prompts, "--arms", arms, "--quick", "-P", 8, "-n", 2, "--duration", 1.2,
-               "--workers", workers, "-o", out]  # fmt: skip
+               "--workers", workers, "--split", "final", "-o", out]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [str(c) for c in command], cwd=ROOT, env=environment, text=True,
@@ -103,3 +103,6 @@ def test_killed_runs_come_to_the_numbers_of_an_undisturbed_one(
     assert one == two
     assert len(list((killed / "samples").rglob("*.ogg"))) == 8 * 4 * 2
     assert not list(killed.rglob("*.tmp"))
+    for out in (whole, killed):  # four starts of one plan, and the same clips made anew: one look
+        assert read_summary(out)["made"]["uses_of_final_split"] == 1
+    assert len(prompts.with_name("prompts.uses.jsonl").read_text().splitlines()) == 1

@@ -14,7 +14,13 @@ from musicgen_rl.evaluation.arms import (
     default_arms,
     read_arms,
 )
-from musicgen_rl.evaluation.plan import EvaluationConfig, claim_folder, count_use, items_of
+from musicgen_rl.evaluation.plan import (
+    EvaluationConfig,
+    claim_folder,
+    count_use,
+    items_of,
+    refuse_second_look,
+)
 from musicgen_rl.evaluation.prompts import Prompt, asked, read_prompts, spread_prompts
 from musicgen_rl.merging.recipe import MergeConfig
 
@@ -193,8 +199,26 @@ def test_a_folder_belongs_to_one_plan_whatever_its_statistics(tmp_path: Path) ->
 
 def test_uses_of_the_final_split_are_counted_and_going_on_is_no_second_look(tmp_path: Path) -> None:
     prompts = tmp_path / "final.txt"
-    plan = {"config": {"seed": 1}, "model": "m"}
+    plan = {"config": {"seed": 1}, "model": "m", "date": "2026-11-01"}
     assert count_use(prompts, plan) == 1
-    assert count_use(prompts, plan) == 1
+    assert count_use(prompts, plan | {"date": "2026-11-02"}) == 1  # the same clips made anew
     assert count_use(prompts, plan | {"model": "n"}) == 2
     assert len((tmp_path / "final.uses.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_second_look_at_the_final_split_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    prompts = tmp_path / "final.txt"
+    plan, other = {"config": {"seed": 1}, "model": "m"}, {"config": {"seed": 2}, "model": "m"}
+    refuse_second_look(prompts, plan, "final", False)
+    refuse_second_look(prompts, plan, "development", False)  # nobody has said what it is
+    count_use(prompts, plan)
+    refuse_second_look(prompts, plan, "final", False)
+    refuse_second_look(prompts, other, "final", True)
+    with pytest.raises(ConfigError, match=r"final\.txt was used already .*--again"):
+        refuse_second_look(prompts, other, "final", False)
+    for split in ("", "development"):  # not even by the same plan, nor knowingly
+        with pytest.raises(ConfigError, match=r"is a final split.*say --split final"):
+            refuse_second_look(prompts, plan, split, True)
+    (tmp_path / "final.uses.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="is not a list of uses"):
+        refuse_second_look(prompts, plan, "final", False)
