@@ -2,6 +2,8 @@
 
 import musicgen_rl  # noqa: F401  isort: skip  (installs the cure, so it stands first)
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,17 @@ import torch
 
 # Two threads on busy cores have turned 0.7 s into 64 s.
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fill numba's cache with librosa's functions before several workers would at once.
+
+    Two processes that compile a ufunc of arrays at the same time leave a pair of files that do not
+    fit together, and whoever calls it dies of a segmentation fault (numba's issue 10128).
+    """
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        importing = "import librosa.beat, librosa.onset, librosa.util, librosa.core"
+        subprocess.run([sys.executable, "-c", importing], check=True)
 
 
 @pytest.fixture(autouse=True)
