@@ -7,6 +7,7 @@ sample up to several seconds.
 
 import io
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from musicgen_rl.audio.encoding import FORMATS, encode
 from musicgen_rl.audio.files import write_whole
 from musicgen_rl.audio.tags import parse_settings, read_riff_comment, riff_chunks
 from musicgen_rl.errors import AudioFileError, ConfigError, InputError
+
+LARGEST_BYTES = 2_000_000_000
+"""Of a file that is read whole: three hours of stereo at 44.1 kHz."""
 
 
 def encode_clip(clip: Clip, format: str, *, bits: int = 16) -> bytes:
@@ -166,12 +170,23 @@ def read_tags(path: str | Path) -> dict[str, Any]:
 
 def _read_bytes(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        found = Path(path).stat()
+        # A device has no end, and a pipe cannot be read twice (first checked, then used).
+        endless = not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
+        usable = not endless and found.st_size <= LARGEST_BYTES
+        data = Path(path).read_bytes() if usable else b""
     except FileNotFoundError as error:
         raise AudioFileError(f"there is no audio file {str(path)!r}: check the path") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise AudioFileError(f"cannot read the audio file {str(path)!r}: {reason}") from error
+    if endless:
+        raise AudioFileError(f"{str(path)!r} is a device or a pipe: give a file")
+    if not usable:
+        raise AudioFileError(
+            f"{str(path)!r} has {found.st_size / 1e9:.1f} GB, more than {LARGEST_BYTES / 1e9:g}: "
+            "cut out of it the part that is needed"
+        )
     if not data:
         raise AudioFileError(f"{str(path)!r} is empty: give a wav, flac, ogg or mp3 file")
     return data

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import soundfile
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import (
     FORMATS,
+    LARGEST_BYTES,
     encode_clip,
     read_audio,
     read_tags,
@@ -168,6 +170,21 @@ def test_files_that_are_no_audio_are_refused_by_name(tmp_path):
         assert name in str(raised.value)
         with pytest.raises(AudioFileError, match=says):
             read_tags(tmp_path / name)
+
+
+def test_what_has_no_end_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "vast.wav").open("wb") as file:
+        file.truncate(LARGEST_BYTES + 1)  # a hole: it takes no room on the disk
+    for path, says in [
+        ("/dev/zero", "'/dev/zero' is a device"),
+        (tmp_path / "pipe", "or a pipe: give a file"),
+        (tmp_path / "vast.wav", "2.0 GB, more than 2"),
+    ]:
+        with pytest.raises(AudioFileError, match=says):
+            read_audio(path)
+        with pytest.raises(AudioFileError, match=says):
+            read_tags(path)
 
 
 def test_a_path_with_a_nul_is_an_audio_file_error():
