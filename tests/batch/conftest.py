@@ -1,5 +1,6 @@
 """What the batch tests share: a tiny model in fp32, whose rounding depends on the batch's shape."""
 
+import math
 import os
 import signal
 import time
@@ -51,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def in_child(work: Callable[[], None], kill_after_s: float | None = None) -> int:
+def in_child(work: Callable[[], None], kill_after_s: float = math.inf) -> int:
     """Run `work` in a copy of this process, and kill it after a while.
 
     A fork, since a process that starts anew would spend its life on imports. This process must
@@ -68,8 +69,12 @@ def in_child(work: Callable[[], None], kill_after_s: float | None = None) -> int
             status = 0
         finally:
             os._exit(status)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
+    end = time.monotonic() + kill_after_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.0005)
+    os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
