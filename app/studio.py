@@ -29,7 +29,7 @@ from app.layout import (
     stream_box,
 )
 from app.programs import offer
-from app.routes import address_of
+from app.routes import SCRIPTS, address_of
 from app.service import ACTIVE, Service
 from app.settings import Settings, fresh_settings, read_query
 from app.shelf import Shelf
@@ -39,7 +39,14 @@ from musicgen_rl.errors import MusicgenRLError
 from musicgen_rl.pipeline.request import draw_seed
 
 CSS = Path(__file__).parent / "static" / "studio.css"
-HEAD = '<script src="studio/studio.js" type="module"></script>'
+# Gradio puts this into the page once the page's own script runs: all modules are asked for at once.
+HEAD = (
+    "".join(
+        f'<link rel="modulepreload" href="studio/{name}">'
+        for name in sorted(SCRIPTS - {"studio.js"})
+    )
+    + '<script src="studio/studio.js" type="module"></script>'
+)
 _LOOK_S = 0.1  # between two looks at a job
 _SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
 _HELD_SHARE = 0.2  # sound held back longer than this is explained

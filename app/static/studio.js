@@ -59,20 +59,22 @@ document.addEventListener("input", (event) => {
 });
 
 // A tab's content is drawn when it is first opened, a clip's box when it is being made: only then
-// can they be found.
+// can they be found. What came before this script did is looked for once, at the end.
 const drawn = {
   '[data-studio="front"]': showDial,
   '[data-studio="live-dial"]': showDial,
   '[data-studio="stream"]': streamStart,
 };
-new MutationObserver((changes) => {
-  const added = changes.flatMap((change) => [...change.addedNodes]);
+
+function wake(node) {
   for (const [wanted, act] of Object.entries(drawn)) {
-    for (const node of added) {
-      const found = node.matches?.(wanted) ? node : node.querySelector?.(wanted);
-      if (found) act(found);
-    }
+    const found = node.matches?.(wanted) ? node : node.querySelector?.(wanted);
+    if (found) act(found);
   }
+}
+
+new MutationObserver((changes) => {
+  changes.forEach((change) => change.addedNodes.forEach(wake));
   // Gradio changes what is there already in place: the next clip's box is the last one's.
   for (const { attributeName, target } of changes) {
     if (attributeName === "data-url") streamStart(target);
@@ -99,3 +101,5 @@ window.studio = {
     live.model = name;
   },
 };
+
+wake(document);

@@ -34,13 +34,14 @@ def opened(chromium, studio):
         visitors.append(seen)
         page.goto(address or studio.url)
         button(page, "Generate").wait_for()
+        page.wait_for_function("window.studio")  # the page's own script comes after Gradio's
         return page
 
     yield open_page
     for seen in visitors:
         seen.page.context.close()
-        assert seen.problems == []
-        assert seen.outside == []
+        assert not seen.problems, seen.problems
+        assert not seen.outside, seen.outside
 
 
 def button(page, name):
