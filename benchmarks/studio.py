@@ -10,6 +10,7 @@ numbers of clips differ between them. Written to benchmarks/results/studio.md an
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import statistics
@@ -34,6 +35,7 @@ from musicgen_rl.evaluation.summary import describe_machine
 RESULTS = Path(__file__).parent / "results"
 POSITIONS = (0.0, 0.5, 1.0)
 _THINK_S = (1.0, 6.0)
+_CLOSED_S = 35.0
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Seen:
     first_sound_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
     full: int = 0
+    most_disk: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -96,6 +99,13 @@ class Visitor:
         else:
             seen.errors.append("ended without a sound")
 
+    async def stay(self, client: httpx.AsyncClient) -> None:
+        """Hold the page open, as its heartbeat does; who stops listening has closed it."""
+        beat = f"{self.url}gradio_api/heartbeat/{self.session}"
+        async with client.stream("GET", beat, timeout=None) as stream:
+            async for _ in stream.aiter_bytes():
+                pass
+
     async def _hear(self, client: httpx.AsyncClient, address: str) -> float | None:
         """Take a clip's sound while it is made; when the first of it came."""
         first = None
@@ -125,7 +135,12 @@ class Visitor:
 
 
 async def load(
-    url: str, fresh: dict[str, Any], visitors: int, seconds: float, clip_s: float
+    url: str,
+    folder: Path,
+    fresh: dict[str, Any],
+    visitors: int,
+    seconds: float,
+    clip_s: float,
 ) -> Seen:
     """Have visitors come and go until the time is over."""
     seen, until = Seen(), time.monotonic() + seconds
@@ -135,12 +150,16 @@ async def load(
         async def visit(number: int) -> None:
             visitor = Visitor(url, config, number, fresh)
             await asyncio.sleep(visitor.random.uniform(0, min(5.0, seconds / 4)))
+            page = asyncio.create_task(visitor.stay(client))
             while time.monotonic() < until:
                 try:
                     await visitor.press(client, seen, clip_s)
                 except httpx.HTTPError as error:
                     seen.errors.append(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(visitor.random.uniform(*_THINK_S))
+            seen.most_disk = max(seen.most_disk, folder_bytes(folder))
+            page.cancel()
+            await asyncio.gather(page, return_exceptions=True)
 
         await asyncio.gather(*(visit(number) for number in range(visitors)))
     return seen
@@ -177,11 +196,17 @@ def main() -> None:
             "model": own.model,
         }  # fmt: skip
         process = psutil.Process()
-        asyncio.run(load(running.url, fresh, 2, 5.0, 2.0))  # what is loaded once is no growth
+        asyncio.run(
+            load(running.url, running.folder, fresh, 2, 5.0, 2.0)
+        )  # what is loaded once is no growth
         before = process.memory_info().rss, folder_bytes(running.folder)
         seen = asyncio.run(
-            load(running.url, fresh, options.visitors, 60 * options.minutes, options.seconds)
-        )
+            load(
+                running.url, running.folder, fresh, options.visitors, 60 * options.minutes,
+                options.seconds,
+            )
+        )  # fmt: skip
+        time.sleep(_CLOSED_S)  # the server notices closed pages at its next heartbeat
         after = process.memory_info().rss, folder_bytes(running.folder)
         metrics = running.service.rendered_metrics()
     finally:
@@ -198,6 +223,8 @@ def main() -> None:
         "done_s": {q: quantile(seen.done_s, q / 100) for q in (50, 95)},
         "mean_first_sound_s": statistics.fmean(seen.first_sound_s) if seen.first_sound_s else None,
         "memory_mb": [round(b[0] / 1e6) for b in (before, after)],
+        "most_disk_mb": round(seen.most_disk / 1e6, 1),
+        "load": round(os.getloadavg()[0], 1),
         "disk_mb": [round(b[1] / 1e6, 1) for b in (before, after)],
         **clips,
         "metrics": metrics,
@@ -212,10 +239,12 @@ def report(row: dict[str, Any]) -> str:
     first, done = row["first_sound_s"], row["done_s"]
     return f"""# The studio under load
 
-`{row["command"]}`, {row["date"]}, {row["machine"]["processor"]}, {row["machine"]["cores"]} cores.
+`{row["command"]}`, {row["date"]}, {row["machine"]["processor"]}, {row["machine"]["cores"]} cores,
+load at the end {row["load"]}: other work ran on the machine where it is well above 1.
 
 {row["visitors"]} visitors for {row["minutes"]:g} minutes, clips of {row["clip_s"]:g} s at three
-positions of the dial, {_THINK_S[0]:g} to {_THINK_S[1]:g} s between two runs of one visitor.
+positions of the dial, {_THINK_S[0]:g} to {_THINK_S[1]:g} s between two runs of one visitor; then
+each closes its page.
 
 | | p50 | p95 |
 |---|---|---|
@@ -228,7 +257,8 @@ positions of the dial, {_THINK_S[0]:g} to {_THINK_S[1]:g} s between two runs of 
 | told that the queue is full | {row["full"]} |
 | errors | {row["errors"]} {"; ".join(row["error_texts"])} |
 | memory before and after, MB | {row["memory_mb"][0]}, {row["memory_mb"][1]} |
-| disk before and after, MB | {row["disk_mb"][0]}, {row["disk_mb"][1]} |
+| disk before, at its fullest, and after all pages were closed, MB | {row["disk_mb"][0]}, \
+{row["most_disk_mb"]}, {row["disk_mb"][1]} |
 | anything left after closing | {"yes" if row["files left behind"] else "no"} |
 """
 

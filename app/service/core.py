@@ -307,13 +307,18 @@ class Service:
         self._pace.note(rows, self._steps(request), self._clock() - started)
 
     def _sweep(self, *, everything: bool = False) -> None:
-        """Remove the files of jobs that ended long ago, and sound that nobody took."""
+        """Remove the files of jobs that ended long ago or are too many, and sound nobody took."""
         now = self._clock()
         for job in self._ended:
             if now - job.ended_at > _TAKEN_S:
                 job.forget_sound()
         while self._ended and (everything or now - self._ended[0].ended_at > self.limits.keep_s):
             shutil.rmtree(self._ended.popleft().folder, ignore_errors=True)
+        kept = sum(job.file_bytes for job in self._ended)
+        while len(self._ended) > 1 and kept > self.limits.keep_bytes:
+            oldest = self._ended.popleft()
+            kept -= oldest.file_bytes
+            shutil.rmtree(oldest.folder, ignore_errors=True)
 
     def _steps(self, request: GenerationConfig) -> int:
         return self._pipeline.frames_of(request) + self.info.lm.num_codebooks - 1

@@ -1,5 +1,6 @@
 """A job: what the visitor's side and the worker's side share, and nothing else does."""
 
+import contextlib
 import secrets
 import threading
 import time
@@ -119,6 +120,15 @@ class Job:
         """Whether a whole clip is there already."""
         with self._lock:
             return bool(self._files)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes its files hold on the disk; 0 once they are gone."""
+        found = 0
+        for path in self.files:
+            with contextlib.suppress(FileNotFoundError):
+                found += path.stat().st_size
+        return found
 
     def ask_to_stop(self, *, abandon: bool = False) -> None:
         """Have the worker end this job at its next step; abandoned, nothing of it is kept."""

@@ -30,6 +30,8 @@ class Limits:
     """Jobs one visitor may have waiting or in work."""
     keep_s: float = 3600.0
     """Age at which files nobody fetched are removed, in seconds."""
+    keep_bytes: float = 2e9
+    """Bytes of clips kept of all visitors together; beyond, those that ended first go."""
     requests_per_minute: int = 0
     """Requests one address may send a minute, after a first burst of as many; 0 does not count."""
     max_rows: int = 16
@@ -43,6 +45,7 @@ class Limits:
         """Check every field."""
         require_number("max_duration_s", self.max_duration_s, 0.5, 600.0, unit="s")
         require_number("keep_s", self.keep_s, 1.0, 1e7, unit="s")
+        require_number("keep_bytes", self.keep_bytes, 0, 1e15)
         require_number("max_jam_s", self.max_jam_s, 1.0, 86400.0, unit="s")
         _require_whole("requests_per_minute", self.requests_per_minute, 0, 10_000)
         for name, high in (

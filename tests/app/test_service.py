@@ -284,6 +284,19 @@ def test_files_nobody_fetched_go_when_they_are_old(start):
     assert not path.exists()
 
 
+def test_clips_that_are_too_many_go_oldest_first(start):
+    service = start()
+    finish(service, first := service.submit(SHORT))
+    service = start(limits=Limits(keep_bytes=2.5 * first.file_bytes))
+    jobs = []
+    for _ in range(4):
+        finish(service, job := service.submit(SHORT))
+        jobs.append(job)
+    assert jobs[-1].file_bytes == pytest.approx(9600, rel=0.3)
+    finish(service, service.submit(SHORT))  # old files go before the next job is taken up
+    assert [bool(job.file_bytes) for job in jobs] == [False, False, True, True]
+
+
 def test_released_jobs_leave_no_file_and_close_leaves_no_folder(start):
     service = start()
     job = service.submit(SHORT)
