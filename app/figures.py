@@ -38,6 +38,33 @@ def plane(embeddings: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], f
     return points, float((s[:2] ** 2).sum() / total) if total > 0 else 1.0
 
 
+def apart(spots: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Move points that cover each other apart, so that each can be clicked.
+
+    Args:
+        spots: [N, 2].
+        least: distance that any two shall have, or nearly so in a crowd.
+
+    Returns:
+        The points, [N, 2]; those with room around them as they were.
+    """
+    moved = spots.astype(np.float64).copy()
+    for _ in range(100):
+        still = True
+        for i in range(len(moved)):
+            for j in range(i):
+                way = moved[i] - moved[j]
+                far = float(np.hypot(*way))
+                if far < least - 0.1:
+                    way = way / far if far > 1e-6 else np.array([1.0, 0.0])
+                    moved[i] += way * (least - far) / 2
+                    moved[j] -= way * (least - far) / 2
+                    still = False
+        if still:
+            break
+    return moved
+
+
 def spread_svg(
     points: NDArray[np.floating[Any]], lams: Sequence[float], urls: Sequence[str]
 ) -> str:
@@ -54,15 +81,12 @@ def spread_svg(
     middle = (low + high) / 2
     scale = min(width - 2 * edge, height - 2 * edge) / span
     dots, counts = [], dict.fromkeys(sorted(set(lams)), 0)
-    for (x, y), lam, url in zip(points, lams, urls, strict=True):
+    spots = apart(np.array([width / 2, height / 2]) + (points - middle) * [scale, -scale], 16.0)
+    for (x, y), lam, url in zip(spots, lams, urls, strict=True):
         counts[lam] += 1
         said = f"Clip {counts[lam]} at diversity {lam:g}"
-        at = (
-            width / 2 + (x - middle[0]) * scale,
-            height / 2 - (y - middle[1]) * scale,
-        )
         dots.append(
-            f'<circle class="dot" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="11" tabindex="0" '
+            f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="11" tabindex="0" '
             f'role="button" aria-label="{said}" data-play="{html.escape(url, quote=True)}" '
             f'style="fill:{dial_colour(lam)}"><title>{said}: click to hear it</title></circle>'
         )

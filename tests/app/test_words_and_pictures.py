@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app import words
+from app.figures import apart
 from app.picture import spectrogram
 from app.playback import Playback, sample_bytes, start_after_s
 from app.service import State, Update
@@ -143,3 +144,12 @@ def test_time_runs_to_the_right_and_silence_is_dark():
 def test_clips_shorter_than_the_window_have_a_picture():
     image = spectrogram(np.ones((2, 10), np.float32) * 0.1, 8000)
     assert image.size == (640, 128)
+
+
+def test_points_that_cover_each_other_are_moved_apart_and_others_stay():
+    spots = np.array([[10.0, 10.0], [14.0, 10.0], [10.0, 90.0]])
+    moved = apart(spots, 16.0)
+    assert np.hypot(*(moved[0] - moved[1])) == pytest.approx(16.0, abs=0.2)
+    assert moved[0].tolist() == pytest.approx([4.0, 10.0], abs=0.1)
+    assert moved[2].tolist() == [10.0, 90.0]
+    assert np.hypot(*np.subtract(*apart(np.zeros((2, 2)), 16.0))) == pytest.approx(16.0, abs=0.2)
