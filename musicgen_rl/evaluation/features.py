@@ -16,6 +16,7 @@ from musicgen_rl.evaluation.artefacts import find_artefacts
 from musicgen_rl.evaluation.instruments import AttributeProbe, Instruments
 from musicgen_rl.evaluation.prompts import Prompt, asked
 from musicgen_rl.evaluation.table import EMBEDDING, Row, read_rows, write_rows
+from musicgen_rl.rewards.mel import hearing_once
 from musicgen_rl.rewards.probe import MANY, right_share
 
 BATCH = 32
@@ -58,12 +59,13 @@ def measure(
     rows: list[Row] = [dict[str, object](find_artefacts(s, sample_rate)) for s in samples]
     columns: dict[str, Sequence[object] | Array] = {}
     texts = [p.text for p in prompts]
-    for name, scorer in instruments.scorers.items():
-        columns[f"adherence_{name}"] = scorer.score(sound, sample_rate, texts).tolist()
-    if instruments.probe is not None:
-        columns |= _probe(sound, sample_rate, prompts, instruments.probe)
-    for name, encoder in instruments.encoders.items():
-        columns[EMBEDDING + name] = encoder.embed(sound, sample_rate).float().cpu().numpy()
+    with hearing_once():
+        for name, scorer in instruments.scorers.items():
+            columns[f"adherence_{name}"] = scorer.score(sound, sample_rate, texts).tolist()
+        if instruments.probe is not None:
+            columns |= _probe(sound, sample_rate, prompts, instruments.probe)
+        for name, encoder in instruments.encoders.items():
+            columns[EMBEDDING + name] = encoder.embed(sound, sample_rate).float().cpu().numpy()
     codec = instruments.codec
     if codec is not None and codec.sample_rate == sample_rate:
         stacked = sound[:, None].expand(-1, codec.audio_channels, -1)

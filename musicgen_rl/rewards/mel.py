@@ -6,6 +6,9 @@ clip; no silence is imagined around it. `level_free` takes the loudness out, cli
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import torch
@@ -29,6 +32,23 @@ SILENCE_DB = -75.0
 RANGE_DB = (-60.0, 40.0)
 """Levels kept, relative to a clip's mean."""
 SPREAD_DB = 20.0
+
+_Heard = dict[tuple[object, ...], tuple[Tensor, Tensor]]
+_heard: ContextVar[_Heard | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def hearing_once() -> Iterator[None]:
+    """Within this block, let several models hear the same clips at the cost of one.
+
+    Levels of the same memory are measured once, so samples must not be written to meanwhile. Other
+    threads do not see the block.
+    """
+    token = _heard.set({})
+    try:
+        yield
+    finally:
+        _heard.reset(token)
 
 
 @lru_cache(maxsize=16)
@@ -108,6 +128,16 @@ def mel_levels(samples: Tensor, sample_rate: int) -> Tensor:
         Decibels [B, T, N_MELS], FLOOR_DB or more; a sine of amplitude 1 has about 0.
         T = (M - window) // hop + 1.
     """
+    heard = _heard.get()
+    if heard is None:
+        return _measure_levels(samples, sample_rate)
+    key = (samples.device, samples.data_ptr(), samples.shape, samples.stride(), sample_rate)
+    if key not in heard:  # the samples are kept too: their memory cannot become another clip's
+        heard[key] = samples, _measure_levels(samples, sample_rate)
+    return heard[key][1]
+
+
+def _measure_levels(samples: Tensor, sample_rate: int) -> Tensor:
     hop, window = sample_rate // FRAME_RATE, window_length(sample_rate)
     bands = mel_bands(sample_rate).to(samples.device)
     hann = torch.hann_window(window, device=samples.device) * (4.0 / window)

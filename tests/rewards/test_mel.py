@@ -6,10 +6,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.rewards import mel
 from musicgen_rl.rewards.mel import (
     FLOOR_DB,
     N_MELS,
     check_audio,
+    hearing_once,
     level_free,
     mel_bands,
     mel_levels,
@@ -110,3 +112,26 @@ def test_the_clip_that_holds_nan_is_named(bad: float) -> None:
     samples[1, 77] = bad
     with pytest.raises(InputError, match="clip 1 holds nan"):
         check_audio(samples, 32000)
+
+
+def test_clips_heard_together_are_measured_once_and_give_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured, plain = list[int](), mel._measure_levels
+
+    def counted(samples: Tensor, sample_rate: int) -> Tensor:
+        measured.append(len(samples))
+        return plain(samples, sample_rate)
+
+    monkeypatch.setattr(mel, "_measure_levels", counted)
+    clips = torch.cat([tones(16000), 0.1 * tones(16000)])
+    alone = mel_levels(clips, 16000)
+    with hearing_once():
+        for _ in range(3):
+            assert torch.equal(mel_levels(clips, 16000), alone)
+            assert torch.equal(mel_levels(clips[1:], 16000), alone[1:])  # other clips, other levels
+        for loud in (0.5, 0.25):  # made and thrown away in turn, perhaps at one address
+            assert torch.equal(mel_levels(clips * loud, 16000), plain(clips * loud, 16000))
+    assert measured == [2, 2, 1, 2, 2]
+    mel_levels(clips, 16000)
+    assert measured[5:] == [2]
