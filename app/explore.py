@@ -228,6 +228,6 @@ class Explorer:
             f"{spread_svg(points, lams, urls)}"
             '<p class="say" data-studio="spread-status" role="status"></p>'
             f'<p class="hint">Mean distance between clips: {said}. The plane shows '
-            f"{round(100 * shown)} % of how they differ, heard by {html.escape(folder.name)}; points "
-            "that would cover each other are moved a little apart.</p>"
+            f"{round(100 * shown)} % of how they differ, heard by {html.escape(folder.name)}; "
+            "points that would cover each other are moved a little apart.</p>"
         )
