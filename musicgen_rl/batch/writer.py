@@ -235,5 +235,5 @@ def sweep(folder: Path, plan: Plan, store: Store) -> tuple[int, int]:
             loose.append(f"{CLIPS}/{number:05d}/{record.member}")
     store.forget([*lost, *(id for id, state in store.states().items() if state == FAILED)])
     if loose:
-        remove_loose(folder, [path for path in loose if (folder / path).exists()])
+        remove_loose(folder, loose)  # all of them: a kill may have left only their empty folder
     return len(lost), len(halves)

@@ -1,9 +1,12 @@
 """What the batch tests share: a tiny model in fp32, whose rounding depends on the batch's shape."""
 
+import faulthandler
 import math
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,8 +68,11 @@ def in_child(work: Callable[[], None], kill_after_s: float = math.inf) -> int:
     if child == 0:
         status = 1
         try:
+            faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
             work()
             status = 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
         finally:
             os._exit(status)
     end = time.monotonic() + kill_after_s
