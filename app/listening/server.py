@@ -187,7 +187,9 @@ def _add_owner(
             if not known(request):
                 return denied()
             # A foreign page could send this form with the password the browser remembers.
-            if not secrets.compare_digest(form.get("form", ""), store.mac("owner")):
+            if not secrets.compare_digest(
+                form.get("form", "").encode(), store.mac("owner").encode()
+            ):
                 raise InputError("this form is not from the owner's page: reload it")
             return _act(form, request, page)
 
@@ -195,7 +197,8 @@ def _add_owner(
 
     def _act(form: dict[str, str], request: Request, page: Any) -> Response:
         if form.get("do") == "invite":
-            count = int(form["count"]) if form.get("count", "").isdecimal() else 0
+            asked = form.get("count", "")
+            count = int(asked) if asked.isdecimal() and len(asked) <= 4 else 0
             if not 1 <= count <= 1000:
                 raise InputError("the number of invitations must be from 1 to 1000")
             tokens = store.invite(store.next_slots(count, slots))

@@ -113,7 +113,7 @@ def answer(context: Context, rater: Rater, body: dict[str, Any]) -> Answer:
         raise InputError("this trial is not yours: reload the page")
     submission = body.get("submission")
     ok = isinstance(submission, str) and 8 <= len(submission) <= _LONGEST_SUBMISSION
-    if not ok or not str(submission).isascii():
+    if not ok or not str(submission).isascii() or not str(submission).isprintable():
         raise InputError("the answer has no proper number of its own: reload the page")
     corrects = body.get("corrects")
     if corrects is not None and (not isinstance(corrects, int) or isinstance(corrects, bool)):

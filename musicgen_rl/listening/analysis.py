@@ -267,9 +267,12 @@ def _mixed(
                     rows.append(
                         (value, label == wanted.arms[0], response.rater, response.trial.prompt)
                     )
+        about = {"question": question.id, "item": wanted.item, "arms": list(wanted.arms)}
+        if not rows:
+            out.append(about | {"reason": "there are no answers"})
+            continue
         y, is_first, raters, prompts = (list(column) for column in zip(*rows, strict=True))
         fit = fit_mixed(y, is_first, raters, prompts)
-        about = {"question": question.id, "item": wanted.item, "arms": list(wanted.arms)}
         numbers = {name: value for name, value in vars(fit).items() if name != "reason"}
         out.append(about | ({"reason": fit.reason} if fit.reason else numbers))
     return out

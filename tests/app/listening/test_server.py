@@ -10,6 +10,7 @@ from app.listening.server import create_app
 from app.listening.serving import InBackground, StudyServer, open_context
 from app.listening.session import headphone_sound, quiet_tone
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.plan import freeze, make_plan
 from tests.app.listening.conftest import OWNER, Served, write_study
 from tests.listening.studies import PAIR, SETS
@@ -108,7 +109,9 @@ def test_a_repeated_post_is_acknowledged_and_stored_once(served):
         ({"values": {"other": 1}}, "nothing called 'other'"),
         ({"plays": [{"player": 9, "seconds": 1, "at_s": 0}]}, "no player 9"),
         ({"plays": [{"player": 0, "seconds": -1, "at_s": 0}]}, "numbers from 0"),
+        ({"plays": [{"player": 0, "seconds": 10**400, "at_s": 0}]}, "numbers from 0"),
         ({"plays": "all"}, "must be a list"),
+        ({"submission": "a\x00234567"}, "number of its own"),
         ({"corrects": 0}, "no such answer to correct"),
         ({"corrects": "x"}, "number of a revision"),
     ],
@@ -223,8 +226,9 @@ def test_the_owners_page_needs_the_password_and_shows_no_answers(served):
         "owner", auth=OWNER, data={"do": "invite", "count": "2", "form": form}
     ).text
     assert links.count(f"{served.url}/i/") == 2
-    bad = {"do": "invite", "count": "0", "form": form}
-    assert served.client.post("owner", auth=OWNER, data=bad).status_code == 400
+    for bad in ({"count": "0"}, {"count": "9" * 5000}, {"form": "\u00e9"}):
+        sent = {"do": "invite", "count": "1", "form": form} | bad
+        assert served.client.post("owner", auth=OWNER, data=sent).status_code == 400
 
 
 def test_the_report_is_closed_until_the_stop_unless_it_is_opened_on_purpose(tmp_path):
@@ -382,3 +386,24 @@ def test_a_page_is_quick(served):
     for _ in range(5):
         served.state(player)
     assert time.monotonic() - began < 10
+
+
+def test_a_question_nobody_has_answered_yet_leaves_the_rest_of_the_report(served):
+    player = served.player(0)
+    player.session(leave_after=1)
+    rater = served.store.rater(player.key)
+
+    class Early:
+        """The store, had nobody but this person begun."""
+
+        simulated, stopped_at = False, None
+        events, progress = served.store.events, served.store.progress
+
+        def raters(self):
+            return [rater]
+
+        def answers(self):
+            return served.store.answers(rater)
+
+    result = analyse(served.plan, Early())
+    assert {entry["reason"] for entry in result["mixed"]} == {"there are no answers"}
