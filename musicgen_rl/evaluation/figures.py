@@ -27,6 +27,9 @@ STYLES = {
 
 _LINES = {"real": ("real clips", "-"), "codec floor": ("real clips through the codec", "--"),
           "wrong caption": ("wrong captions", ":")}  # fmt: skip
+_PLACES = [(side * (5 + abs(lift) / 4), lift + 5) for lift in (0, -15, 9, -24, 18, -33, 27, -42)
+           for side in (1, -1)]  # fmt: skip
+"""Where an arm's name may stand, in points from its mark: the nearest first."""
 _BEYOND = 0.6  # of the arms' range: lines farther away are named in words, or they squeeze the arms
 
 
@@ -78,7 +81,32 @@ def _figure(summary: Mapping[str, Any], title: str) -> Any:
         )  # fmt: skip
     if title:
         figure.suptitle(title, fontsize=10)
+    figure.draw_without_rendering()  # the layout stands: now names can be measured
+    for axis in flat[: len(fronts)]:
+        _part_names(axis)
     return figure
+
+
+def _part_names(axis: Any) -> None:
+    """Move names of arms off each other and off the marks, each to the nearest free place."""
+    marks = [axis.transData.transform(name.xy) for name in axis.texts]
+    taken: list[Any] = []
+    for own, name in enumerate(axis.texts):
+        best: tuple[float, Any, Any] | None = None
+        for place in _PLACES:
+            name.set_position(place)
+            name.set_horizontalalignment("left" if place[0] > 0 else "right")
+            box = name.get_window_extent()
+            hit = sum(box.overlaps(other) for other in taken) * 10.0
+            hit += sum(box.contains(*m) for i, m in enumerate(marks) if i != own)
+            if best is None or hit < best[0]:
+                best = (hit, place, box)
+            if hit == 0:
+                break
+        assert best is not None
+        name.set_position(best[1])
+        name.set_horizontalalignment("left" if best[1][0] > 0 else "right")
+        taken.append(best[2])
 
 
 def _panel(axis: Any, panel: int, summary: Mapping[str, Any], front: Mapping[str, Any]) -> None:
