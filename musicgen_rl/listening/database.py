@@ -174,13 +174,20 @@ class Database:
         """
         with self._engine.begin() as connection:
             row = connection.execute(
-                select(raters.c.id).where(raters.c.code == code.strip().lower())
+                select(raters.c.id, raters.c.slot, raters.c.agreed_at).where(
+                    raters.c.code == code.strip().lower()
+                )
             ).one_or_none()
             if row is None:
                 raise InputError(f"there is no rater with the code {code!r}: ask for the right one")
             gone = connection.execute(delete(answers).where(answers.c.rater == row.id)).rowcount
             connection.execute(delete(shown).where(shown.c.rater == row.id))
             connection.execute(delete(raters).where(raters.c.id == row.id))
+            connection.execute(  # it stays used, but no longer tells when, or by which page
+                update(invitations)
+                .where(invitations.c.slot == row.slot, invitations.c.used_at == row.agreed_at)
+                .values(used_at=invitations.c.made_at, used_by=None)
+            )
             self._log(connection, "rater deleted", "on request")
         self._wipe()
         return int(gone)

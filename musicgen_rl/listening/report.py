@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,10 @@ def _choices(result: Mapping[str, Any]) -> str:
             rows.append([e["question"], e["item"], e["reason"], "", ""])
             continue
         strengths = ", ".join(
-            f"{s['arm']} {s['log_strength']:+.2f} (se {s['se']:.2f})" for s in e["strengths"]
+            f"{s['arm']} {_signed(s['log_strength'], s['se'])}" for s in e["strengths"]
         )
         counts = f"{e['first']} first, {e['ties']} ties, {e['second']} second"
-        order = f"{e['order_effect']:+.2f} (se {e['order_se']:.2f}), p {_p(e['order_p'])}"
+        order = f"{_signed(e['order_effect'], e['order_se'])}, p {_p(e['order_p'])}"
         rows.append([e["question"], e["item"], strengths, counts, order])
     return _rows(
         ["question", "item", "log strength (Davidson)", "answers by place", "order effect"], rows
@@ -210,10 +211,10 @@ def _mixed(entries: Sequence[Mapping[str, Any]]) -> str:
             rows.append([*about, e["reason"], ""])
             continue
         variances = (
-            f"raters {e['rater_variance']:.2f}, prompts {e['prompt_variance']:.2f}, "
-            f"rest {e['residual_variance']:.2f}"
+            f"raters {_plain(e['rater_variance'])}, prompts {_plain(e['prompt_variance'])}, "
+            f"rest {_plain(e['residual_variance'])}"
         )
-        rows.append([*about, f"{e['difference']:+.2f} (se {e['se']:.2f})", variances])
+        rows.append([*about, _signed(e["difference"], e["se"]), variances])
     note = (
         '<p class="note">Random intercepts of raters and prompts, no random slopes: it tends to be '
         "surer than the planned analysis.</p>"
@@ -237,7 +238,17 @@ def _interval(entry: Mapping[str, Any], sign: str = "+") -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "-" if not isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _plain(value: float) -> str:
+    """Write a number; "-" where too few answers leave it without a value."""
+    return f"{value:.2f}" if isfinite(value) else "-"
+
+
+def _signed(value: float, error: float) -> str:
+    """Write a signed number with its standard error, either "-" where it has no value."""
+    return f"{f'{value:+.2f}' if isfinite(value) else '-'} (se {_plain(error)})"
 
 
 def _finite(content: Any) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from musicgen_rl.listening import report
 from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.figures import means
 from musicgen_rl.listening.plan import load_plan
@@ -127,3 +128,10 @@ def test_the_committed_simulated_study_is_of_this_program_and_says_that_nobody_t
     assert len(sections) >= 6
     assert all(NOBODY in section for section in sections)
     assert page == to_html(content, plan)
+
+
+def test_what_has_no_value_is_a_dash_and_not_nan():
+    assert report._signed(float("nan"), 0.25) == "- (se 0.25)"
+    assert report._signed(-0.5, float("inf")) == "-0.50 (se -)"
+    assert report._p(float("nan")) == "-"
+    assert report._plain(1.25) == "1.25"

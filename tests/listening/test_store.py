@@ -4,10 +4,11 @@ import sqlite3
 import threading
 
 import pytest
+from sqlalchemy import select
 
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.listening.store import Store, store_url
-from musicgen_rl.listening.tables import open_engine
+from musicgen_rl.listening.tables import invitations, open_engine
 
 
 class Clock:
@@ -182,7 +183,13 @@ def test_one_rater_is_deleted_whole_and_the_file_keeps_no_trace(make, tmp_path):
     store.show(one, 0)
     store.add(one, 0, "s", {"q": "TRACE-OF-ONE"}, [], [])
     add(store, two)
+    with store._engine.begin() as connection:
+        times = [row.used_at for row in connection.execute(select(invitations))]
     assert store.delete_rater(one.code.upper()) == 1
+    with store._engine.begin() as connection:  # the invitation stays used, and says no more
+        (row,) = connection.execute(select(invitations).where(invitations.c.used_by.is_(None)))
+    assert row.used_at == row.made_at
+    assert row.used_at not in times
     assert [r.id for r in store.raters()] == [two.id]
     assert {a.rater for a in store.answers()} == {two.id}
     with pytest.raises(InputError, match="no rater with the code"):
