@@ -241,8 +241,16 @@ function remember(body) {
   }
 }
 
+function remembered() {
+  try {
+    return localStorage.getItem(pendingName);
+  } catch {
+    return null; // storage is blocked: there was nothing to remember
+  }
+}
+
 async function begin() {
-  const pending = localStorage.getItem(pendingName);
+  const pending = remembered();
   if (pending) { // the page was closed before the server said that it is stored
     await call("answers", JSON.parse(pending));
     remember(null);
