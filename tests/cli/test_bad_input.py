@@ -201,7 +201,9 @@ VALUES = st.one_of(NUMBERS, st.text(max_size=30), st.sampled_from(["auto", "cpu"
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     prompts=st.lists(st.text(max_size=40), max_size=3),
