@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musicgen_rl.config import LMConfig
+from musicgen_rl.lm.attention import attention
 from musicgen_rl.lm.cache import CrossStates, DecodeCache, LayerCache
 from musicgen_rl.lm.condition import Condition
 
@@ -61,9 +62,7 @@ class Block(nn.Module):
         x = x + self.dropout(self.self_out(self._join(attend(q, k, v).to(x.dtype))))
 
         (q,) = self._heads(self.cross_query(self.cross_norm(x)), 1)
-        seen = F.scaled_dot_product_attention(
-            q.to(cross.keys.dtype), cross.keys, cross.values, attn_mask=cross.mask
-        )
+        seen = attention(q.to(cross.keys.dtype), cross.keys, cross.values, mask=cross.mask)
         x = x + self.dropout(self.cross_out(self._join(seen.to(x.dtype))))
 
         h = self.activation(self.ffn_in(self.ffn_norm(x)))
@@ -217,7 +216,7 @@ class MusicLM(nn.Module):
 
 
 def _attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return attention(q, k, v, causal=True)
 
 
 def _attend_cached(layer: LayerCache, start: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

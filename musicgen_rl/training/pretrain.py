@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ from musicgen_rl.training.checkpointing import (
     restore_rng,
     save_training_state,
 )
+from musicgen_rl.training.cross_entropy import cross_entropy
 from musicgen_rl.training.dataset import TextStates, TokenDataset
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import (
@@ -67,10 +67,8 @@ def token_losses(logits: Tensor, targets: Tensor, pad: int) -> Tensor:
     Returns:
         Nats, float32 [B, K, S], zero where the target is `pad`.
     """
-    flat = F.cross_entropy(
-        logits.float().flatten(0, 2), targets.flatten(), ignore_index=pad, reduction="none"
-    )
-    return flat.view(targets.shape)
+    # The heads' order in memory is [B, S, K, V]: no copy of the logits is made in it.
+    return cross_entropy(logits.transpose(1, 2), targets.transpose(1, 2), pad).transpose(1, 2)
 
 
 def has_native_bf16(device: torch.device) -> bool:
