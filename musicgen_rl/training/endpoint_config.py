@@ -66,6 +66,9 @@ class EndpointConfig:
     """Diversity of a set: "cosine" (mean pairwise 1 - cosine, the paper's) or "determinant"."""
     ridge: float = 0.1
     """Of the determinant: how near two clips may come before they count as one."""
+    reward_codebooks: int = 0
+    """Codebooks whose codes are paid, coarse ones first; 0 pays all. The fine ones hardly move the
+    embedding and bring most of the gradient's noise: fewer is a little bias for far less variance."""
     bank_keep: float = 0.8
     """Weight of a prompt's remembered mean embedding against this step's other clips."""
     critic_lr: float = 1e-3
@@ -198,6 +201,10 @@ def _check_sizes(config: EndpointConfig) -> None:
                  "micro_batch_size", "measure_every", "listen_every"):  # fmt: skip
         value = getattr(config, name)
         require(isinstance(value, int) and value >= 1, f"{name} must be >= 1, got {value!r}")
+    paid = config.reward_codebooks
+    require(
+        isinstance(paid, int) and paid >= 0, f"reward_codebooks must be 0 or more, got {paid!r}"
+    )
     require_number("clip_s", config.clip_s, 0.05, 600, unit="s")
     require_number("long_clip_s", config.long_clip_s, 0, 600, unit="s")
     require_number("minutes", config.minutes, 0, 100_000)

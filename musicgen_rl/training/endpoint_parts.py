@@ -71,6 +71,11 @@ def check_fit(
             f"{base.window.frames / base.frame_rate:g} s: lower clip_s or long_clip_s"
         )
     config.weights_of(base.lm.num_codebooks)
+    if config.reward_codebooks > base.lm.num_codebooks:
+        raise ConfigError(
+            f"reward_codebooks {config.reward_codebooks} is more than the model's "
+            f"{base.lm.num_codebooks} codebooks: use 0 for all"
+        )
     require_enough(parts.prompts, config.prompts_per_step, "the prompts file")
     rate = parts.codec.sample_rate
     shortest = frames_of(config.clip_s, base.frame_rate) * parts.codec.hop_length

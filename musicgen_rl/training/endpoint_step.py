@@ -255,6 +255,7 @@ class EndpointStep:
                 terms = logit_gradients(
                     logits.detach(), aims, place, teacher=teacher, advantages=advantages,
                     temperature=config.temperature, forward_share=config.forward_share,
+                    paid_codebooks=config.reward_codebooks,
                 )  # fmt: skip
                 scale_kl = kl_weight / (with_kl * tokens_per_clip)
                 scale_reward = reward_weight / (B * tokens_per_clip)

@@ -136,6 +136,7 @@ def logit_gradients(
     advantages: Tensor | None = None,
     temperature: float = 1.0,
     forward_share: float = 0.0,
+    paid_codebooks: int = 0,
 ) -> LogitGradients:
     """Write the gradients of both terms at the logits down, without autograd's detours.
 
@@ -150,6 +151,7 @@ def logit_gradients(
         advantages: of each step, [b, S]; None leaves the reward out.
         temperature: the student's at sampling.
         forward_share: weight of the forward KL, 0 to 1; the reverse KL has the rest.
+        paid_codebooks: whose codes the advantages pay, from the first on; 0 is all.
 
     Returns:
         Figures and gradients of sums over clips, steps and codebooks.
@@ -176,6 +178,8 @@ def logit_gradients(
         kl = kl * real
     if advantages is not None:
         scale = advantages.unsqueeze(-1) * real / temperature  # [b, S, K]
+        if paid_codebooks:
+            scale[..., paid_codebooks:] = 0.0
         by_reward = p.mul_(scale.unsqueeze(-1))
         index = torch.where(tokens < logits.shape[-1], tokens, 0).unsqueeze(-1)
         by_reward.scatter_add_(-1, index, -scale.unsqueeze(-1))

@@ -19,6 +19,7 @@ from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, preset_na
     ({"train": "lora"}, "train must be all, low-rank, norms"),
     ({"codebook_weights": "1,x"}, "codebook_weights takes numbers"),
     ({"codebook_weights": "0,0"}, "not all of them 0"),
+    ({"reward_codebooks": -1}, "reward_codebooks must be 0 or more"),
     ({"start_blend": 0.3}, "multiple of 1/256"),
     ({"temperature": 0.0}, "temperature must be between 0.05"),
 ])  # fmt: skip

@@ -143,6 +143,16 @@ def test_codebook_weights_reach_the_gradient():
     assert figures["kl"] == pytest.approx(gradient("")[1]["kl"])  # reported unweighted
 
 
+def test_codes_that_are_not_paid_bring_no_gradient_of_the_reward():
+    stepper = make(small_config(diversity_weight=7.0, reward_codebooks=2))
+    found, _, _ = stepper.gradients(
+        clips_of(stepper), kl_weight=1.0, reward_weight=7.0, measure=True
+    )
+    heads = [half["heads.weight"].view(3, 40, 32).abs().sum((1, 2)) for half in found.halves]
+    assert all(h[2] == 0 and h[:2].min() > 0 for h in heads)
+    assert found.kl["heads.weight"].view(3, 40, 32)[2].abs().sum() > 0
+
+
 def test_a_negative_prompt_changes_the_teacher():
     plain, negative = make(small_config()), make(small_config(negative_prompt="bad sound"))
     batch = clips_of(plain)

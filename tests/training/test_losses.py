@@ -79,6 +79,17 @@ def test_the_closed_form_is_the_gradient_of_the_definitions(temperature, share):
     torch.testing.assert_close(found.log_probs, log_probs.detach())
 
 
+def test_only_the_first_codebooks_are_paid_where_that_was_asked_for():
+    logits, _, tokens, advantages = sample()
+    weights = losses.token_weights(K, T)
+    given = {"advantages": advantages}
+    every = losses.logit_gradients(logits.detach(), tokens, weights, **given).by_reward
+    first = losses.logit_gradients(logits.detach(), tokens, weights, paid_codebooks=1, **given)
+    torch.testing.assert_close(first.by_reward[:, :, 0], every[:, :, 0])
+    assert first.by_reward[:, :, 1:].abs().max() == 0
+    assert every[:, :, 1:].abs().max() > 0
+
+
 def test_figures_leave_the_padding_out():
     logits, teacher, tokens, _ = sample()
     weights = losses.token_weights(K, T)
