@@ -127,9 +127,10 @@ def check_time(study: Study, trial: Trial, seconds: float) -> None:
 
 def attention_failed(question: Question, trial: Trial, values: Mapping[str, Any]) -> bool:
     """Tell whether a check was answered wrongly, by the frozen rule (plan.ANALYSIS)."""
-    value = values[question.items[0].id]
+    value = values[trial.asks]
     if question.kind == "rating":
-        return bool(value > (len(question.items[0].words) + 1) / 2)
+        item = next(item for item in question.items if item.id == trial.asks)
+        return bool(value > (len(item.words) + 1) / 2)
     if question.kind == "mushra":
         good, bad = (value[trial.labels.index(name)] for name in ("good", "bad"))
         return bool(bad >= good)

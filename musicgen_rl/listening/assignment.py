@@ -12,10 +12,11 @@ from typing import Any
 
 from musicgen_rl.config import require
 from musicgen_rl.listening.design import allocate, apart, split_evenly, williams
-from musicgen_rl.listening.study import ANCHORS, CHOICE_KINDS, Question, Study
+from musicgen_rl.listening.study import ANCHORS, CHOICE_KINDS, Item, Question, Study
 
 DAMAGED = "damaged"
 """Treatment of a clip in an attention check: plainly broken sound."""
+_LOWEST = min(ANCHORS, key=lambda name: ANCHORS[name])
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Stimulus:
     """What one player of a trial plays: a clip, or a group of clips one after the other."""
 
     label: str
-    """The arm's name, "reference", "low", "mid", or in a check "good" or "bad"."""
+    """The arm's name, "reference", "low", "mid", or in a check "good" or "bad" for what its rule
+    compares."""
     clips: tuple[ClipKey, ...]
 
 
@@ -54,6 +56,8 @@ class Trial:
     """Place in the session, from 0, practice included."""
     repeat_of: int | None = None
     """Position of the trial that is asked again."""
+    asks: str = ""
+    """Of a check: the item whose right answer is known."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -148,21 +152,24 @@ def _ratings(
 def _mushras(
     study: Study, question: Question, prompts: list[int], slot: int, rng: random.Random
 ) -> list[Trial]:
-    assert study.reference is not None  # Study checks it
     trials = []
     for place, prompt in enumerate(rng.sample(prompts, len(prompts))):
-        ideal = ClipKey(study.reference, prompt)
-        all_stimuli = [
-            Stimulus("reference", (ideal,)),
-            *(_plain(question, arm, prompt) for arm in study.compared(question)),
-            *(Stimulus(name, (replace(ideal, treatment=name),)) for name in ANCHORS),
-        ]
-        rows = williams(len(all_stimuli))
+        shown, sounds = _graded(study, question, prompt)
+        rows = williams(len(sounds))
         row = rows[(slot * len(prompts) + place) % len(rows)]
-        shown = Stimulus("reference", (ideal,))
-        ordered = tuple(all_stimuli[index] for index in row)
+        ordered = tuple(sounds[index] for index in row)
         trials.append(Trial(question.id, "main", prompt, ordered, shown))
     return trials
+
+
+def _graded(study: Study, question: Question, prompt: int) -> tuple[Stimulus, list[Stimulus]]:
+    """List what a mushra page plays: the open reference, then all that is graded."""
+    assert study.reference is not None  # Study checks it
+    ideal = ClipKey(study.reference, prompt)
+    shown = Stimulus("reference", (ideal,))
+    anchors = [Stimulus(name, (replace(ideal, treatment=name),)) for name in ANCHORS]
+    arms = [_plain(question, arm, prompt) for arm in study.compared(question)]
+    return shown, [shown, *arms, *anchors]
 
 
 def _choices(
@@ -215,35 +222,43 @@ def _with_repeats(trials: list[Trial], count: int, rng: random.Random) -> list[T
 
 
 def _checks(study: Study, rng: random.Random) -> list[Trial]:
-    """Draw one rater's attention checks, from the questions in turn."""
-    questions = study.questions
+    """Draw one rater's attention checks, from the questions that can have one in turn."""
+    questions = [question for question in study.questions if question.checked]
     out = []
     for number in range(study.raters.attention_checks):
         question = questions[number % len(questions)]
-        prompt = (number // len(questions)) % question.prompts
-        out.append(_check(study, question, prompt, rng))
+        item = question.checked[number // len(questions) % len(question.checked)]
+        prompt = rng.randrange(question.prompts)
+        out.append(_check(study, question, item, prompt, rng))
     return out
 
 
-def _check(study: Study, question: Question, prompt: int, rng: random.Random) -> Trial:
+def _check(
+    study: Study, question: Question, item: Item, prompt: int, rng: random.Random
+) -> Trial:  # fmt: skip
+    """Make a page that looks like any other of its question, with a known answer to one item."""
     arm = study.reference or study.arms[0].name
-    clean, broken = ClipKey(arm, prompt), ClipKey(arm, prompt, 0, DAMAGED)
-    good, bad = Stimulus("good", (clean,)), Stimulus("bad", (broken,))
-    if question.kind == "rating":
-        return Trial(question.id, "check", prompt, (bad,))
+    clean = _plain(question, arm, prompt).clips
+    broken = tuple(replace(key, treatment=DAMAGED) for key in clean)
+    good, bad = Stimulus("good", clean), Stimulus("bad", broken)
+    shown = None
     if question.kind == "mushra":
-        both = tuple(rng.sample([good, bad], 2))
-        return Trial(question.id, "check", prompt, both, Stimulus("reference", (clean,)))
-    if question.kind == "sets":
-        # Which group is more varied? Not the one that is a single clip several times.
-        several = tuple(
-            ClipKey(arm, (prompt + step) % question.prompts) for step in range(question.clips)
-        )
-        good, bad = Stimulus("good", several), Stimulus("bad", (clean,) * question.clips)
-    pair = tuple(rng.sample([good, bad], 2))
+        # A whole page, with damaged sound where the lower anchor would be.
+        shown, sounds = _graded(study, question, prompt)
+        rest = [sound for sound in sounds if sound.label not in ("reference", _LOWEST)]
+        stimuli = rng.sample([good, bad, *rest], len(sounds))
+    elif question.kind == "rating":
+        stimuli = [bad]
+    else:
+        if item.check == "variety":
+            # Several different pieces against one piece several times.
+            several = range(prompt, prompt + question.clips)
+            clips = tuple(ClipKey(arm, number % question.prompts) for number in several)
+            good, bad = Stimulus("good", clips), Stimulus("bad", clips[:1] * question.clips)
+        stimuli = rng.sample([good, bad], 2)
     if question.kind == "abx":
-        pair = (*pair, pair[rng.randrange(2)])
-    return Trial(question.id, "check", prompt, pair)
+        stimuli.append(stimuli[rng.randrange(2)])
+    return Trial(question.id, "check", prompt, tuple(stimuli), shown, asks=item.id)
 
 
 def _with_checks(trials: list[Trial], checks: list[Trial], rng: random.Random) -> list[Trial]:
@@ -265,17 +280,16 @@ def _practice(study: Study, order: list[int], rng: random.Random) -> list[Trial]
         prompt = number % question.prompts
         if study.practice_prompts:
             prompt = len(study.prompts) + number % len(study.practice_prompts)
-        arms = rng.sample(study.compared(question), 2)
-        stimuli = tuple(_plain(question, arm, prompt) for arm in arms)
         shown = None
-        if question.kind == "rating":
-            stimuli = stimuli[:1]
-        if question.kind == "abx":
-            stimuli = (*stimuli, stimuli[rng.randrange(2)])
         if question.kind == "mushra":
-            assert study.reference is not None
-            shown = Stimulus("reference", (ClipKey(study.reference, prompt),))
-        out.append(Trial(question.id, "practice", prompt, stimuli, shown))
+            shown, sounds = _graded(study, question, prompt)
+            stimuli = rng.sample(sounds, len(sounds))
+        else:
+            arms = rng.sample(study.compared(question), 1 if question.kind == "rating" else 2)
+            stimuli = [_plain(question, arm, prompt) for arm in arms]
+        if question.kind == "abx":
+            stimuli.append(stimuli[rng.randrange(2)])
+        out.append(Trial(question.id, "practice", prompt, tuple(stimuli), shown))
     return out
 
 

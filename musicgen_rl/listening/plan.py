@@ -27,9 +27,10 @@ ANALYSIS = {
     "test": "two-sided t of mean over that standard error",
     "many_comparisons": "Holm over the planned comparisons",
     "left_out": "raters with more failed attention checks than max_attention_failures; a check is "
-    "failed by rating plainly damaged sound above the middle of the first scale, by not choosing "
-    "the intact clip, by not finding several different pieces more varied than one piece several "
-    "times (first item), or by grading damaged sound at or above the reference",
+    "judged by one item whose answer is known (`check` in study.yaml) and failed by rating "
+    "plainly damaged sound above the middle of that scale, by not choosing the intact clip or "
+    "group, by not finding several different pieces more varied than one piece several times, by "
+    "grading damaged sound at or above the hidden reference, or by taking X for the other one",
     "not_used": "practice trials; repeated trials are used for steadiness only",
     "corrections": "the last answer of a trial counts",
 }

@@ -78,6 +78,8 @@ _RATING = """\
       acoustic_quality:
         ask: "How is the sound quality? Listen for noise, distortion and muffled sound."
         words: [bad, poor, fair, good, excellent]
+        # Damaged sound has a low answer: attention checks are judged by this item.
+        check: quality
       text_adherence:
         ask: "How well does the music fit the text?"
         words: [not at all, a little, in part, mostly, entirely]
@@ -95,7 +97,9 @@ _SETS = """\
     ties: true            # "no difference" may be answered
     show_prompt: true
     items:
-      more_varied: "Which group is more varied?"
+      more_varied:
+        ask: "Which group is more varied?"
+        check: variety      # attention checks: one piece repeated against different ones
       keep: "Which group would you rather keep?"
 """
 _PAIR = """\
@@ -106,7 +110,9 @@ _PAIR = """\
     raters_per_prompt: {judges}
     ties: true
     items:
-      prefer: "Which one do you prefer?"
+      prefer:
+        ask: "Which one do you prefer?"
+        check: quality      # attention checks: damaged sound against the same undamaged
 """
 _MUSHRA = """\
   # All arms beside an open reference; the reference again and two low-pass anchors are hidden.

@@ -21,6 +21,8 @@ CHOICE_KINDS = ("pair", "sets", "abx")
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 ANCHORS = {"low": 3500.0, "mid": 7000.0}
 """Anchors of a mushra question and where they are cut off, Hz (ITU-R BS.1534-3)."""
+CHECKS = ("quality", "variety")
+"""What an attention check can know: damaged sound is worse, one piece repeated is less varied."""
 FIVE_WORDS = ("bad", "poor", "fair", "good", "excellent")
 
 
@@ -60,11 +62,18 @@ class Item:
     """The sentence a rater reads."""
     words: tuple[str, ...] = ()
     """Words under the points of a scale, from lowest to highest."""
+    check: str = ""
+    """Which attention check has a known right answer to it: quality (damaged sound gets a low
+    answer), variety (one piece repeated is less varied than several); empty where none has."""
 
     def __post_init__(self) -> None:
         """Check every field."""
         _require_name("item", self.id)
         require(bool(self.ask.strip()), f"item {self.id!r} asks nothing: give it an `ask`")
+        require(
+            self.check in ("", *CHECKS),
+            f"item {self.id!r}: unknown check {self.check!r}: {', '.join(CHECKS)}, or none",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +118,11 @@ class Question:
                 self.kind != "rating" or 2 <= len(item.words) <= 11,
                 f"{name}: scale {item.id!r} needs 2 to 11 words, got {len(item.words)}",
             )
+            require(
+                item.check != "variety" or self.kind == "sets",
+                f"{name}: item {item.id!r} has `check: variety`, but only groups of clips (kind "
+                "sets) are more or less varied: take quality, or none",
+            )
         require(
             self.kind not in ("mushra", "abx") or len(self.items) == 1,
             f"{name}: a {self.kind} question asks one item, got {len(self.items)}",
@@ -118,6 +132,12 @@ class Question:
     def clips(self) -> int:
         """How many clips of one prompt and arm it plays."""
         return self.clips_per_set if self.kind == "sets" else 1
+
+    @property
+    def checked(self) -> tuple[Item, ...]:
+        """The items an attention check may ask; mushra and abx have a known answer by nature."""
+        known = self.kind in ("mushra", "abx")
+        return tuple(item for item in self.items if known or item.check)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +277,13 @@ class Study:
             least <= length,
             f"raters.minimum_listening_s {least:g} is longer than a clip, {length:g} s",
         )
+        checks = self.raters.attention_checks
+        require(
+            checks == 0 or any(question.checked for question in self.questions),
+            f"raters.attention_checks is {checks}, but no item has an answer that is known: give "
+            "one `check: quality` (damaged sound is worse) or `check: variety` (one piece repeated "
+            "is less varied), or set attention_checks to 0",
+        )
         for question in self.questions:
             self._check_question(question)
         for planned in self.analysis.planned:
@@ -272,6 +299,10 @@ class Study:
             question.raters_per_prompt <= self.raters.count,
             f"{name} wants {question.raters_per_prompt} raters a prompt, but raters.count is "
             f"{self.raters.count}",
+        )
+        require(
+            question.prompts >= 2 or all(item.check != "variety" for item in question.items),
+            f"{name}: `check: variety` needs at least two prompts, got {question.prompts}",
         )
         require(
             question.kind != "mushra" or self.reference is not None,

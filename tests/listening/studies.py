@@ -11,15 +11,19 @@ RATING = {
     "kind": "rating",
     "prompts": 6,
     "raters_per_prompt": 2,
-    "items": {"quality": "How does it sound?", "music": "How musical is it?"},
+    "items": {
+        "quality": {"ask": "How does it sound?", "check": "quality"},
+        "music": "How musical is it?",
+    },
 }
 PAIR = {
     "id": "preference", "kind": "pair", "prompts": 6, "raters_per_prompt": 2,
-    "items": {"prefer": "Which do you prefer?"},
+    "items": {"prefer": {"ask": "Which do you prefer?", "check": "quality"}},
 }  # fmt: skip
 SETS = {
     "id": "variety", "kind": "sets", "prompts": 4, "raters_per_prompt": 2, "clips_per_set": 3,
-    "items": {"varied": "Which group is more varied?", "keep": "Which group would you keep?"},
+    "items": {"varied": {"ask": "Which group is more varied?", "check": "variety"},
+              "keep": "Which group would you keep?"},
 }  # fmt: skip
 MUSHRA = {
     "id": "grades", "kind": "mushra", "prompts": 3, "raters_per_prompt": 2,
