@@ -70,18 +70,27 @@ def make_clips(
         say(f"making {len(models)} clips")
         sources |= _generate(plan, models, device, stop)
     say(f"levelling {len(plain)} clips")
-    shaped = {key: shape(read_audio(path), plan.study.clips, path) for key, path in sources.items()}
-    levelled, target = match_loudness(shaped, plan.study.clips)
+    rules = plan.study.clips
+    shaped = {key: shape(read_audio(path), rules, path) for key, path in sources.items()}
+    # Treated first, levelled after: an anchor or a check must not stand out by its loudness.
+    treated = {
+        key: treat(shaped[key.arm, key.prompt, key.index], key.treatment, rules.sample_rate)
+        for key in wanted
+    }
+    levelled, target, peaky = match_loudness(treated, rules)
     folder = plan.folder / CLIPS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.glob("*.wav"))
-    stored = [_write(folder, key, levelled, plan.study.clips) for key in wanted]
-    made = {"target_lufs": target, "asked_lufs": plan.study.clips.target_lufs}
+    stored = [_write(folder, key, levelled[key], rules) for key in wanted]
+    made = {"target_lufs": target, "asked_lufs": rules.target_lufs}
     path = write_key(plan.folder, plan.study, stored, made)
     for old in before:  # of an earlier call: only what the key names is kept
         old.unlink(missing_ok=True)
-    if target < plan.study.clips.target_lufs:
-        say(f"loudness lowered to {target:.1f} LUFS for all, so that no clip passes the ceiling")
+    if peaky is not None:
+        say(
+            f"loudness lowered from {rules.target_lufs:g} to {target:.1f} LUFS for all clips: the "
+            f"peaks of {_named(peaky)} allow no more"
+        )
     return path
 
 
@@ -171,28 +180,37 @@ def refuse_silence(samples: Floats, sample_rate: int, path: Path) -> None:
 
 
 def match_loudness(
-    clips: Mapping[tuple[str, int, int], Floats], rules: ClipRules
-) -> tuple[dict[tuple[str, int, int], Floats], float]:
+    clips: Mapping[ClipKey, Floats], rules: ClipRules
+) -> tuple[dict[ClipKey, Floats], float, ClipKey | None]:
     """Bring all clips to one loudness, the highest up to the target that no peak forbids.
+
+    One gain a clip and no limiter: a limiter would change the arms with sharper attacks more than
+    the others, and that would be heard as the arm's own sound.
 
     Args:
         clips: [C, M] each.
         rules: target and rate.
 
     Returns:
-        The clips, and the loudness they all have, LUFS.
+        The clips; the loudness they all have, LUFS; and the clip whose peaks forbid the target,
+        None where all of them allow it.
+
+    Raises:
+        InputError: a clip is silent.
     """
     loudness = {key: integrated_loudness(x, rules.sample_rate) for key, x in clips.items()}
     for key, value in loudness.items():
         if not math.isfinite(value):
-            raise InputError(f"clip {key[2] + 1} of prompt {key[1] + 1} of {key[0]!r} is silent")
-    room = [
-        loudness[key] + CEILING_DB - 20 * math.log10(max(true_peak(x), 1e-9))
+            raise InputError(f"{_named(key)} is silent: replace it")
+    room = {
+        key: loudness[key] + CEILING_DB - 20 * math.log10(max(true_peak(x), 1e-9))
         for key, x in clips.items()
-    ]
-    target = min([rules.target_lufs, *room])
+    }
+    peaky = min(room, key=lambda key: room[key])
+    target = min(rules.target_lufs, room[peaky])
     gains = {key: np.float32(10 ** ((target - loudness[key]) / 20)) for key in clips}
-    return {key: x * gains[key] for key, x in clips.items()}, target
+    levelled = {key: x * gains[key] for key, x in clips.items()}
+    return levelled, target, peaky if target < rules.target_lufs else None
 
 
 def treat(samples: Floats, treatment: str, sample_rate: int) -> Floats:
@@ -200,32 +218,36 @@ def treat(samples: Floats, treatment: str, sample_rate: int) -> Floats:
 
     Args:
         samples: [C, M].
-        treatment: "" for none, "low" or "mid" (ITU-R BS.1534-3), or "damaged".
+        treatment: "" for none, "low" or "mid" (ITU-R BS.1534-3), or "damaged": muffled, noisy and
+            overdriven.
         sample_rate: Hz.
 
     Returns:
-        [C, M], of the same loudness but for what the filter takes.
+        [C, M], of another loudness.
     """
     from scipy import signal
 
     if not treatment:
         return samples
+    rms = float(np.sqrt(np.square(samples).mean()))
     cut = ANCHORS.get(treatment, _DAMAGE_HZ)
     if cut < sample_rate / 2:
         filters = signal.butter(8, cut, fs=sample_rate, output="sos")
         samples = signal.sosfiltfilt(filters, samples, axis=1).astype(np.float32)
     if treatment == DAMAGED:
-        rms = float(np.sqrt(np.square(samples).mean()))
         noise = np.random.default_rng(0).normal(size=samples.shape)
-        samples = (samples + 0.7 * rms * noise).astype(np.float32)
-        samples = samples / max(1.0, float(np.abs(samples).max()))
+        # Overdriven, it has low peaks: a check is never what lowers the loudness of all clips.
+        driven = np.tanh((samples + 0.7 * rms * noise) / max(2 * rms, 1e-9))
+        samples = driven.astype(np.float32)
     return samples
 
 
-def _write(
-    folder: Path, key: ClipKey, clips: Mapping[tuple[str, int, int], Floats], rules: ClipRules
-) -> StoredClip:
-    samples = treat(clips[key.arm, key.prompt, key.index], key.treatment, rules.sample_rate)
+def _named(key: ClipKey) -> str:
+    which = f"clip {key.index + 1} of prompt {key.prompt + 1} of {key.arm!r}"
+    return f"{which} ({key.treatment})" if key.treatment else which
+
+
+def _write(folder: Path, key: ClipKey, samples: Floats, rules: ClipRules) -> StoredClip:
     whole = np.clip(np.rint(samples.T * 32767), -32768, 32767).astype(np.int16)  # [M, C]
     data = wav_bytes(whole, rules.sample_rate)
     path = folder / f"{secrets.token_hex(8)}.wav"
