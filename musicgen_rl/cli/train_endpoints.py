@@ -10,7 +10,7 @@ import typer
 
 from musicgen_rl.config import field_help
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.training.endpoint_config import EndpointConfig, preset_names, read_preset
+from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, preset_names, read_preset
 
 _BASE = "Model both ends come from: a folder, a name such as pocket, or a hub id."
 _PROMPTS = "Prompts: a text file, one a line, or a manifest (jsonl), of which the train split."
@@ -68,6 +68,13 @@ def endpoints(
     preset: Annotated[
         str | None, typer.Option(help=f"Settings as data: {', '.join(preset_names())}.")
     ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            help="Which end's settings of PRESET, quality or diversity; by the weight if not "
+            "given. A diversity end's control is that end with --diversity-weight 0."
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Model to start from, tuned from BASE; BASE if not given.")
     ] = None,
@@ -83,7 +90,10 @@ def endpoints(
     **settings: Any,
 ) -> None:
     """Train one end: the quality end with --diversity-weight 0, the diversity end above it."""
-    end = "diversity" if settings["diversity_weight"] else "quality"
+    if end is None:
+        end = "diversity" if settings["diversity_weight"] else "quality"
+    if end not in ENDS:
+        raise ConfigError(f"--end must be {' or '.join(ENDS)}, got {end!r}")
     config = config_of(preset, end, settings)
     _require_names(base=base, prompts=str(prompts), out=str(out))
 

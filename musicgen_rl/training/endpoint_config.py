@@ -67,8 +67,8 @@ class EndpointConfig:
     ridge: float = 0.1
     """Of the determinant: how near two clips may come before they count as one."""
     reward_codebooks: int = 0
-    """Codebooks whose codes are paid, coarse ones first; 0 pays all. The fine ones hardly move the
-    embedding and bring most of the gradient's noise: fewer is a little bias for far less variance."""
+    """Codebooks whose codes are paid, coarse ones first; 0 pays all. Fewer is less noise, and a
+    bias, for fine codes move the embedding too."""
     bank_keep: float = 0.8
     """Weight of a prompt's remembered mean embedding against this step's other clips."""
     critic_lr: float = 1e-3

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from musicgen_rl.checkpoint import read_info
 from musicgen_rl.cli import run
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
-from musicgen_rl.training.endpoint_config import EndpointConfig
+from musicgen_rl.training.endpoint_config import EndpointConfig, read_preset
 from musicgen_rl.training.endpoint_run import EndpointSources, load_parts, train_pair
 from tests.merging.pairs import tune
 from tests.models import save_tiny
@@ -52,6 +53,7 @@ def test_a_start_of_the_same_base_and_the_bases_own_parts_are_loaded(
     (["--preset", "huge"], ConfigError, "unknown preset 'huge'"),
     (["--diversity-weight", "5", "--prompts-per-step", "2"], ConfigError, "training encoder"),
     (["--encoder", "/no/where", "--prompts-per-step", "2"], ModelNotFoundError, "no encoder at"),
+    (["--preset", "pocket", "--end", "middle"], ConfigError, "--end must be quality or diversity"),
 ])  # fmt: skip
 def test_mistakes_on_the_command_line_are_one_sentence_before_any_work(
     base: Path, prompts: Path, tmp_path: Path, arguments: list, error: type, message: str
@@ -90,3 +92,19 @@ def test_one_end_from_the_command_line(base: Path, prompts: Path, tmp_path: Path
     assert run([*command, "--clip-s", "0.2", "--train", "low-rank"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "export")
     assert (tmp_path / "run" / "export" / "low_rank.safetensors").is_file()
+
+
+def test_the_control_of_the_diversity_end_differs_in_the_weight_alone(
+    base: Path, prompts: Path, tmp_path: Path, capsys
+) -> None:
+    command = ["train", "endpoints", "--base", str(base), "--prompts", str(prompts)]
+    command += ["--start", str(base), "--preset", "pocket", "--end", "diversity", "-o"]
+    command += [str(tmp_path / "run"), "--diversity-weight", "0", "--steps", "1"]
+    small = {"prompts_per_step": 2, "clips_per_prompt": 2, "clip_s": 0.2}
+    for name, value in small.items():
+        command += ["--" + name.replace("_", "-"), str(value)]
+    assert run(command) == 0
+    told = read_info(Path(capsys.readouterr().out.strip())).notes["endpoint"]
+    preset = read_preset("pocket", "diversity") | {"diversity_weight": 0.0, "minutes": 0.0} | small
+    assert preset["train"] == "low-rank"
+    assert {name: told[name] for name in preset} == preset
