@@ -130,13 +130,19 @@ def serve(
         typer.Option(metavar="USER:HASH", help="Who may open /owner; as `musicgen-rl demo "
                      "--hash-password USER` prints it."),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Where raters reach the server, if a proxy stands before it: for the "
+                     "owner's links.", show_default="as the owner's page is called"),
+    ] = None,
     database: Database = None,
 ) -> None:  # fmt: skip
     """Open the study's pages."""
     serving = _application("serving")
     config = serving.StudyServer(
-        folder=folder, host=host, port=port, owner=tuple(owner or ()), database=database
-    )
+        folder=folder, host=host, port=port, owner=tuple(owner or ()), database=database,
+        address=address,
+    )  # fmt: skip
     serving.serve(config, note)
 
 
@@ -153,15 +159,17 @@ def invite(
     database: Database = None,
 ) -> None:
     """Print invitation links; each works once."""
+    from musicgen_rl.listening.links import base_address
     from musicgen_rl.listening.plan import load_plan
 
+    base = base_address(address)
     made = load_plan(folder)
     store = _store(made, database)
     number = made.study.raters.count if count is None else count
     require(1 <= number <= 10_000, f"--count must be from 1 to 10000, got {number}")
     require_number("--days", days, 0.01, 3650.0)
     for token in store.invite(store.next_slots(number, made.study.raters.count), days):
-        print(f"{address.rstrip('/')}/i/{token}")
+        print(f"{base}/i/{token}")
     store.close()
 
 
@@ -169,11 +177,20 @@ def invite(
 def stop(folder: Folder, database: Database = None) -> None:
     """End the study: no answer is taken any more, and the report may be read."""
     from musicgen_rl.listening.plan import load_plan
+    from musicgen_rl.listening.retention import first_deletion
 
-    store = _store(load_plan(folder), database)
+    made = load_plan(folder)
+    store = _store(made, database)
     store.stop()
+    day = first_deletion(made, store)
     store.close()
     note("the study has ended")
+    if day is not None:
+        note(
+            f"what is stored about raters is to be deleted from {day} on: every `listen` command "
+            "on this study does so; if none runs by then, run `musicgen-rl listen forget "
+            f"{folder} --expired`"
+        )
 
 
 @app.command()
@@ -231,26 +248,46 @@ def delete_rater(
 ) -> None:
     """Delete everything about one rater, on request."""
     from musicgen_rl.listening.plan import load_plan
+    from musicgen_rl.listening.retention import aftermath
 
     store = _store(load_plan(folder), database)
-    note(f"deleted: one rater, {store.delete_rater(code)} answers")
-    store.close()
+    try:
+        done = store.delete_rater(code)
+    finally:
+        store.close()
+    note(f"deleted: one rater, {done.answers} answers")
+    for line in aftermath(done, folder):
+        note(line)
 
 
 @app.command()
 def forget(
     folder: Folder,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Only raters whose retention time is over.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     database: Database = None,
 ) -> None:
-    """Delete everything about all raters, when the retention time is over."""
+    """Delete everything about all raters, or about those whose retention time is over."""
     from musicgen_rl.listening.plan import load_plan
+    from musicgen_rl.listening.retention import aftermath, first_deletion
 
-    store = _store(load_plan(folder), database)
-    if not yes:
-        typer.confirm("Delete all raters and all their answers?", abort=True, err=True)
-    note(f"deleted: {store.forget()} raters")
-    store.close()
+    made = load_plan(folder)
+    store = _store(made, database)  # deletes whose time is over, and says so
+    try:
+        if expired:
+            day = first_deletion(made, store)
+            note("nobody's answers are stored" if day is None else f"the next are due on {day}")
+            return
+        if not yes:
+            typer.confirm("Delete all raters and all their answers?", abort=True, err=True)
+        done = store.forget()
+    finally:
+        store.close()
+    note(f"deleted: {done.raters} raters, {done.answers} answers, all invitations")
+    for line in aftermath(done, folder):
+        note(line)
 
 
 @app.command()
@@ -285,9 +322,14 @@ def simulate(
 
 
 def _store(made: Any, database: str | None = None) -> Any:
+    """Open the answers; whoever's retention time is over is deleted before anything else."""
+    from musicgen_rl.listening.retention import delete_due
     from musicgen_rl.listening.store import Store, store_url
 
-    return Store(store_url(made.folder, database), made.hash)
+    store = Store(store_url(made.folder, database), made.hash)
+    for line in delete_due(made, store):
+        note(line)
+    return store
 
 
 def _ended(made: Any, database: str | None, unblind: bool) -> Any:

@@ -13,6 +13,7 @@ from musicgen_rl.listening.mixed import fit_mixed
 from musicgen_rl.listening.paired import FIRST, SECOND, TIE, fit_paired, spread
 from musicgen_rl.listening.plan import ANALYSIS, Plan
 from musicgen_rl.listening.responses import Response, failures, responses, scores
+from musicgen_rl.listening.retention import first_deletion
 from musicgen_rl.listening.store import Store
 from musicgen_rl.listening.study import Planned, Question
 
@@ -43,6 +44,7 @@ def analyse(plan: Plan, store: Store, *, mixed: bool = True) -> dict[str, Any]:
     if not found:
         raise InputError("nobody has answered yet: there is nothing to report")
     study = plan.study
+    progress = store.progress()
     failed = failures(plan, found)
     most = study.analysis.max_attention_failures
     out = {rater for rater, count in failed.items() if count > most}
@@ -63,10 +65,12 @@ def analyse(plan: Plan, store: Store, *, mixed: bool = True) -> dict[str, Any]:
         )
     ]
     main = [_compare(plan, kept, p) for p in planned]
-    tested = [entry for entry in main if "p" in entry]
-    for entry, adjusted in zip(tested, holm([entry["p"] for entry in tested]), strict=True):
-        entry["p_holm"] = adjusted
-        entry["found"] = bool(adjusted < study.analysis.level)
+    # What could not be tested still counts among the comparisons that were planned.
+    corrected = holm([entry.get("p", 1.0) for entry in main])
+    for entry, adjusted in zip(main, corrected, strict=True):
+        if "p" in entry:
+            entry["p_holm"] = adjusted
+            entry["found"] = bool(adjusted < study.analysis.level)
     return {
         "schema": "musicgen-rl/listening",
         "version": 1,
@@ -76,10 +80,12 @@ def analyse(plan: Plan, store: Store, *, mixed: bool = True) -> dict[str, Any]:
         "rules": ANALYSIS,
         "level": study.analysis.level,
         "stopped": store.stopped_at is not None,
+        "deletion_from": first_deletion(plan, store),
         "unblinded_early": any(e["what"] == "unblinded before the stop" for e in store.events()),
         "people": {
-            "invited": store.progress()["invited"],
-            "began": len(people),
+            "invited": progress["invited"],
+            "began": len(people) + progress["deleted"],
+            "deleted": progress["deleted"],
             "finished": sum(done[person] >= total for person, total in totals.items()),
             "answers": len(found),
             "planned_answers": sum(map(len, plan.assignment.sessions)),

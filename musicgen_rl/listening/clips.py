@@ -41,6 +41,8 @@ class ClipStore:
 
     folder: Path
     by_key: Mapping[ClipKey, StoredClip]
+    lufs: float
+    """Loudness of all clips."""
 
     def samples(self, key: ClipKey) -> NDArray[np.int16]:
         """Read a clip: [M, C]."""
@@ -154,4 +156,5 @@ def load_clips(folder: Path, study: Study, wanted: Iterable[ClipKey]) -> ClipSto
             )
         if hashlib.sha256(path.read_bytes()).hexdigest() != by_key[key].sha256:
             raise InputError(f"{str(path)!r} was changed after it was made: {_HOW}")
-    return ClipStore(folder, {key: by_key[key] for key in wanted})
+    lufs = (content.get("made") or {}).get("target_lufs", study.clips.target_lufs)
+    return ClipStore(folder, {key: by_key[key] for key in wanted}, float(lufs))

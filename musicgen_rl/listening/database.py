@@ -2,8 +2,10 @@
 
 import hmac
 import secrets
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from musicgen_rl.errors import InputError, StorageError
 from musicgen_rl.listening.tables import (
+    BUSY_TIMEOUT_MS,
     answers,
     events,
     invitations,
@@ -23,11 +26,29 @@ from musicgen_rl.listening.tables import (
 )
 
 DATABASE = "answers.sqlite"
+WIPE_PATIENCE_S = 20.0
+"""How long others may keep SQLite from taking what was deleted out of its files."""
+_TRACES = "traces remain"
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What a deletion did."""
+
+    raters: int
+    answers: int
+    wiped: bool
+    """Whether no trace is left in SQLite's files; False where another program kept it from that,
+    and the next deletion tries again. Always True for other databases, which see to it."""
 
 
 def store_url(folder: Path, url: str | None = None) -> str:
     """Choose the database: the study folder's own file unless a URL is given."""
     return url or f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+_OF_NOBODY = invitations.c.used_at.is_not(None) & invitations.c.used_by.is_(None)
+"""Invitations of raters who were deleted."""
 
 
 class Database:
@@ -113,8 +134,9 @@ class Database:
             now: the clock's time if None.
 
         Returns:
-            invited, agreed, answers (corrections not counted), last_answer_at, per_rater: id,
-            slot, answered trials and hours since the last one.
+            invited, agreed (those deleted since are not counted), deleted, answers (corrections
+            not counted), per_rater: id, slot, answered trials, result of the headphone check and
+            hours since the last answer.
         """
         now = self.clock() if now is None else now
         per = (
@@ -127,6 +149,9 @@ class Database:
         )  # fmt: skip
         with self._engine.begin() as connection:
             invited = connection.execute(select(func.count()).select_from(invitations)).scalar_one()
+            gone = connection.execute(
+                select(func.count()).select_from(invitations).where(_OF_NOBODY)
+            ).scalar_one()
             people = connection.execute(select(raters).order_by(raters.c.id)).all()
             counts = {row.rater: row for row in connection.execute(per)}
         found = []
@@ -145,6 +170,7 @@ class Database:
         return {
             "invited": invited,
             "agreed": len(people),
+            "deleted": gone,
             "answers": sum(entry["answered"] for entry in found),
             "per_rater": found,
         }
@@ -160,27 +186,77 @@ class Database:
             rows = connection.execute(select(events).order_by(events.c.id)).all()
         return [{"at": row.at, "what": row.what, "detail": row.detail} for row in rows]
 
-    def delete_rater(self, code: str) -> int:
+    def delete_rater(self, code: str) -> Deleted:
         """Delete all of one rater, on request.
 
         Args:
             code: the one shown on the rater's page.
 
-        Returns:
-            How many answers went.
-
         Raises:
             InputError: there is no such rater.
         """
         with self._engine.begin() as connection:
-            row = connection.execute(
-                select(raters.c.id, raters.c.slot, raters.c.agreed_at).where(
-                    raters.c.code == code.strip().lower()
-                )
-            ).one_or_none()
-            if row is None:
+            rows = connection.execute(
+                select(raters).where(raters.c.code == code.strip().lower())
+            ).all()
+            if not rows:
                 raise InputError(f"there is no rater with the code {code!r}: ask for the right one")
-            gone = connection.execute(delete(answers).where(answers.c.rater == row.id)).rowcount
+            gone = self._delete(connection, rows)
+            self._log(connection, "rater deleted", "on request")
+        return Deleted(1, gone, self._wipe())
+
+    def delete_expired(self, days: float) -> Deleted:
+        """Delete all of the raters who began longer ago than the retention time.
+
+        Also tries again to remove traces that an earlier deletion had to leave. Simulated raters
+        are nobody's data: they stay.
+
+        Args:
+            days: the retention time, from when each rater agreed.
+        """
+        due = self.clock() - 86400 * days
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(raters).where(raters.c.agreed_at <= due)).all()
+            rows = [] if self.simulated else rows
+            gone = self._delete(connection, rows)
+            if rows:
+                self._log(connection, "raters deleted", f"{len(rows)}, the retention time is over")
+            traces = connection.execute(
+                select(func.count()).select_from(events).where(events.c.what == _TRACES)
+            ).scalar_one()
+        return Deleted(len(rows), gone, self._wipe() if traces else True)
+
+    def first_expiry(self, days: float) -> float | None:
+        """Tell when the first rater's retention time is over; None if nobody's data are stored.
+
+        Args:
+            days: the retention time.
+
+        Returns:
+            Seconds since 1970.
+        """
+        if self.simulated:
+            return None
+        with self._engine.begin() as connection:
+            first = connection.execute(select(func.min(raters.c.agreed_at))).scalar_one()
+        return None if first is None else float(first) + 86400 * days
+
+    def forget(self) -> Deleted:
+        """Delete everything about all raters, and all invitations."""
+        with self._engine.begin() as connection:
+            gone = connection.execute(select(func.count()).select_from(raters)).scalar_one()
+            lost = connection.execute(delete(answers)).rowcount
+            for table in (shown, raters, invitations):
+                connection.execute(delete(table))
+            self._log(connection, "all raters deleted", f"{gone} raters")
+            self._log(connection, _TRACES, "")
+        return Deleted(int(gone), int(lost), self._wipe())
+
+    def _delete(self, connection: Connection, rows: Sequence[Any]) -> int:
+        """Delete raters; returns how many answers went."""
+        gone = 0
+        for row in rows:
+            gone += connection.execute(delete(answers).where(answers.c.rater == row.id)).rowcount
             connection.execute(delete(shown).where(shown.c.rater == row.id))
             connection.execute(delete(raters).where(raters.c.id == row.id))
             connection.execute(  # it stays used, but no longer tells when, or by which page
@@ -188,36 +264,43 @@ class Database:
                 .where(invitations.c.slot == row.slot, invitations.c.used_at == row.agreed_at)
                 .values(used_at=invitations.c.made_at, used_by=None)
             )
-            self._log(connection, "rater deleted", "on request")
-        self._wipe()
-        return int(gone)
+        if rows:  # until the wiping has worked, also if the program is killed before it
+            self._log(connection, _TRACES, "")
+        return gone
 
-    def forget(self) -> int:
-        """Delete everything about all raters, when the retention time is over.
+    def _wipe(self) -> bool:
+        """Take what was deleted out of SQLite's log and file too.
 
         Returns:
-            How many raters went.
+            Whether that was done; others who read or write at the time can prevent it.
         """
+        if self._engine.dialect.name == "sqlite" and not self._wipe_sqlite():
+            return False
         with self._engine.begin() as connection:
-            gone = connection.execute(select(func.count()).select_from(raters)).scalar_one()
-            for table in (answers, shown, raters, invitations):
-                connection.execute(delete(table))
-            self._log(connection, "all raters deleted", f"{gone} raters")
-        self._wipe()
-        return int(gone)
+            connection.execute(delete(events).where(events.c.what == _TRACES))
+        return True
 
-    def _wipe(self) -> None:
-        """Take what was deleted out of SQLite's log and file too."""
-        if self._engine.dialect.name != "sqlite":
-            return
+    def _wipe_sqlite(self) -> bool:
+        end = time.monotonic() + WIPE_PATIENCE_S
         raw = self._engine.raw_connection()
+        cursor = raw.cursor()
         try:
-            cursor = raw.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.execute("VACUUM")
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.close()
+            cursor.execute("PRAGMA busy_timeout=500")
+            while True:
+                try:
+                    cursor.execute("VACUUM")  # a file of what is left
+                    # Busy, frames in the log, frames brought over: busy is no error, but a 1.
+                    busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                except sqlite3.OperationalError:
+                    busy = 1
+                if not busy:
+                    return True
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.05)
         finally:
+            cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            cursor.close()
             raw.close()
 
     def check(self) -> str:

@@ -35,7 +35,8 @@ consent: |
   may stop at any time, and have your answers deleted by sending us the code shown on your page.
 # Whom a rater may ask.
 contact: ""
-# After so many days `listen forget` deletes all that is stored about raters.
+# So many days after a rater began, all that is stored about that person is deleted: by
+# `listen serve` while it runs, and by every other command that opens the answers.
 retention_days: 365
 
 # What is compared. Raters never see these names.

@@ -10,6 +10,7 @@ from musicgen_rl.listening.figures import differences, means
 from musicgen_rl.listening.files import write_json, write_text
 from musicgen_rl.listening.plan import Plan
 
+REPORT_FILES = ("report.html", "report.json")
 NOBODY = "Simulated: no people took part in this study."
 _CSS = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1d2129;
@@ -31,8 +32,8 @@ def write_report(result: Mapping[str, Any], plan: Plan, folder: Path) -> list[Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        write_text(folder / "report.html", to_html(result, plan)),
-        write_json(folder / "report.json", _finite(result)),
+        write_text(folder / REPORT_FILES[0], to_html(result, plan)),
+        write_json(folder / REPORT_FILES[1], _finite(result)),
     ]
 
 
@@ -46,7 +47,7 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
         warnings.append("It was unblinded before the end.")
     parts = [
         f"<section><h2>Methods</h2><p>{escape(methods(result, plan))}</p></section>",
-        _section("People", result, _people(result["people"])),
+        _section("People", result, _people(result["people"], result["deletion_from"])),
         _section(
             "Planned comparisons", result,
             differences(result["planned"], result["level"])
@@ -117,13 +118,15 @@ def methods(result: Mapping[str, Any], plan: Plan) -> str:
         for question in study.questions
     ]
     who = "simulated raters" if result["simulated"] else "raters"
+    gone = f", the answers of {people['deleted']} were deleted later" if people["deleted"] else ""
     return (
         f"{NOBODY + ' ' if result['simulated'] else ''}"
         f"We compared {len(study.arms)} conditions in a blind listening study: {'; '.join(asked)}. "
         f"All clips lasted {study.clips.duration_s:g} s and were matched in loudness "
-        f"(ITU-R BS.1770). Orders were balanced within prompts and raters. Of "
-        f"{people['invited']} invited {who}, {people['began']} began and {people['finished']} "
-        f"finished; {people['left_out']} were left out by a rule fixed beforehand (more than "
+        f"(ITU-R BS.1770). Orders were balanced within prompts and raters. "
+        f"{people['invited']} invitations were made; {people['began']} {who} began{gone} and "
+        f"{people['finished']} finished; {people['left_out']} were left out by a rule fixed "
+        f"beforehand (more than "
         f"{study.analysis.max_attention_failures} of {people['checks_each']} attention checks "
         f"failed). Differences are given with {100 * (1 - result['level']):g} % intervals from a "
         f"bootstrap that resamples raters and prompts crossed ({study.analysis.resamples} draws), "
@@ -138,10 +141,11 @@ def _section(title: str, result: Mapping[str, Any], body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{note}{body}</section>"
 
 
-def _people(people: Mapping[str, Any]) -> str:
+def _people(people: Mapping[str, Any], deletion_from: str | None) -> str:
     rows = [
-        ["invited, began, finished",
+        ["invitations, people who began, who finished",
          f"{people['invited']}, {people['began']}, {people['finished']}"],
+        ["deleted, on request or after the retention time", str(people["deleted"])],
         ["answers stored of those planned", f"{people['answers']} of {people['planned_answers']}"],
         ["answers corrected by the rater", str(people["corrected"])],
         ["left out by the frozen rule", str(people["left_out"])],
@@ -149,6 +153,8 @@ def _people(people: Mapping[str, Any]) -> str:
         ["headphone check", ", ".join(f"{k} {v}" for k, v in people["headphones"].items())],
         ["median minutes", f"{people['median_minutes']:g}"],
     ]  # fmt: skip
+    if deletion_from is not None:
+        rows.append(["stored answers are deleted from", deletion_from])
     return _rows(["", ""], rows)
 
 

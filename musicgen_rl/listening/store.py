@@ -80,9 +80,16 @@ class Store(Database):
         return tokens
 
     def next_slots(self, count: int, slots: int) -> list[int]:
-        """Choose slots for new invitations: those with the fewest invitations so far."""
+        """Choose slots for new invitations: those with the fewest so far.
+
+        Invitations that expired unused, and those of raters who were deleted, count no more: their
+        sessions are given to somebody else.
+        """
+        in_use = invitations.c.used_by.is_not(None)
+        waiting = invitations.c.used_at.is_(None) & (invitations.c.expires_at > self.clock())
+        query = select(invitations.c.slot).where(in_use | waiting)
         with self._engine.begin() as connection:
-            taken = [row.slot for row in connection.execute(select(invitations.c.slot))]
+            taken = [row.slot for row in connection.execute(query)]
         load = {slot: taken.count(slot) for slot in range(slots)}
         chosen = []
         for _ in range(count):

@@ -242,7 +242,7 @@ class Study:
     contact: str = ""
     """Whom a rater may ask."""
     retention_days: int = 365
-    """After how many days `listen forget` deletes everything about raters."""
+    """How many days after a rater began all that is stored about that person is deleted."""
     seed: int = 1
     """From which the assignment is derived."""
     clips: ClipRules = field(default_factory=ClipRules)

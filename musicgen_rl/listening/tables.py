@@ -20,6 +20,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from musicgen_rl.errors import ConfigError
 
+BUSY_TIMEOUT_MS = 30_000
+"""How long a transaction of SQLite waits for the one before it."""
 metadata = MetaData()
 
 studies = Table(
@@ -115,7 +117,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     """Write ahead, wait for the disk at every commit, and wipe what is deleted."""
     connection.isolation_level = None  # SQLAlchemy begins, below
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000",
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}",
                    "secure_delete=ON", "foreign_keys=ON"):  # fmt: skip
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

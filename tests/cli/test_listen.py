@@ -50,6 +50,18 @@ def take_part(folder, answers=1):
     return rater
 
 
+def age(folder, rater, days):
+    """Let somebody have begun so long before."""
+    connection = sqlite3.connect(folder / "answers.sqlite")
+    for table, column in (("invitations", "used_at"), ("raters", "agreed_at")):
+        which = f"(SELECT agreed_at FROM raters WHERE id = {rater})"
+        connection.execute(
+            f"UPDATE {table} SET {column} = {column} - {days * 86400} WHERE {column} = {which}"
+        )
+    connection.commit()
+    connection.close()
+
+
 def stored(folder):
     """Count the rows of answers."""
     if not (folder / "answers.sqlite").exists():
@@ -188,6 +200,7 @@ def test_invitations_are_links_and_their_numbers_are_checked(call, planned):
     assert len(call("listen", "invite", planned).out.splitlines()) == 4  # one a rater
     call("listen", "invite", planned, "--count", 0).refused("--count must be from 1")
     call("listen", "invite", planned, "--days", 0).refused("--days must be between 0.01")
+    call("listen", "invite", planned, "--address", "study.example").refused("--address must be")
     call("listen", "invite", planned, "--database", "nonsense").refused("database URL")
 
 
@@ -214,9 +227,49 @@ def test_one_rater_and_all_are_deleted_on_request(call, planned):
     take_part(planned, answers=1)
     call("listen", "delete-rater", planned, "nobody").refused("no rater with the code 'nobody'")
     assert stored(planned) == 3
-    assert "2 answers" in call("listen", "delete-rater", planned, rater.code).err
+    call("listen", "stop", planned)
+    call("listen", "report", planned)
+    done = call("listen", "delete-rater", planned, rater.code)
+    assert "deleted: one rater, 2 answers" in done.err
+    # Reports of before still count them, and that is said with their names.
+    assert "still hold these answers" in done.err
+    assert str(planned / "report.html") in done.err
     assert stored(planned) == 1
-    assert "deleted: 1 raters" in call("listen", "forget", planned, "--yes").err
+    assert "deleted: 1 raters, 1 answers" in call("listen", "forget", planned, "--yes").err
+    assert stored(planned) == 0
+
+
+def test_traces_that_another_program_keeps_are_said_at_deletion(call, planned, monkeypatch):
+    monkeypatch.setattr("musicgen_rl.listening.database.WIPE_PATIENCE_S", 0.1)
+    rater = take_part(planned)
+    reader = sqlite3.connect(planned / "answers.sqlite")
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM answers").fetchone()
+    done = call("listen", "delete-rater", planned, rater.code)
+    assert done.code == 0
+    assert "traces are left in the database's files" in done.err
+    reader.close()
+    assert "traces" not in call("listen", "forget", planned, "--expired").err
+
+
+def test_whose_retention_time_is_over_is_deleted_by_any_command_and_that_is_said(call, planned):
+    take_part(planned, answers=2)
+    take_part(planned, answers=1)
+    said = call("listen", "stop", planned).err
+    assert "to be deleted from 20" in said
+    assert "listen forget" in said
+    assert "the next are due on 20" in call("listen", "forget", planned, "--expired").err
+    assert stored(planned) == 3
+    age(planned, rater=1, days=366)
+    done = call("listen", "report", planned)
+    assert "deleted: 1 raters with 2 answers, who began more than 365 days ago" in done.err
+    assert stored(planned) == 1
+    assert json.loads((planned / "report.json").read_text())["people"]["deleted"] == 1
+    age(planned, rater=2, days=366)
+    done = call("listen", "forget", planned, "--expired")
+    assert "deleted: 1 raters with 1 answers" in done.err
+    assert str(planned / "report.json") in done.err
+    assert "nobody's answers are stored" in done.err
     assert stored(planned) == 0
 
 

@@ -4,11 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
 from musicgen_rl.errors import InputError
 from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.crossed import two_way_se
 from musicgen_rl.listening.responses import failures, responses, scores
+from musicgen_rl.listening.tables import answers
 from tests.listening.stored import answered, attentive, inattentive, planned
 from tests.listening.studies import ABX, PAIR, RATING, SETS
 
@@ -198,6 +200,33 @@ def test_what_was_not_planned_is_named_exploratory_and_not_tested_with_the_rest(
     assert [(e["item"], e["mean"]) for e in result["planned"]] == [("varied", 1.0)]
     assert [e["item"] for e in result["exploratory"]] == ["keep"]
     assert "p_holm" not in result["exploratory"][0]
+
+
+def test_a_planned_comparison_without_answers_still_counts_among_those_corrected_for(tmp_path):
+    plan = planned(tmp_path / "s", questions=[PAIR, SETS], raters=RULES, analysis={
+        "resamples": 200,
+        "planned": [{"question": q, "item": i, "arms": ["varied", "plain"]}
+                    for q, i in (("preference", "prefer"), ("variety", "varied"))]})  # fmt: skip
+
+    def decide(slot, trial):
+        items = ["prefer"] if trial.question == "preference" else ["varied", "keep"]
+        if trial.kind == "check":
+            return attentive(trial, items)
+        place = ("first", "second")[trial.labels.index("varied")]
+        return dict.fromkeys(items, place)
+
+    store = answered(plan, decide)
+    with store._engine.begin() as connection:  # nobody came to the second question
+        for slot, session in enumerate(plan.assignment.sessions):
+            for trial in session:
+                if trial.question == "variety":
+                    mine = (answers.c.rater == slot + 1) & (answers.c.position == trial.position)
+                    connection.execute(delete(answers).where(mine))
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    first, second = result["planned"]
+    assert "there are no answers" in second["reason"]
+    assert first["p_holm"] == pytest.approx(2 * first["p"])
 
 
 def test_abx_counts_right_answers_against_one_half(tmp_path):

@@ -70,7 +70,7 @@ def test_who_asked_to_be_deleted_is_in_no_table_afterwards(study):
     export_csv(plan, store, path)
     before = len(read(path))
     person = store.raters()[1]
-    gone = store.delete_rater(person.code)
+    gone = store.delete_rater(person.code).answers
     assert gone == len(plan.assignment.sessions[person.slot])
     export_csv(plan, store, path)
     assert len(read(path)) == before - gone

@@ -54,7 +54,7 @@ def test_a_report_about_people_does_not(tmp_path):
     assert NOBODY not in page
     assert "simulated" not in page
     for words in (
-        "Of 4 invited raters, 4 began and 4 finished; 0 were left out",
+        "4 invitations were made; 4 raters began and 4 finished; 0 were left out",
         "clips lasted 0.5 s",
         "Holm&#x27;s correction over the 3 comparisons",
         f"sha256 {plan.hash[:16]}",
@@ -70,6 +70,23 @@ def test_text_of_the_study_is_text_in_the_page_and_nothing_is_fetched(tmp_path):
     assert "Which &lt;b&gt; &amp; why?" in page
     assert "<b>" not in page
     assert not re.search(r"(src|href)=|url\(|<script", page)
+
+
+def test_deleted_raters_are_counted_and_the_day_of_deletion_is_said(tmp_path):
+    plan = planned(tmp_path / "s", questions=[PAIR, RATING], raters=RULES)
+    store = answered(plan, decide)
+    store.delete_rater(store.raters()[1].code)
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    page = to_html(result, plan)
+    said = "4 raters began, the answers of 1 were deleted later and 3 finished;"
+    assert said in methods(result, plan)
+    # The clock of stored studies starts in 1970, and they are kept for a year.
+    assert "<td>stored answers are deleted from</td><td>1971-01-01</td>" in page
+    assert "<td>deleted, on request or after the retention time</td><td>1</td>" in page
+    simulated, result = reported(tmp_path / "t", simulated=True)
+    assert result["deletion_from"] is None
+    assert "are deleted from" not in to_html(result, simulated)
 
 
 def test_looking_early_is_said(tmp_path):

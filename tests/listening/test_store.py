@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.listening import database
 from musicgen_rl.listening.store import Store, store_url
 from musicgen_rl.listening.tables import invitations, open_engine
 
@@ -185,7 +186,8 @@ def test_one_rater_is_deleted_whole_and_the_file_keeps_no_trace(make, tmp_path):
     add(store, two)
     with store._engine.begin() as connection:
         times = [row.used_at for row in connection.execute(select(invitations))]
-    assert store.delete_rater(one.code.upper()) == 1
+    done = store.delete_rater(one.code.upper())
+    assert (done.raters, done.answers, done.wiped) == (1, 1, True)
     with store._engine.begin() as connection:  # the invitation stays used, and says no more
         (row,) = connection.execute(select(invitations).where(invitations.c.used_by.is_(None)))
     assert row.used_at == row.made_at
@@ -203,9 +205,85 @@ def test_one_rater_is_deleted_whole_and_the_file_keeps_no_trace(make, tmp_path):
 def test_forgetting_deletes_all_raters(make):
     store = make()
     add(store, join(store))
-    assert store.forget() == 1
+    done = store.forget()
+    assert (done.raters, done.answers, done.wiped) == (1, 1, True)
     assert (store.raters(), store.answers()) == ([], [])
     assert store.events()[-1]["what"] == "all raters deleted"
+
+
+def test_a_reader_that_keeps_traces_in_the_files_is_noticed_and_the_next_try_removes_them(
+    make, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "WIPE_PATIENCE_S", 0.2)
+    store = make()
+    rater = join(store)
+    store.show(rater, 0)
+    store.add(rater, 0, "s", {"q": "TRACE-OF-ONE"}, [], [])
+
+    def traces():
+        return any(b"TRACE-OF-ONE" in path.read_bytes() for path in tmp_path.iterdir())
+
+    reader = sqlite3.connect(tmp_path / "answers.sqlite")
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT COUNT(*) FROM answers").fetchone() == (1,)
+    done = store.delete_rater(rater.code)
+    assert (done.answers, done.wiped) == (1, False)
+    assert store.answers() == []
+    assert traces()  # said, because it is so
+    assert store.delete_expired(365).wiped is False
+    reader.close()
+    assert store.delete_expired(365).wiped is True  # nobody is due: it tries again all the same
+    assert not traces()
+    assert "traces remain" not in [e["what"] for e in store.events()]
+    with store._engine.connect() as ours:
+        assert ours.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+
+
+def test_whose_retention_time_is_over_is_deleted_and_nobody_else(make):
+    clock = Clock()
+    store = make(clock=clock)
+    assert store.first_expiry(10) is None
+    early = join(store)
+    add(store, early)
+    began = clock.now
+    clock.now += 5 * 86400
+    late = join(store)
+    add(store, late)
+    assert store.first_expiry(10) == pytest.approx(began + 10 * 86400, abs=5)
+    clock.now = began + 10 * 86400 - 60
+    assert store.delete_expired(10).raters == 0
+    clock.now += 120
+    done = store.delete_expired(10)
+    assert (done.raters, done.answers, done.wiped) == (1, 1, True)
+    assert [r.id for r in store.raters()] == [late.id]
+    assert {a.rater for a in store.answers()} == {late.id}
+    assert store.shown_at(early, 0) is None
+    assert store.events()[-1]["what"] == "raters deleted"
+    assert store.delete_expired(10).raters == 0
+    progress = store.progress()
+    assert (progress["agreed"], progress["deleted"], progress["invited"]) == (1, 1, 2)
+
+
+def test_simulated_raters_are_not_deleted_by_time(make):
+    clock = Clock()
+    store = make(clock=clock, simulated=True)
+    add(store, join(store))
+    clock.now += 1000 * 86400
+    assert store.first_expiry(10) is None
+    assert store.delete_expired(10).raters == 0
+    assert len(store.answers()) == 1
+
+
+def test_sessions_of_expired_invitations_and_deleted_raters_are_given_to_others(make):
+    clock = Clock()
+    store = make(clock=clock)
+    tokens = store.invite([0, 1, 2, 3], days=2)
+    raters = [store.rater(store.agree(token, "page")) for token in tokens[:3]]
+    assert store.next_slots(4, 4) == [0, 1, 2, 3]
+    clock.now += 3 * 86400
+    assert store.next_slots(1, 4) == [3]  # nobody came
+    store.delete_rater(raters[1].code)
+    assert store.next_slots(2, 4) == [1, 3]
 
 
 def test_progress_counts_people_and_trials_not_corrections(make):

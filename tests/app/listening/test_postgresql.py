@@ -49,9 +49,9 @@ def test_sessions_are_played_analysed_and_deleted(context):
     result = analyse(context.plan, store, mixed=False)
     assert result["people"]["finished"] == len(sessions)
     assert all("p" in entry for entry in result["planned"])
-    assert store.delete_rater(store.raters()[0].code) == counts[0]
+    assert store.delete_rater(store.raters()[0].code).answers == counts[0]
     assert store.progress()["answers"] == sum(counts[1:])
-    assert store.forget() == len(sessions) - 1
+    assert store.forget().raters == len(sessions) - 1
     assert store.answers() == []
 
 
