@@ -6,13 +6,15 @@ from typing import Any
 
 from musicgen_rl.listening.assignment import expected_minutes
 from musicgen_rl.listening.plan import Plan
+from musicgen_rl.listening.retention import first_deletion
 from musicgen_rl.listening.store import Store
 from musicgen_rl.listening.study import Study
 
 SIMULATED = "A simulated study: no people take part."
 STORED = (
-    "your answers, their times, how long you played each sound, the result of the headphone check, "
-    "and random codes that stand for you"
+    "your answers, when each page was shown and answered, which sounds it had, when and how long "
+    "you played each one, the result of the headphone check, when you agreed, and random codes "
+    "that stand for you"
 )
 NOT_STORED = "Your name, e-mail and internet address are not stored."
 
@@ -44,8 +46,11 @@ def consent(study: Study, nonce: str, minutes: int, simulated: bool) -> str:
         study.title,
         f"""{paragraphs}
 <p>It takes about {max(1, minutes)} minutes; you can stop at any time and go on later, also on
-another device. Stored are {escape(STORED)}; this is deleted after {study.retention_days} days.
-{escape(NOT_STORED)}</p>
+another device.</p>
+<p>Stored are {escape(STORED)}. {escape(NOT_STORED)} All of it is deleted
+{study.retention_days} days after you agree, by the server or, if it no longer runs then, by those
+who run the study; sooner if you ask for it with the code you will be shown. Averages, and tables of
+answers without these codes, that were made before may be kept.</p>
 {_contact(study)}
 <form method="post">
   <input type="hidden" name="nonce" value="{escape(nonce)}">
@@ -73,6 +78,14 @@ def shell(study: Study, simulated: bool) -> str:
 def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -> str:
     """Show how far the study is, and not what was answered."""
     progress = store.progress()
+    day = first_deletion(plan, store)
+    gone = f", {progress['deleted']} people were deleted" if progress["deleted"] else ""
+    kept = (
+        f"<p>What is stored about raters is deleted {plan.study.retention_days} days after each "
+        f"began, the first on {day}: this server does it while it runs.</p>"
+        if day
+        else ""
+    )
     totals = [len(session) for session in plan.assignment.sessions]
     people = progress["per_rater"]
     finished = sum(entry["answered"] >= totals[entry["slot"]] for entry in people)
@@ -93,6 +106,7 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     )
     shown = "".join(f"<li><code>{escape(link)}</code></li>" for link in links)
     ended = store.stopped_at is not None
+    phase = "The study has ended." if ended else "The study is open."
     early = any(entry["what"] == "unblinded before the stop" for entry in store.events())
     hidden = f'<input type="hidden" name="form" value="{escape(form)}">'
     stop = "" if ended else _button(hidden, "stop", "End the study", "No answer is taken after it.")
@@ -110,9 +124,10 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     return _page(
         f"{plan.study.title} (owner)",
         f"""<p role="status">{escape(message)}</p><ul>{shown}</ul>
-<p>{progress["agreed"]} of {progress["invited"]} invited people began, {finished} finished,
-{len(quiet)} have been away for more than a day; {progress["answers"]} of {sum(totals)} planned
-answers are stored. {"The study has ended." if ended else "The study is open."}</p>
+<p>{progress["agreed"]} people are taking part ({progress["invited"]} invitations were made{gone}),
+{finished} have finished, {len(quiet)} have been away for more than a day.
+{progress["answers"]} of {sum(totals)} planned answers are stored. {phase}</p>
+{kept}
 <div class="wide"><table><thead><tr><th>Rater</th><th>Session</th><th>Trials</th>
 <th>Headphones</th><th>Last answer</th></tr></thead><tbody>{rows}</tbody></table></div>
 <h2>Invite</h2>

@@ -5,15 +5,18 @@ Every route is relative, so the application can be mounted under any path beside
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from app.listening import pages, session
 from app.listening.session import Context
@@ -33,6 +36,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -41,6 +45,7 @@ def create_app(
     *,
     owners: Sequence[Account] = (),
     report: Callable[[], str] | None = None,
+    address: str | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -48,6 +53,8 @@ def create_app(
         context: plan, store and clips.
         owners: who may open the owner's page; nobody can if it is empty.
         report: makes the report's HTML, for the owner after the stop.
+        address: what invitations begin with, as `links.base_address` gives it; without it, how the
+            owner's page was called, a proxy's X-Forwarded-Proto and -Host heeded.
 
     Returns:
         An application without documentation pages, to serve or to mount.
@@ -68,6 +75,19 @@ def create_app(
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(pages.sentence(study, str(error)), status)
         return JSONResponse({"error": str(error)}, status)
+
+    @app.exception_handler(RequestValidationError)
+    async def _misread(request: Request, error: RequestValidationError) -> Response:
+        return await _refuse(request, InputError("there is no such page: please check the link"))
+
+    @app.exception_handler(HTTPException)
+    async def _missing(request: Request, error: HTTPException) -> Response:
+        words = {404: "there is no such page: please check the link",
+                 405: "this page cannot be used that way"}  # fmt: skip
+        said = words.get(error.status_code, "this page cannot be had")
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(pages.sentence(study, said), error.status_code)
+        return JSONResponse({"error": said}, error.status_code, error.headers)
 
     @app.get("/")
     def _start() -> Response:
@@ -115,7 +135,7 @@ def create_app(
         if not 0 <= number < session.HEADPHONE_ROUNDS:
             raise InputError("there is no such sound")
         return Response(
-            session.headphone_sound(store, store.rater(key), number), media_type="audio/wav"
+            session.headphone_sound(context, store.rater(key), number), media_type="audio/wav"
         )
 
     @app.post("/r/{key}/headphones")
@@ -140,7 +160,7 @@ def create_app(
 
         return await run_in_threadpool(work)
 
-    _add_owner(app, context, owners, report)
+    _add_owner(app, context, owners, report, address)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
@@ -150,6 +170,7 @@ def _add_owner(
     context: Context,
     owners: Sequence[Account],
     report: Callable[[], str] | None,
+    address: str | None,
 ) -> None:
     """Add the owner's page: progress, invitations, the end; what people answered only after it."""
     store = context.store
@@ -202,7 +223,7 @@ def _add_owner(
             if not 1 <= count <= 1000:
                 raise InputError("the number of invitations must be from 1 to 1000")
             tokens = store.invite(store.next_slots(count, slots))
-            base = str(request.url).split("?")[0].removesuffix("/owner")
+            base = address or _called(request)
             return page("New invitations, shown once:", [f"{base}/i/{t}" for t in tokens])  # type: ignore[no-any-return]
         if form.get("do") == "stop":
             store.stop()
@@ -220,6 +241,21 @@ def _add_owner(
         if report is None or (store.stopped_at is None and not early):
             raise InputError("the study is still blind: end it first, or unblind it on purpose")
         return HTMLResponse(report(), headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def _called(request: Request) -> str:
+    """Tell how the owner's browser reached the study, for links that only the owner is shown.
+
+    A proxy that ends TLS says so in two headers. Whoever forges them has the owner's password
+    already and changes nothing but the page this one request gets; what is no host name counts
+    for nothing.
+    """
+    url = request.url
+    scheme = request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
+    host = request.headers.get("x-forwarded-host", "").split(",")[0].strip()
+    url = url.replace(scheme=scheme) if scheme in ("http", "https") else url
+    url = url.replace(netloc=host) if _HOST.fullmatch(host) else url
+    return str(url).split("?")[0].removesuffix("/owner")
 
 
 async def _body(request: Request) -> bytes:

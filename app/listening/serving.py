@@ -5,7 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,13 @@ from musicgen_rl.config import require
 from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.assignment import required_clips
 from musicgen_rl.listening.clips import load_clips
+from musicgen_rl.listening.links import base_address
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import to_html
+from musicgen_rl.listening.retention import delete_due
 from musicgen_rl.listening.store import Store, store_url
+
+_EVERY_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class StudyServer:
     """USER:HASH of who may open the owner's page, as `demo --hash-password` prints it."""
     database: str | None = None
     """SQLAlchemy URL; without it the folder's own answers.sqlite."""
+    address: str | None = None
+    """Where raters reach it, for the owner's links; without it as the owner's page was called."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -46,6 +53,8 @@ class StudyServer:
             self.port is None or 1 <= self.port <= 65535,
             f"--port must be from 1 to 65535, got {self.port}",
         )
+        if self.address is not None:
+            base_address(self.address)
         for account in self.owner:
             read_account(account)
 
@@ -73,7 +82,8 @@ def build(config: StudyServer) -> tuple[FastAPI, Context]:
         return to_html(analyse(context.plan, context.store, mixed=False), context.plan)
 
     owners = [read_account(text) for text in config.owner]
-    return create_app(context, owners=owners, report=report), context
+    address = None if config.address is None else base_address(config.address)
+    return create_app(context, owners=owners, report=report, address=address), context
 
 
 def serve(config: StudyServer, say: Callable[[str], None]) -> None:
@@ -88,9 +98,50 @@ def serve(config: StudyServer, say: Callable[[str], None]) -> None:
         InputError: the study is not ready.
     """
     app, context = build(config)
+    with kept_promise(context, say):
+        _run(app, context, config, say)
+
+
+@contextmanager
+def kept_promise(
+    context: Context, say: Callable[[str], None], every_s: float = _EVERY_S
+) -> Iterator[None]:
+    """Delete whose retention time is over: now, and every hour until the end of the context.
+
+    Args:
+        context: of the study.
+        say: prints a line.
+        every_s: seconds between two looks.
+
+    Raises:
+        StorageError: the first look failed; later ones say so and try again.
+    """
+    ended = threading.Event()
+    for line in delete_due(context.plan, context.store):
+        say(line)
+
+    def keep() -> None:
+        while not ended.wait(every_s):
+            try:
+                for line in delete_due(context.plan, context.store):
+                    say(line)
+            except Exception as error:  # a full disk now is no reason to stop trying
+                say(f"could not delete whose retention time is over, trying again: {error}")
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=60)
+
+
+def _run(app: FastAPI, context: Context, config: StudyServer, say: Callable[[str], None]) -> None:
     port = choose_port(config.host, config.port)
     shown = config.host if is_loopback(config.host) else socket.gethostname()
-    base = f"http://{shown}:{port}"
+    base = config.address or f"http://{shown}:{port}"
+    base = base.rstrip("/")
     say(f"the study is open at {base}")
     if not context.store.progress()["invited"]:
         say("nobody is invited yet: `musicgen-rl listen invite FOLDER` makes personal links")

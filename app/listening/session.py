@@ -15,6 +15,8 @@ from musicgen_rl.listening.store import Answer, Rater, Store
 HEADPHONE_ROUNDS = 3
 HEADPHONES_PASS = 2
 _TONE_HZ, _TONE_S, _GAP_S, _RATE = 200.0, 0.8, 0.35, 32000
+_SINE_LUFS = -4.01
+"""Loudness of a sine of full scale at that pitch on one channel (ITU-R BS.1770)."""
 _LONGEST_SUBMISSION = 64
 
 
@@ -34,6 +36,7 @@ def state(context: Context, rater: Rater) -> dict[str, Any]:
     done = store.last_revisions(rater)
     common = {
         "code": rater.code,
+        "contact": study.contact,
         "done": len(done),
         "total": len(session),
         "break_every": study.raters.break_every,
@@ -174,20 +177,24 @@ def quiet_tone(store: Store, rater: Rater, number: int) -> int:
     return int(store.mac("headphones", rater.id, number), 16) % 3
 
 
-def headphone_sound(store: Store, rater: Rater, number: int) -> bytes:
+def headphone_sound(context: Context, rater: Rater, number: int) -> bytes:
     """Make three tones, one 6 dB quieter, another with its sides in opposite phase.
 
     Over loudspeakers opposite phases cancel, and that tone seems the quietest; over headphones
-    they do not.
+    they do not. The two louder ones are as loud as the study's clips, so that the volume somebody
+    sets here is right for what follows.
 
     Source: Woods, Siegel, Traer and McDermott (2017), Headphone screening to facilitate web-based
     auditory experiments.
     """
+    store, channels = context.store, context.plan.study.clips.channels
+    # A sine's power is half its square; a mono clip sounds on both sides, but counts once.
+    power = 10 ** ((context.clips.lufs - _SINE_LUFS) / 10) / channels
     quiet = quiet_tone(store, rater, number)
     turned = (quiet + 1 + int(store.mac("phase", rater.id, number), 16) % 2) % 3
     time = np.arange(int(_TONE_S * _RATE)) / _RATE
     ramp = np.minimum(1.0, np.minimum(time, time[::-1]) / 0.05)
-    tone = 0.25 * np.sin(2 * np.pi * _TONE_HZ * time) * ramp  # [M]
+    tone = np.sqrt(power) * np.sin(2 * np.pi * _TONE_HZ * time) * ramp  # [M]
     gap = np.zeros((int(_GAP_S * _RATE), 2))
     parts: list[np.ndarray[Any, Any]] = []
     for place in range(3):

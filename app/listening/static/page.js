@@ -24,11 +24,15 @@ export function choices(name, legend, labels, chosen, onchoose) {
       hint ? make("small", {}, hint) : null,
     ),
   );
+  // On a phone side by side only where the longest word under each fits beside the others.
+  const widths = labels.map(([, label, hint]) =>
+    Math.max(...`${label} ${hint ?? ""}`.split(/\s+/).map((word) => word.length)));
+  const long = widths.reduce((sum, width) => sum + Math.max(width, 3), 0) > 30;
   return make(
     "fieldset",
     { className: "item" },
     make("legend", {}, legend),
-    make("div", { className: "choices" }, ...rows),
+    make("div", { className: long ? "choices long" : "choices" }, ...rows),
   );
 }
 
@@ -63,7 +67,8 @@ export function playerRow(players, n, label, key, parts, minimum) {
       dot.classList.toggle("now", playing && Math.floor(share * parts) === part),
     );
     const left = minimum - players.heardOf(n);
-    const words = left > 0.05 ? `listen for ${Math.ceil(left)} s more` : "heard";
+    const heard = players.heardOf(n) > 0 ? "heard" : "";
+    const words = left > 0.05 ? `listen for ${Math.ceil(left)} s more` : heard;
     if (note.textContent !== words) note.textContent = words;
   };
   return row;

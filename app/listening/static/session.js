@@ -60,7 +60,8 @@ function show(state, ...children) {
         "You can stop at any time: everything sent is stored. Your personal link, the address of "
         + "this page, brings you back, also on another device. "),
       link,
-      make("p", {}, `To have your answers deleted, send us this code: ${state.code}`),
+      make("p", {}, `To have your answers deleted, send this code to ${
+        state.contact || "those who invited you"}: ${state.code}`),
     ),
   );
   root.setAttribute("aria-busy", "false");
@@ -160,7 +161,8 @@ function drawTrial(state) {
       part.disabled = !heardAll;
     });
     const much = `${trial.minimum_s} s`;
-    hint.textContent = heardAll ? "You can listen again as often as you like."
+    hint.textContent = !trial.minimum_s ? "You can listen as often as you like."
+      : heardAll ? "You can listen again as often as you like."
       : labels.length > 1 ? `Please listen to each for at least ${much}; then answer.`
         : `Please listen for at least ${much}; then answer.`;
   }

@@ -1,15 +1,20 @@
 """The study over real HTTP: what a rater can do, learn, and not do."""
 
+import io
 import json
+import re
 import time
+import wave
+from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 
 from app.listening.server import create_app
-from app.listening.serving import InBackground, StudyServer, open_context
+from app.listening.serving import InBackground, StudyServer, kept_promise, open_context
 from app.listening.session import headphone_sound, quiet_tone
-from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.plan import freeze, make_plan
 from tests.app.listening.conftest import OWNER, Served, write_study
@@ -211,6 +216,136 @@ def test_too_much_and_nonsense_are_refused(served):
         assert served.client.get(path).status_code in (400, 404)
 
 
+@pytest.mark.parametrize(
+    "path", ["trial/abc", "trial/1.5", "trial/" + "9" * 5000, "headphones/x", "headphones/9"]
+)
+def test_a_page_or_sound_of_no_number_is_refused_in_a_sentence(served, path):
+    player = served.player(0)
+    reply = served.client.get(f"r/{player.key}/{path}")
+    assert reply.status_code == 400
+    assert reply.json().keys() == {"error"}
+    assert "there is no such" in reply.json()["error"]
+    page = served.client.get(f"r/{player.key}/{path}", headers={"accept": "text/html"})
+    assert '<p role="alert">There is no such' in page.text
+
+
+def test_addresses_that_lead_nowhere_are_refused_in_a_sentence(served):
+    for path in ("nothing", "r", "i/a/b", "static/none.js"):
+        reply = served.client.get(path)
+        assert (reply.status_code, reply.json()) == (
+            404, {"error": "there is no such page: please check the link"},
+        )  # fmt: skip
+        assert "<h1>" in served.client.get(path, headers={"accept": "text/html"}).text
+    reply = served.client.delete("owner")
+    assert (reply.status_code, reply.json()) == (
+        405,
+        {"error": "this page cannot be used that way"},
+    )
+
+
+def links_of(page):
+    return re.findall(r"<code>(.*?)/i/[^<]+</code>", page)
+
+
+@pytest.mark.parametrize(
+    ("headers", "want"),
+    [
+        ({"x-forwarded-proto": "https", "host": "study.example"}, "https://study.example"),
+        ({"x-forwarded-proto": "https", "x-forwarded-host": "a.example:8443, b"},
+         "https://a.example:8443"),
+        ({"x-forwarded-proto": "javascript", "host": "study.example"}, "http://study.example"),
+        ({"x-forwarded-host": 'evil"><script>', "host": "study.example"}, "http://study.example"),
+    ],
+)  # fmt: skip
+def test_the_owners_links_begin_as_the_proxy_says(served, headers, want):
+    form = {"do": "invite", "count": "1", "form": served.store.mac("owner")}
+    page = served.client.post("owner", auth=OWNER, data=form, headers=headers).text
+    assert links_of(page) == [want]
+
+
+def test_the_owners_links_begin_with_the_given_address(tmp_path):
+    from app.listening.serving import build
+    from app.passwords import hash_password
+
+    write_study(tmp_path, questions=[PAIR])
+    app, context = build(StudyServer(folder=tmp_path, owner=(hash_password(*OWNER),),
+                                     address="https://lab.example/study/"))  # fmt: skip
+    with InBackground(app) as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+        form = {"do": "invite", "count": "2", "form": context.store.mac("owner")}
+        page = client.post("owner", auth=OWNER, data=form, headers={"x-forwarded-proto": "http"})
+        assert links_of(page.text) == ["https://lab.example/study"] * 2
+    context.store.close()
+
+
+def test_the_consent_page_promises_the_deletion_that_the_server_does(tmp_path):
+    write_study(tmp_path, questions=[PAIR], retention_days=30, contact="anna@example.org")
+    now = [1_000_000.0]
+    context = open_context(tmp_path, clock=lambda: now[0])
+    said = []
+    with InBackground(create_app(context)) as server, kept_promise(context, said.append, 0.05):
+        served = Served(context, server.url)
+        (token,) = context.store.invite([1])
+        page = " ".join(served.client.get(f"i/{token}").text.split())
+        assert "All of it is deleted 30 days after you agree, by the server or" in page
+        player = served.player()
+        assert player.session(leave_after=2) == 2
+        assert served.state(player)["contact"] == "anna@example.org"
+        now[0] += 29 * 86400
+        time.sleep(0.5)
+        assert (said, len(context.store.answers())) == ([], 2)
+        now[0] += 2 * 86400
+        end = time.monotonic() + 20
+        while context.store.raters() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert context.store.answers() == []
+        assert served.client.get(f"r/{player.key}").status_code == 400
+        served.client.close()
+    assert said[0].startswith("deleted: 1 raters with 2 answers, who began more than 30 days ago")
+    context.store.close()
+
+
+def test_a_failed_look_for_what_is_due_is_said_and_tried_again(tmp_path, monkeypatch):
+    write_study(tmp_path, questions=[PAIR])
+    context = open_context(tmp_path)
+    said, real, failures = [], context.store.delete_expired, []
+
+    def fail_once(days):
+        if not failures and said_start:
+            failures.append(days)
+            raise StorageError("no room")
+        return real(days)
+
+    said_start = []
+    monkeypatch.setattr(context.store, "delete_expired", fail_once)
+    with kept_promise(context, said.append, 0.05):
+        said_start.append(True)
+        end = time.monotonic() + 20
+        while not said and time.monotonic() < end:
+            time.sleep(0.05)
+    assert said == ["could not delete whose retention time is over, trying again: no room"]
+    context.store.close()
+
+
+def test_headphone_tones_are_as_loud_as_the_clips(served):
+    from musicgen_rl.audio.loudness import integrated_loudness
+
+    player = served.player(0)
+    rater = served.store.rater(player.key)
+    for lufs in (-20.0, -27.0):
+        context = replace(served.context, clips=replace(served.context.clips, lufs=lufs))
+        for number in range(3):
+            data = headphone_sound(context, rater, number)
+            with wave.open(io.BytesIO(data)) as file:
+                frames = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+            left = frames.reshape(-1, 2)[:, 0].astype(np.float32) / 32767
+            quiet = quiet_tone(context.store, rater, number)
+            for place in range(3):
+                start = round(place * 1.15 * 32000) + 3200  # a tone and a gap; its middle
+                level = integrated_loudness(left[None, start : start + 19200], 32000)
+                want = lufs - 6.02 * (place == quiet)
+                assert level == pytest.approx(want, abs=0.15)
+
+
 def test_the_owners_page_needs_the_password_and_shows_no_answers(served):
     assert served.client.get("owner").status_code == 401
     assert served.client.get("owner", auth=("anna", "wrong horse")).status_code == 401
@@ -322,7 +457,7 @@ def test_the_headphone_check_is_stored_and_sends_nobody_away(tmp_path):
             quiet = [quiet_tone(context.store, rater, n) for n in range(3)]
             given = None if right is None else [q if right else (q + 1) % 3 for q in quiet]
             sound = served.client.get(f"r/{player.key}/headphones/0").content
-            assert sound == headphone_sound(context.store, rater, 0)
+            assert sound == headphone_sound(context, rater, 0)
             path = f"r/{player.key}/headphones"
             assert served.client.post(path, json={"answers": [7]}).status_code == 400
             assert served.client.post(path, json={"answers": given}).json()["stage"] == "trial"
@@ -355,8 +490,6 @@ def test_missing_unequal_and_changed_clips_are_refused_before_anybody_comes(tmp_
     from musicgen_rl.listening.clips import wav_bytes
 
     write_study(tmp_path, questions=[PAIR])
-    import numpy as np
-
     clip = sorted((tmp_path / "clips").glob("*.wav"))[0]
     used = json.loads((tmp_path / "key.json").read_text())["clips"]
     clip = tmp_path / "clips" / used[0]["name"]
@@ -378,6 +511,8 @@ def test_options_that_cannot_be_are_refused(tmp_path):
         StudyServer(folder=tmp_path, port=70000)
     with pytest.raises(ConfigError, match="USER:HASH"):
         StudyServer(folder=tmp_path, owner=("anna:password",))
+    with pytest.raises(ConfigError, match="--address must be such as"):
+        StudyServer(folder=tmp_path, address="study.example")
 
 
 def test_a_page_is_quick(served):
@@ -398,6 +533,7 @@ def test_a_question_nobody_has_answered_yet_leaves_the_rest_of_the_report(served
 
         simulated, stopped_at = False, None
         events, progress = served.store.events, served.store.progress
+        first_expiry = served.store.first_expiry
 
         def raters(self):
             return [rater]
