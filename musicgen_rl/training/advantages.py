@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.errors import ConfigError
+from musicgen_rl.rewards.diversity import centred
 
 
 def means_of_others(embeddings: Tensor) -> Tensor:
@@ -141,6 +142,49 @@ def gae(values: Tensor, final: Tensor, lam: float) -> Tensor:
         running = change[..., s] + lam * running
         advantages[..., s] = running
     return advantages
+
+
+class Centre:
+    """The running mean of all clips' embeddings: what they share, which is no variety.
+
+    Up to `MEMORY` steps weigh the same, older ones less and less. It comes from earlier steps; the
+    first step alone is centred on itself.
+    """
+
+    MEMORY = 50
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.mean: Tensor | None = None
+        self.steps = 0
+
+    def take_off(self, embeddings: Tensor, mean: Tensor) -> Tensor:
+        """Centre a step's clips, then take them in.
+
+        Args:
+            embeddings: unit vectors [P, N, d].
+            mean: of this step's unit vectors, over all processes, [d].
+
+        Returns:
+            Unit vectors of what is left, [P, N, d].
+        """
+        if self.mean is None:
+            self.mean = mean.detach().clone()
+        left = centred(embeddings, self.mean.to(embeddings))
+        self.steps = min(self.steps + 1, self.MEMORY)
+        self.mean.lerp_(mean.to(self.mean), 1.0 / self.steps)
+        return left
+
+    def pack(self) -> dict[str, Tensor]:
+        """Lay out for the training state."""
+        if self.mean is None:
+            return {}
+        return {"centre.mean": self.mean.cpu(), "centre.steps": torch.tensor(self.steps)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Read what `pack` laid out; nothing where there is nothing."""
+        if "centre.mean" in tensors:
+            self.mean, self.steps = tensors["centre.mean"].clone(), int(tensors["centre.steps"])
 
 
 class EmbeddingBank:

@@ -66,6 +66,9 @@ class EndpointConfig:
     """Diversity of a set: "cosine" (mean pairwise 1 - cosine, the paper's) or "determinant"."""
     ridge: float = 0.1
     """Of the determinant: how near two clips may come before they count as one."""
+    centred: bool = False
+    """Take off what all clips share, the running mean of embeddings, before clips are compared. The
+    paper does not; but where that mean is long, a policy is paid for leaving it together."""
     reward_codebooks: int = 0
     """Codebooks whose codes are paid, coarse ones first; 0 pays all. Fewer is less noise, and a
     bias, for fine codes move the embedding too."""

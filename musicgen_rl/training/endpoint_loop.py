@@ -24,7 +24,7 @@ from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.training.adapters import Student
-from musicgen_rl.training.advantages import EmbeddingBank
+from musicgen_rl.training.advantages import Centre, EmbeddingBank
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_export import export_endpoint, require_room, room_needed
@@ -112,12 +112,13 @@ class _Run:
             config, self.student, teacher, parts.text, parts.codec, encoder=parts.encoder,
             critic=self.critic, bank=bank, device=device, autocast=self._autocast(),
         )  # fmt: skip
+        self.centre = Centre()
         self.updater = Updater(config, self.student.parameters, self.processes)
         self.progress = Progress(Plan(config.steps), planned=config.minutes == 0)
         self.guards = Guards(config)
         self.memory = Memory(
             student=self.student, updater=self.updater, critic=self.critic, bank=bank,
-            guards=self.guards, progress=self.progress,
+            centre=self.centre, guards=self.guards, progress=self.progress,
         )  # fmt: skip
         self.identity = start_identity(self.start_state, parts.base_state)
         self.memory.restore(folder, config, self.identity)
@@ -204,6 +205,9 @@ class _Run:
         batch = self._clips()
         if config.diversity_weight > 0 or step % config.listen_every == 0:
             stepper.hear(batch)
+        if config.centred and batch.embeddings is not None:
+            mean = self.processes.mean(batch.embeddings.flatten(0, 1).mean(0))
+            batch.embeddings = self.centre.take_off(batch.embeddings, mean)
         measure = beta > 0 and step % config.measure_every == 0
         gradients, found, states = stepper.gradients(
             batch, kl_weight=kl_weight, reward_weight=beta, measure=measure

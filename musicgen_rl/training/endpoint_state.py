@@ -10,7 +10,7 @@ from torch import Tensor
 
 from musicgen_rl.errors import CheckpointError
 from musicgen_rl.training.adapters import Student
-from musicgen_rl.training.advantages import EmbeddingBank
+from musicgen_rl.training.advantages import Centre, EmbeddingBank
 from musicgen_rl.training.checkpointing import (
     load_training_state,
     pack_optimizer,
@@ -25,7 +25,8 @@ from musicgen_rl.training.optim import Plan
 
 STATE = "state"
 FIXED = ("seed", "prompts_per_step", "clips_per_prompt", "train", "rank", "train_norms",
-         "start_blend", "diversity_weight", "reward", "credit")  # fmt: skip
+         "start_blend", "diversity_weight", "reward", "credit",
+         "centred")  # fmt: skip
 """What may not change when a run goes on."""
 
 
@@ -61,6 +62,7 @@ class Memory:
     updater: Updater
     critic: CriticTrainer | None
     bank: EmbeddingBank
+    centre: Centre
     guards: Guards
     progress: Progress
 
@@ -76,7 +78,7 @@ class Memory:
             StorageError: the disk is full or not writable; what was saved before is intact.
         """
         now = self.progress
-        tensors: dict[str, Tensor] = dict(self.bank.pack())
+        tensors: dict[str, Tensor] = {**self.bank.pack(), **self.centre.pack()}
         tensors |= {f"student.{n}": p for n, p in self.student.parameters.items()}
         tensors |= {f"average.{n}": t for n, t in self.updater.average.tensors.items()}
         more, packed = pack_optimizer(self.updater.optimizer)
@@ -126,6 +128,7 @@ class Memory:
             own = state["critic_optimizer"]
             restore_optimizer(self.critic.optimizer, tensors, own, prefix="critic_optimizer")
         self.bank.restore(tensors)
+        self.centre.restore(tensors)
         self.guards.restore(state["guards"])
         self.updater.signal = state["signal"]
         now = self.progress

@@ -25,7 +25,7 @@ from musicgen_rl.codec.base import Codec
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
-from musicgen_rl.rewards.diversity import pairwise_diversity, unit
+from musicgen_rl.rewards.diversity import centred, pairwise_diversity, unit
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.training import advantages as adv
 from musicgen_rl.training.adapters import Student
@@ -296,7 +296,8 @@ class EndpointStep:
         found = {"silent": silent_share(batch.samples), "repeated": repeated_share(batch.codes)}
         with self.clock("listening"), torch.no_grad():
             if held_out is not None:
-                e = unit(held_out.embed(batch.samples, rate)).view(P, N, -1)
+                e = held_out.embed(batch.samples, rate).view(P, N, -1)
+                e = centred(e) if self.config.centred else unit(e)
                 found["held_out_diversity"] = float(pairwise_diversity(e).mean())
             if scorer is not None:
                 texts = [text for text in batch.texts for _ in range(N)]

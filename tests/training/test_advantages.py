@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.errors import ConfigError
+from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.training import advantages as adv
 
 CLIPS = torch.nn.functional.normalize(
@@ -158,6 +159,37 @@ def test_the_bank_never_holds_the_clip_that_is_judged():
     again = adv.EmbeddingBank(0.5)
     again.restore(bank.pack())
     assert torch.equal(again.means[7], bank.means[7])
+
+
+def test_leaving_the_common_mean_together_is_variety_only_where_it_is_not_taken_off():
+    own = torch.tensor([[1.0, 0.0], [-0.6, 0.8]])  # what tells the two clips apart
+    near, far = (
+        torch.nn.functional.normalize(torch.cat([own, torch.full((2, 1), shared)], 1), dim=-1)
+        for shared in (2.0, 0.5)
+    )
+    plain = [float(pairwise_diversity(e[None]).mean()) for e in (near, far)]
+    assert plain[1] > 2 * plain[0]
+    left = [adv.Centre().take_off(e[None], e.mean(0)) for e in (near, far)]
+    without = [float(pairwise_diversity(e).mean()) for e in left]
+    assert without[0] == pytest.approx(without[1], abs=1e-3)
+
+
+def test_the_centre_comes_from_earlier_steps_and_moves_ever_less():
+    centre = adv.Centre()
+    first = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    left = centre.take_off(first, first[0].mean(0))  # the very first is centred on itself
+    half = 0.5**0.5
+    torch.testing.assert_close(left, torch.tensor([[[half, -half], [-half, half]]]))
+    second = torch.tensor([[[-1.0, 0.0], [0.0, -1.0]]])
+    left = centre.take_off(second, second[0].mean(0))  # about (0.5, 0.5), what came before
+    longer, shorter = (-1.5 / 2.5**0.5, -0.5 / 2.5**0.5)
+    torch.testing.assert_close(left, torch.tensor([[[longer, shorter], [shorter, longer]]]))
+    torch.testing.assert_close(centre.mean, torch.zeros(2))
+    again = adv.Centre()
+    again.restore(centre.pack())
+    assert torch.equal(again.mean, centre.mean)
+    assert again.steps == 2
+    assert adv.Centre().pack() == {}
 
 
 def test_a_bank_that_keeps_nothing_changes_nothing():

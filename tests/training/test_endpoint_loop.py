@@ -49,12 +49,28 @@ def test_a_diversity_run_reports_reward_signal_and_critic(tmp_path: Path) -> Non
             "critic_start", "critic_end", "advantage_rms"} <= set(row)  # fmt: skip
 
 
-@pytest.mark.parametrize("train_what", ["all", "low-rank", "norms"])
+def test_centred_clips_lie_further_apart(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    rows = {}
+    for centred in (False, True):
+        config = small_config(diversity_weight=5.0, centred=centred, learning_rate=0.0)
+        train(parts, config, tmp_path / str(centred))
+        rows[centred] = read_metrics(tmp_path / str(centred) / "metrics.jsonl")
+    plain, left = ([r["diversity"] for r in rows[c] if r["kind"] == "train"] for c in rows)
+    assert len(plain) == len(left) == 3
+    assert all(b > a + 0.05 for a, b in zip(plain, left, strict=True))
+
+
+@pytest.mark.parametrize(("train_what", "centred"), [
+    ("all", False), ("low-rank", True), ("norms", False),
+])  # fmt: skip
 def test_a_run_that_was_stopped_ends_in_the_bits_of_one_that_was_not(
-    tmp_path: Path, train_what: str
+    tmp_path: Path, train_what: str, centred: bool
 ) -> None:
     parts = small_parts(tmp_path / "base")
-    config = small_config(diversity_weight=5.0, train=train_what, steps=4, kl_share=0.5)
+    config = small_config(
+        diversity_weight=5.0, train=train_what, steps=4, kl_share=0.5, centred=centred
+    )
     train(parts, config, tmp_path / "whole")
     answers = iter([False, True])
     half = train(parts, config, tmp_path / "parted", stop=lambda: next(answers))
@@ -199,11 +215,14 @@ def test_a_full_disk_is_told_before_training(tmp_path: Path, monkeypatch) -> Non
         train(parts, small_config(), tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["seed", "diversity_weight", "clips_per_prompt", "train"])
+@pytest.mark.parametrize(
+    "name", ["seed", "diversity_weight", "clips_per_prompt", "train", "centred"]
+)
 def test_a_run_does_not_go_on_as_another(tmp_path: Path, name: str) -> None:
     parts = small_parts(tmp_path / "base")
     train(parts, small_config(steps=1), tmp_path / "run")
-    other = {"seed": 5, "diversity_weight": 1.0, "clips_per_prompt": 2, "train": "low-rank"}
+    other = {"seed": 5, "diversity_weight": 1.0, "clips_per_prompt": 2, "train": "low-rank",
+             "centred": True}  # fmt: skip
     with pytest.raises(CheckpointError, match=f"begun with another {name}"):
         train(parts, small_config(**{name: other[name]}), tmp_path / "run")
 
