@@ -9,14 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from musicgen_rl.cli import train_rewards
+from musicgen_rl.cli.side_by_side import is_first, side_by_side, threads_each
 from musicgen_rl.cli.train_endpoints import register
 from musicgen_rl.cli.train_options import (
+    PROCESSES,
+    THREADS,
     parse_assignments,
     report_encoding,
     stop_on_signal,
     take_fields,
 )
-from musicgen_rl.config import LMConfig, field_help
+from musicgen_rl.config import LMConfig, field_help, require
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.training.pretrain_config import PretrainConfig
 
@@ -95,38 +98,47 @@ def lm(
         typer.Option(help="Model folder or name to begin with; its sizes stand above those below."),
     ] = None,
     license: Annotated[str, typer.Option(help="Licence of the weights (SPDX).")] = "unknown",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help=PROCESSES, min=1, max=64)] = 1,
+    threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
     **options: Any,
 ) -> None:
-    """Train the language model; run under `accelerate launch` for several GPUs or processes."""
+    """Train the language model; run under `accelerate launch` for several GPUs."""
     model = LMConfig(**{name: options.pop(name) for name in SIZES})
     config = PretrainConfig(**options)
     if manifest is None and tokens is None:
         raise ConfigError("nothing to learn from: give --manifest FILE, or --tokens FOLDER")
 
+    require(
+        config.batch_size % processes == 0,
+        f"batch_size {config.batch_size} is not a multiple of {processes} processes",
+    )
+
     import torch
 
     from musicgen_rl.checkpoint import checkpoints_folder, find_model
     from musicgen_rl.training.lm_run import encode_manifest, train_lm
+    from musicgen_rl.training.processes import Processes
 
-    if threads:
-        torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     tokens = tokens or out / "tokens"
-    if manifest is not None:
+    if manifest is not None and is_first():
         encode_manifest(manifest, codec, tokens, report=report_encoding)
+    if threads := threads_each(processes, threads):
+        torch.set_num_threads(threads)
     stopped = stop_on_signal()
-    figures = train_lm(
-        tokens,
-        codec,
-        text_encoder or checkpoints_folder() / "minilm",
-        out,
-        model,
-        config,
-        start=None if start is None else find_model(start),
-        license=license,
-        stop=lambda: bool(stopped),
-    )
+    with side_by_side(processes):
+        Processes().wait()  # until the first has encoded all
+        figures = train_lm(
+            tokens,
+            codec,
+            text_encoder or checkpoints_folder() / "minilm",
+            out,
+            model,
+            config,
+            start=None if start is None else find_model(start),
+            license=license,
+            stop=lambda: bool(stopped),
+        )
     if stopped:
         typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
         raise typer.Exit(130)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgen_rl.config import field_help
+from musicgen_rl.cli.side_by_side import side_by_side, threads_each
+from musicgen_rl.cli.train_options import PROCESSES, THREADS
+from musicgen_rl.config import field_help, require
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, preset_names, read_preset
 
@@ -86,7 +88,8 @@ def endpoints(
         bool, typer.Option(help="Let guards hear the report encoder and the scorer.")
     ] = True,
     name: Annotated[str | None, typer.Option(help="Of the model, in its card.")] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help=PROCESSES, min=1, max=64)] = 1,
+    threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
     **settings: Any,
 ) -> None:
     """Train one end: the quality end with --diversity-weight 0, the diversity end above it."""
@@ -103,10 +106,12 @@ def endpoints(
         base=base, prompts=prompts, start=start, instruments=instruments, encoder=encoder,
         held_out=held_out,
     )  # fmt: skip
-    stopped = _prepare(threads)
-    figures = train_one(
-        sources, config, out, name=name, notes=_notes(preset), stop=lambda: bool(stopped)
-    )
+    _require_share(config, processes)
+    stopped = _prepare(threads_each(processes, threads))
+    with side_by_side(processes):
+        figures = train_one(
+            sources, config, out, name=name, notes=_notes(preset), stop=lambda: bool(stopped)
+        )
     _conclude(figures, bool(stopped))
     typer.echo(str(out / "export"))
 
@@ -145,7 +150,8 @@ def pair(
     held_out: Annotated[
         bool, typer.Option(help="Let guards hear the report encoder and the scorer.")
     ] = True,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
+    processes: Annotated[int, typer.Option(help=PROCESSES, min=1, max=64)] = 1,
+    threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
 ) -> None:
     """Train both ends: guidance distilled, then diversity rewarded; the slider runs on them."""
     configs = {}
@@ -163,11 +169,14 @@ def pair(
     sources = EndpointSources(
         base=base, prompts=prompts, instruments=instruments, encoder=encoder, held_out=held_out
     )
-    stopped = _prepare(threads)
-    figures = train_pair(
-        sources, configs["quality"], configs["diversity"], out, runs or out / "runs",
-        from_quality=from_quality, notes=_notes(preset), stop=lambda: bool(stopped),
-    )  # fmt: skip
+    for config in configs.values():
+        _require_share(config, processes)
+    stopped = _prepare(threads_each(processes, threads))
+    with side_by_side(processes):
+        figures = train_pair(
+            sources, configs["quality"], configs["diversity"], out, runs or out / "runs",
+            from_quality=from_quality, notes=_notes(preset), stop=lambda: bool(stopped),
+        )  # fmt: skip
     for end, each in figures.items():
         _conclude(each, bool(stopped), f"the {end} end ")
     if "diversity" not in figures:
@@ -210,6 +219,14 @@ def _require_names(**given: str) -> None:
     for name, value in given.items():
         if not value.strip() or "\0" in value:
             raise ConfigError(f"--{name} {value!r} is empty or broken")
+
+
+def _require_share(config: EndpointConfig, processes: int) -> None:
+    """Refuse a step that cannot be shared out, before any process is started."""
+    require(
+        config.prompts_per_step % processes == 0,
+        f"prompts_per_step {config.prompts_per_step} is not a multiple of {processes} processes",
+    )
 
 
 def _prepare(threads: int) -> list[int]:

@@ -9,6 +9,9 @@ import typer
 
 from musicgen_rl.errors import ConfigError
 
+PROCESSES = "Processes on this machine's processor, the batch shared out among them."
+THREADS = "CPU threads of a process; 0 lets torch choose, or shares them out among processes."
+
 
 def parse_assignments(texts: list[str]) -> dict[str, str]:
     """Split NAME=VALUE texts.

@@ -192,11 +192,13 @@ def train_pair(
     figures["diversity"] = train_endpoint(
         parts, diversity, runs / "diversity", name=f"{base.name}-diversity", stop=stop
     )
-    if figures["diversity"]["finished"]:  # both at once: half a new pair is no pair
+    both = figures["diversity"]["finished"]  # half a new pair is no pair
+    if both and Processes().main:
         place_endpoint(export, out / "quality")
         placed = place_endpoint(runs / "diversity" / "export", out / "diversity")
         if from_quality and "low_rank" in read_info(placed).notes:
             retarget(placed, out / "quality", base.folder)
+    Processes().wait()
     return figures
 
 
