@@ -28,10 +28,17 @@ def start(study: Study) -> str:
     )
 
 
-def sentence(study: Study, text: str) -> str:
-    """Say one thing, for example why something cannot be had."""
+def sentence(study: Study, text: str, path: str = "") -> str:
+    """Say one thing, for example why something cannot be had.
+
+    Args:
+        study: its title and contact.
+        text: without a full stop.
+        path: from the page's address to the study's first page, such as "../".
+    """
     text = text[:1].upper() + text[1:]
-    return _page(study.title, f'<p role="alert">{escape(text)}.</p>' + _contact(study))
+    said = f'<p role="alert">{escape(text)}.</p>'
+    return _page(study.title, said + _contact(study), path=path)
 
 
 def minutes(plan: Plan) -> int:
@@ -79,7 +86,7 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     """Show how far the study is, and not what was answered."""
     progress = store.progress()
     day = first_deletion(plan, store)
-    gone = f", {progress['deleted']} people were deleted" if progress["deleted"] else ""
+    gone = f", deleted since: {progress['deleted']}" if progress["deleted"] else ""
     kept = (
         f"<p>What is stored about raters is deleted {plan.study.retention_days} days after each "
         f"began, the first on {day}: this server does it while it runs.</p>"
@@ -109,6 +116,14 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     phase = "The study has ended." if ended else "The study is open."
     early = any(entry["what"] == "unblinded before the stop" for entry in store.events())
     hidden = f'<input type="hidden" name="form" value="{escape(form)}">'
+    invite = (
+        ""
+        if ended
+        else f"""<h2>Invite</h2>
+<form method="post">{hidden}<input type="hidden" name="do" value="invite">
+<label>New invitations <input type="number" name="count" min="1" max="1000" value="1"></label>
+<button type="submit">Make</button></form>"""
+    )
     stop = "" if ended else _button(hidden, "stop", "End the study", "No answer is taken after it.")
     unblind = (
         ""
@@ -124,16 +139,13 @@ def owner(plan: Plan, store: Store, form: str, message: str, links: list[str]) -
     return _page(
         f"{plan.study.title} (owner)",
         f"""<p role="status">{escape(message)}</p><ul>{shown}</ul>
-<p>{progress["agreed"]} people are taking part ({progress["invited"]} invitations were made{gone}),
-{finished} have finished, {len(quiet)} have been away for more than a day.
-{progress["answers"]} of {sum(totals)} planned answers are stored. {phase}</p>
+<p>{phase} Invitations: {progress["invited"]}. Began: {progress["agreed"]}{gone}. Finished:
+{finished}. Away for more than a day: {len(quiet)}. Answers stored: {progress["answers"]} of
+{sum(totals)} planned.</p>
 {kept}
 <div class="wide"><table><thead><tr><th>Rater</th><th>Session</th><th>Trials</th>
 <th>Headphones</th><th>Last answer</th></tr></thead><tbody>{rows}</tbody></table></div>
-<h2>Invite</h2>
-<form method="post">{hidden}<input type="hidden" name="do" value="invite">
-<label>New invitations <input type="number" name="count" min="1" max="1000" value="1"></label>
-<button type="submit">Make</button></form>
+{invite}
 <h2>End</h2>{stop}{unblind}{report}
 <h2>What was done</h2><ol class="log">{log}</ol>""",
         simulated=store.simulated,

@@ -69,12 +69,18 @@ def create_app(
             response.headers.setdefault(name, value)
         return response
 
+    def said(request: Request, text: str, status: int) -> Response:
+        """Answer with a sentence, as a page to people and as JSON to the page's script."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"error": text}, status)
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        deep = path.count("/") - 1
+        return HTMLResponse(pages.sentence(study, text, "../" * deep), status)
+
     @app.exception_handler(MusicgenRLError)
     async def _refuse(request: Request, error: MusicgenRLError) -> Response:
         status = 400 if isinstance(error, InputError) else 503
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(pages.sentence(study, str(error)), status)
-        return JSONResponse({"error": str(error)}, status)
+        return said(request, str(error), status)
 
     @app.exception_handler(RequestValidationError)
     async def _misread(request: Request, error: RequestValidationError) -> Response:
@@ -84,10 +90,8 @@ def create_app(
     async def _missing(request: Request, error: HTTPException) -> Response:
         words = {404: "there is no such page: please check the link",
                  405: "this page cannot be used that way"}  # fmt: skip
-        said = words.get(error.status_code, "this page cannot be had")
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(pages.sentence(study, said), error.status_code)
-        return JSONResponse({"error": said}, error.status_code, error.headers)
+        text = words.get(error.status_code, "this page cannot be had")
+        return said(request, text, error.status_code)
 
     @app.get("/")
     def _start() -> Response:

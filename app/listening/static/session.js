@@ -39,10 +39,12 @@ function sentence(text) {
   return text[0].toUpperCase() + text.slice(1) + (/[.?!]$/.test(text) ? "" : ".");
 }
 
-function show(state, ...children) {
+function show(state, ...given) {
+  const children = given.filter((child) => child !== null);
   players?.stop();
   players = null;
   shortcuts = {};
+  const over = state.stage === "done" || state.stage === "stopped";
   const link = make("button", {
     type: "button", className: "quiet",
     onclick: async () => {
@@ -56,10 +58,9 @@ function show(state, ...children) {
     make(
       "footer",
       {},
-      make("p", {},
+      ...(over ? [] : [make("p", {},
         "You can stop at any time: everything sent is stored. Your personal link, the address of "
-        + "this page, brings you back, also on another device. "),
-      link,
+        + "this page, brings you back, also on another device. "), link]),
       make("p", {}, `To have your answers deleted, send this code to ${
         state.contact || "those who invited you"}: ${state.code}`),
     ),
@@ -114,12 +115,13 @@ function drawHeadphones(state) {
     make("p", {}, "Please put on headphones and set a comfortable volume. Each round plays three "
       + "tones. Which one is the quietest?"),
     ...names.flatMap((_, n) => [rows[n], asked[n]]),
-    make("button", { type: "button", className: "main", onclick: () => {
-      if (answers.includes(null)) return say("Please answer all rounds.");
-      return send(answers);
-    } }, "Next"),
-    make("button", { type: "button", className: "quiet", onclick: () => send(null) },
-      "I have no headphones"));
+    make("div", { className: "buttons" },
+      make("button", { type: "button", className: "main", onclick: () => {
+        if (answers.includes(null)) return say("Please answer all rounds.");
+        return send(answers);
+      } }, "Next"),
+      make("button", { type: "button", className: "quiet", onclick: () => send(null) },
+        "I have no headphones")));
   players = mine;
   names.forEach((name, n) => { shortcuts[name] = () => mine.toggle(n); });
   rows.forEach((row) => row.draw());

@@ -9,7 +9,7 @@ from app.listening.driving import choose, hear, send, state_of, wait_for_trial
 from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
 from tests.app.listening.conftest import ARMS, write_study
-from tests.listening.studies import ALL
+from tests.listening.studies import ALL, RATING
 
 pytestmark = [
     pytest.mark.browser,
@@ -17,12 +17,39 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
+BROKEN_WORDS = """() => {
+  const broken = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent;
+    for (const word of text.matchAll(/[A-Za-z]+/g)) {
+      const range = document.createRange();
+      range.setStart(walk.currentNode, word.index);
+      range.setEnd(walk.currentNode, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+      if (lines.size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+}"""
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 MINIMUM_S = 0.3
 RATERS = {"count": 4, "practice": 1, "attention_checks": 1, "repeats": 1, "break_every": 5,
           "minimum_listening_s": MINIMUM_S, "headphones": True}  # fmt: skip
 # Each rater meets one prompt of every question: all kinds of pages, and few of each.
-QUESTIONS = [question | {"prompts": 4, "raters_per_prompt": 1} for question in ALL]
+# Words as the presets have them, so that a phone's width is tried on what people will see.
+WORDS = {
+    "quality": {"ask": "How does it sound?", "check": "quality"},
+    "adherence": {
+        "ask": "How well does it fit the text?",
+        "words": ["not at all", "a little", "in part", "mostly", "entirely"],
+    },
+}
+QUESTIONS = [
+    question
+    | {"prompts": 4, "raters_per_prompt": 1, "show_prompt": question["kind"] in ("rating", "sets")}
+    | ({"items": WORDS} if question["kind"] == "rating" else {})
+    for question in ALL
+]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +144,11 @@ def test_a_whole_session_ends_with_every_answer_stored(visit, study, options):
     context, _ = study
     page = visit(0 if options else 1, **options)
     begin_session(page)
+    page.locator("button.play:enabled").nth(2).wait_for()
+    assert page.get_by_text("heard", exact=True).count() == 0  # nothing was played yet
+    page.locator("button.play").first.click()
+    page.get_by_text("heard", exact=True).wait_for()
+    assert page.get_by_text("heard", exact=True).count() == 1
     for number in range(3):
         page.locator(f"fieldset:has(input[name='round-{number}']) label").first.click()
     page.get_by_role("button", name="Next", exact=True).click()
@@ -125,8 +157,13 @@ def test_a_whole_session_ends_with_every_answer_stored(visit, study, options):
     kinds = set()
     for done in range(total):
         kinds.add(state["trial"]["kind"])
+        text = page.locator("main").inner_text()
+        assert "null" not in text
+        assert "undefined" not in text
+        assert (state["trial"]["prompt"] or "Play") in text
         if options:
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.evaluate(BROKEN_WORDS) == []
         answer(page, state)
         state = wait_for_trial(page, done + 1, total)
     rater = context.store.rater(page.url.rsplit("/", 1)[1])
@@ -141,6 +178,39 @@ def test_a_whole_session_ends_with_every_answer_stored(visit, study, options):
             assert heard >= MINIMUM_S * len(clips) - 0.06
         # One player sounds at a time, so what was heard fits into the time the page was there.
         assert sum(play["seconds"] for play in row.plays) <= row.received_at - row.shown_at + 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "side_by_side"),
+    [
+        (["bad", "poor", "fair", "good", "excellent"], True),
+        (["not at all", "a little", "in part", "mostly", "entirely"], True),
+        (
+            ["incomprehensible", "unconvincing", "acceptable", "recommendable", "extraordinary"],
+            False,
+        ),
+        ([f"step {number}" for number in range(11)], False),
+    ],
+)
+def test_words_of_a_scale_are_whole_on_a_phone(chromium, tmp_path, words, side_by_side):
+    items = {"sound": {"ask": "How does it sound?", "words": words}}
+    write_study(tmp_path, questions=[RATING | {"items": items}],
+                raters=RATERS | {"attention_checks": 0, "headphones": False})  # fmt: skip
+    context = open_context(tmp_path)
+    with InBackground(create_app(context)) as server:
+        page = chromium.new_context(**PHONE).new_page()
+        page.goto(f"{server.url}/i/{context.store.invite([0])[0]}")
+        page.get_by_label("I have read this").check()
+        page.get_by_role("button", name="Begin").click()
+        page.locator("button.play:enabled").first.wait_for()
+        assert page.evaluate(BROKEN_WORDS) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        boxes = [choice.bounding_box() for choice in page.locator(".choice").all()]
+        assert len(boxes) == len(words)
+        assert all(box["x"] + box["width"] <= 390 for box in boxes)
+        assert (len({round(box["y"]) for box in boxes}) == 1) is side_by_side
+        page.context.close()
+    context.store.close()
 
 
 def test_the_keyboard_is_enough(visit, study):

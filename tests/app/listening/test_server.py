@@ -236,6 +236,14 @@ def test_addresses_that_lead_nowhere_are_refused_in_a_sentence(served):
             404, {"error": "there is no such page: please check the link"},
         )  # fmt: skip
         assert "<h1>" in served.client.get(path, headers={"accept": "text/html"}).text
+    # The page of a sentence has its style, however deep the address and whatever it is mounted in.
+    for path, style in (
+        ("nothing", "static"),
+        ("i/unknown", "../static"),
+        ("r/x/y/z", "../../../static"),
+    ):
+        text = served.client.get(path, headers={"accept": "text/html"}).text
+        assert f'href="{style}/listen.css"' in text
     reply = served.client.delete("owner")
     assert (reply.status_code, reply.json()) == (
         405,
@@ -351,7 +359,7 @@ def test_the_owners_page_needs_the_password_and_shows_no_answers(served):
     assert served.client.get("owner", auth=("anna", "wrong horse")).status_code == 401
     page = served.client.get("owner", auth=OWNER)
     assert page.status_code == 200
-    assert "answers are stored" in " ".join(page.text.split())
+    assert "Answers stored: " in " ".join(page.text.split())
     for arm in served.plan.study.arms:
         assert arm.name not in page.text
     forged = served.client.post("owner", auth=OWNER, data={"do": "stop", "form": "x"})
@@ -440,6 +448,8 @@ def test_it_works_under_a_path_of_another_application(tmp_path):
         player = served.player()
         assert player.session(leave_after=2) == 2
         assert "../static/session.js" in served.client.get(f"r/{player.key}").text
+        lost = served.client.get("i/unknown", headers={"accept": "text/html"}).text
+        assert 'href="../static/listen.css"' in lost
         served.client.close()
     context.store.close()
 
