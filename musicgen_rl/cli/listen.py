@@ -69,7 +69,8 @@ def plan(
     except ValueError:
         raise InputError(f"--effects takes numbers such as 0,0.25,0.5, got {effects!r}") from None
     require(0 <= runs <= 100_000, f"--runs must be from 0 to 100000, got {runs}")
-    table = power(made.study, made.assignment, tried, runs=runs) if runs else []
+    some = bool(runs and made.study.analysis.planned)
+    table = power(made.study, made.assignment, tried, runs=runs) if some else []
     path = freeze(made, table)
     minutes = [expected_minutes(made.study, session) for session in made.assignment.sessions]
     note(
@@ -84,11 +85,18 @@ def plan(
             }
         )
     )
+    if table:
+        note("how often each planned comparison is found (Holm), by its true effect in points:")
+    by_comparison: dict[str, list[str]] = {}
     for row in table:
-        note(
-            f"effect {row['effect']:g}: {row['question']}/{row['item']} {row['arms']} found in "
-            f"{100 * float(row['power']):.0f} % (alone {100 * float(row['power_alone']):.0f} %)"
-        )
+        found = f"{row['effect']:g}: {100 * float(row['power']):.0f} %"
+        name = f"{row['question']}/{row['item']} {row['arms']}"
+        by_comparison.setdefault(name, []).append(found)
+    note(rows({name: ", ".join(found) for name, found in by_comparison.items()}))
+    if not made.study.analysis.planned:
+        note("no comparison is planned: all will be exploratory, and there is no power to estimate")
+    if not made.study.contact:
+        note("study.yaml names no contact: raters will not know where to ask for deletion")
     print_path(path)
 
 

@@ -5,19 +5,22 @@ import io
 import random
 from pathlib import Path
 
+from musicgen_rl.listening.answers import attention_failed
 from musicgen_rl.listening.files import write_text
 from musicgen_rl.listening.plan import Plan
-from musicgen_rl.listening.responses import responses
+from musicgen_rl.listening.responses import Response, responses
 from musicgen_rl.listening.store import Store
 
 COLUMNS = (
     "rater", "trial", "kind", "question", "prompt", "text", "shown", "item", "value", "seconds",
-    "plays", "corrected",
+    "plays", "corrected", "check",
 )  # fmt: skip
 
 
 def export_csv(plan: Plan, store: Store, path: Path) -> int:
     """Write one row for each trial and item; raters get new numbers in a random order.
+
+    In the row of the item that an attention check is judged by, the last column says how it went.
 
     Args:
         plan: frozen.
@@ -54,8 +57,17 @@ def export_csv(plan: Plan, store: Store, path: Path) -> int:
                     round(response.seconds, 1),
                     response.plays,
                     response.revision,
+                    _check(plan, response, item),
                 ]
             )
             rows += 1
     write_text(path, out.getvalue())
     return rows
+
+
+def _check(plan: Plan, response: Response, item: str) -> str:
+    trial = response.trial
+    if trial.kind != "check" or item != trial.asks:
+        return ""
+    question = plan.study.question(trial.question)
+    return "failed" if attention_failed(question, trial, response.values) else "passed"

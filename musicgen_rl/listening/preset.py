@@ -27,13 +27,12 @@ title: "Which music sounds better?"
 # Everything random (who hears what, in which order) follows from this number.
 seed: 20261124
 
-# What raters agree to before anything is stored. Put your institution's words here.
+# What raters agree to before anything is stored. Put your institution's words here. The page adds
+# how long it takes, what is stored, and when and how it is deleted.
 consent: |
   You will listen to short pieces of computer-made music and answer questions about them.
-  We store your answers, the order in which you heard the pieces, how often you played them and
-  when you answered. We store neither your name nor your address. Taking part is voluntary: you
-  may stop at any time, and have your answers deleted by sending us the code shown on your page.
-# Whom a rater may ask.
+  Taking part is voluntary.
+# Whom a rater may ask, and write to for deletion: an e-mail address, for example.
 contact: ""
 # So many days after a rater began, all that is stored about that person is deleted: by
 # `listen serve` while it runs, and by every other command that opens the answers.

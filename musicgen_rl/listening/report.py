@@ -9,6 +9,7 @@ from typing import Any
 from musicgen_rl.listening.figures import differences, means
 from musicgen_rl.listening.files import write_json, write_text
 from musicgen_rl.listening.plan import Plan
+from musicgen_rl.listening.study import Question
 
 REPORT_FILES = ("report.html", "report.json")
 NOBODY = "Simulated: no people took part in this study."
@@ -18,7 +19,7 @@ background:#fff}table{border-collapse:collapse;width:100%;margin:.6rem 0}th,td{t
 padding:.25rem .5rem;border-bottom:1px solid #d4d8e0;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}.banner{position:sticky;top:0;background:#8a4b00;color:#fff;
 padding:.4rem 1rem;text-align:center;margin:0}h2{margin-top:2rem}
-svg{width:100%;height:auto}.note{color:#5a6272}
+code{overflow-wrap:anywhere}svg{width:100%;height:auto}.note{color:#5a6272}
 @media print{.banner{position:fixed;top:0;left:0;right:0;-webkit-print-color-adjust:exact;
 print-color-adjust:exact}section{break-before:page;padding-top:2.5rem}}
 """
@@ -43,6 +44,12 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
     warnings = []
     if not result["stopped"]:
         warnings.append("The study has not ended: these numbers may change.")
+    people = result["people"]
+    if people["left_out"] == people["began"] - people["deleted"]:
+        warnings.append(
+            "Everybody was left out by the frozen rule: there is no main analysis, only the one "
+            "with nobody left out."
+        )
     if result["unblinded_early"]:
         warnings.append("It was unblinded before the end.")
     parts = [
@@ -112,18 +119,27 @@ def methods(result: Mapping[str, Any], plan: Plan) -> str:
     """Write the methods paragraph, for a paper."""
     study, people = plan.study, result["people"]
     asked = [
-        f"{len(question.items)} item(s) of kind {question.kind} on {question.prompts} prompts, "
-        f"{question.raters_per_prompt} raters each"
-        + (f", groups of {question.clips_per_set} clips" if question.kind == "sets" else "")
+        f"{_asked(question)} ({', '.join(item.id for item in question.items)}; {question.prompts} "
+        f"prompts, {question.raters_per_prompt} raters each)"
         for question in study.questions
     ]
+    rules = study.raters
+    parts = [
+        *(["a headphone check"] if rules.headphones else []),
+        *(f"{count} {name}" for count, name in (
+            (rules.practice, "practice trials"), (rules.attention_checks, "attention checks"),
+            (rules.repeats, "repeated trials")) if count),
+    ]  # fmt: skip
+    held = f"Each session also held {', '.join(parts)}. " if parts else ""
     who = "simulated raters" if result["simulated"] else "raters"
     gone = f", the answers of {people['deleted']} were deleted later" if people["deleted"] else ""
     return (
         f"{NOBODY + ' ' if result['simulated'] else ''}"
-        f"We compared {len(study.arms)} conditions in a blind listening study: {'; '.join(asked)}. "
+        f"We compared {len(study.arms)} conditions in a blind listening study with "
+        f"{'; '.join(asked)}. "
         f"All clips lasted {study.clips.duration_s:g} s and were matched in loudness "
-        f"(ITU-R BS.1770). Orders were balanced within prompts and raters. "
+        f"(ITU-R BS.1770). Orders were balanced within prompts and raters, and every clip "
+        f"had to be heard for at least {rules.minimum_listening_s:g} s before an answer. {held}"
         f"{people['invited']} invitations were made; {people['began']} {who} began{gone} and "
         f"{people['finished']} finished; {people['left_out']} were left out by a rule fixed "
         f"beforehand (more than "
@@ -134,6 +150,20 @@ def methods(result: Mapping[str, Any], plan: Plan) -> str:
         f"correction over the {len(result['planned'])} comparisons that were planned. Assignment "
         f"and analysis were frozen before the first answer (sha256 {result['plan'][:16]})."
     )
+
+
+def _asked(question: Question) -> str:
+    """Name a kind of question as a paper would."""
+    ties = " or none" if question.ties else ""
+    points = sorted({len(item.words) for item in question.items})
+    return {
+        "rating": f"ratings of single clips from 1 to {' or '.join(map(str, points))}",
+        "pair": f"choices between two clips{ties}",
+        "sets": f"choices between two groups of {question.clips_per_set} clips{ties}",
+        "mushra": "grades from 0 to 100 beside an open reference, with the reference and two "
+        "low-pass anchors hidden among the clips",
+        "abx": "ABX discrimination",
+    }[question.kind]
 
 
 def _section(title: str, result: Mapping[str, Any], body: str) -> str:

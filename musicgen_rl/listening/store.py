@@ -66,7 +66,12 @@ class Store(Database):
 
         Returns:
             The tokens, in order: shown once.
+
+        Raises:
+            InputError: the study has ended.
         """
+        if self.stopped_at is not None:
+            raise InputError("the study has ended: an invitation would open nothing")
         now = self.clock()
         tokens = [secrets.token_urlsafe(18) for _ in slots]
         rows = [
@@ -102,9 +107,10 @@ class Store(Database):
         """Hold that a token can be used; looking uses nothing up.
 
         Raises:
-            InputError: it is unknown, used, or expired.
+            InputError: it is unknown, used, or expired, or the study has ended.
         """
         with self._engine.begin() as connection:
+            self._require_open(connection)
             row = connection.execute(
                 select(invitations).where(invitations.c.token == _hash(token))
             ).one_or_none()

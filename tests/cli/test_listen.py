@@ -1,6 +1,7 @@
 """`listen` from a file to a report, and what it refuses: one line, exit 2, nothing stored."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -79,7 +80,9 @@ def test_from_a_preset_to_a_frozen_plan(call, tmp_path):
     assert (done.code, done.paths) == (0, [folder / "study.yaml"])
     done = call("listen", "plan", folder, "--runs", 20, "--effects", "0,2")
     assert done.code == 0
-    assert "effect 2: scales/acoustic_quality quality - diverse found in" in done.err
+    (line,) = [x for x in done.err.splitlines() if "acoustic_quality quality - diverse" in x]
+    assert re.fullmatch(r"scales/acoustic_quality quality - diverse +0: \d+ %, 2: \d+ %", line)
+    assert "names no contact" in done.err
     plan = json.loads((folder / "plan.json").read_text())
     made = load_plan(folder)
     assert plan["hash"] == made.hash
@@ -134,6 +137,15 @@ def test_a_study_that_cannot_work_is_not_planned(call, tmp_path, changes, words)
     folder = write(tmp_path / "s", **changes)
     call("listen", "plan", folder).refused("study.yaml", *words)
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def test_a_study_without_planned_comparisons_is_planned_without_power(call, tmp_path):
+    folder = write(tmp_path / "s", analysis={"planned": []}, contact="anna@example.org")
+    done = call("listen", "plan", folder)
+    assert done.code == 0
+    assert "no comparison is planned" in done.err
+    assert "names no contact" not in done.err
+    assert json.loads((folder / "plan.json").read_text())["power"] == []
 
 
 def test_options_of_the_plan_are_checked(call, tmp_path):
@@ -275,6 +287,7 @@ def test_whose_retention_time_is_over_is_deleted_by_any_command_and_that_is_said
 
 def test_nobody_having_answered_is_said(call, planned):
     call("listen", "stop", planned)
+    call("listen", "invite", planned).refused("the study has ended: an invitation would open")
     call("listen", "report", planned).refused("nobody has answered yet")
     assert not (planned / "report.html").exists()
 

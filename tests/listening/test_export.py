@@ -6,8 +6,8 @@ import pytest
 
 from musicgen_rl.errors import InputError
 from musicgen_rl.listening.export import COLUMNS, export_csv
-from tests.listening.stored import answered, attentive, planned
-from tests.listening.studies import MUSHRA, PAIR
+from tests.listening.stored import answered, attentive, inattentive, planned
+from tests.listening.studies import MUSHRA, PAIR, SETS
 
 RULES = {"count": 4, "practice": 1, "attention_checks": 1, "repeats": 1, "minimum_listening_s": 0}
 
@@ -49,6 +49,25 @@ def test_every_answer_is_a_row_that_can_be_read_back(study):
     pair = [row for row in rows if row["question"] == "preference" and row["kind"] == "main"]
     chosen = [row["shown"].split()[0] for row in pair]  # "first", whatever stood there
     assert chosen.count("plain") == chosen.count("varied")
+
+
+def test_a_check_tells_by_which_item_it_went_and_how(tmp_path):
+    rules = RULES | {"attention_checks": 2}
+    plan = planned(tmp_path / "s", questions=[SETS], raters=rules)
+
+    def one_of_two(slot, trial):
+        if trial.kind == "check":
+            return (inattentive if slot == 1 else attentive)(trial, ["varied", "keep"])
+        return {"varied": "tie", "keep": "tie"}
+
+    store = answered(plan, one_of_two)
+    export_csv(plan, store, tmp_path / "answers.csv")
+    store.close()
+    rows = read(tmp_path / "answers.csv")
+    told = [(row["kind"], row["item"], row["check"]) for row in rows if row["check"]]
+    assert sorted(told) == sorted(
+        [("check", "varied", "passed")] * 2 * 3 + [("check", "varied", "failed")] * 2
+    )
 
 
 def test_raters_are_numbers_that_lead_to_nobody(study):

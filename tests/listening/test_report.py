@@ -11,8 +11,8 @@ from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.figures import means
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import NOBODY, methods, to_html, write_report
-from tests.listening.stored import answered, attentive, planned
-from tests.listening.studies import PAIR, RATING
+from tests.listening.stored import answered, attentive, inattentive, planned
+from tests.listening.studies import ALL, PAIR, RATING
 
 RULES = {"count": 4, "practice": 0, "attention_checks": 2, "repeats": 1, "minimum_listening_s": 0,
          "headphones": False}  # fmt: skip
@@ -58,7 +58,10 @@ def test_a_report_about_people_does_not(tmp_path):
         "clips lasted 0.5 s",
         "Holm&#x27;s correction over the 3 comparisons",
         f"sha256 {plan.hash[:16]}",
-        "1 item(s) of kind pair on 6 prompts, 2 raters each",
+        "with choices between two clips or none (prefer; 6 prompts, 2 raters each); ratings of "
+        "single clips from 1 to 5 (quality, music; 6 prompts, 2 raters each). All clips",
+        "had to be heard for at least 0 s before an answer. Each session also held 2 attention "
+        "checks, 1 repeated trials.",
     ):
         assert words in page
     assert "The study has not ended" not in page
@@ -87,6 +90,37 @@ def test_deleted_raters_are_counted_and_the_day_of_deletion_is_said(tmp_path):
     simulated, result = reported(tmp_path / "t", simulated=True)
     assert result["deletion_from"] is None
     assert "are deleted from" not in to_html(result, simulated)
+
+
+def test_a_study_without_anybody_left_in_says_so(tmp_path):
+    def careless(slot, trial):
+        items = ["prefer"] if trial.question == "preference" else ["quality", "music"]
+        return inattentive(trial, items) if trial.kind == "check" else decide(slot, trial)
+
+    plan = planned(tmp_path / "s", questions=[PAIR, RATING], raters=RULES)
+    store = answered(plan, careless)
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    words = "Everybody was left out by the frozen rule"
+    assert words in to_html(result, plan)
+    _, one_in = reported(tmp_path / "t", simulated=False)
+    assert words not in to_html(one_in, plan)
+
+
+@pytest.mark.parametrize("kind", ["rating", "pair", "sets", "mushra", "abx"])
+def test_every_kind_of_question_has_its_words_in_the_methods(tmp_path, kind):
+    question = next(q for q in ALL if q["kind"] == kind)
+    arms = {name: {"audio": name} for name in ("plain", "varied", "ideal")}
+    plan = planned(tmp_path, questions=[question], arms=arms, reference="ideal", raters=RULES)
+    _, result = reported(tmp_path / "s", simulated=False)
+    words = {
+        "rating": "ratings of single clips from 1 to 5 (quality, music; 6 prompts,",
+        "pair": "choices between two clips or none (prefer; 6 prompts,",
+        "sets": "choices between two groups of 3 clips or none (varied, keep; 4 prompts,",
+        "mushra": "beside an open reference, with the reference and two low-pass anchors hidden",
+        "abx": "ABX discrimination (x; 4 prompts,",
+    }
+    assert words[kind] in methods(result, plan)
 
 
 def test_looking_early_is_said(tmp_path):

@@ -155,8 +155,10 @@ def test_after_the_stop_nothing_is_taken_but_a_repeat_is_still_acknowledged(make
     assert add(store, rater) == stored
     with pytest.raises(InputError, match="has ended"):
         add(store, rater, position=1, submission="s2")
-    with pytest.raises(InputError, match="has ended"):
-        store.agree(open_token, "n")
+    for use in (lambda: store.agree(open_token, "n"), lambda: store.invite([0]),
+                lambda: store.require_invitation(open_token)):  # fmt: skip
+        with pytest.raises(InputError, match="has ended"):
+            use()
 
 
 def test_it_is_the_same_after_opening_again_and_refuses_another_plan(make):
