@@ -20,9 +20,11 @@ from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, u
 from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.tokens import (
+    INFO,
     TokenInfo,
     encode_sources,
     hash_folder,
+    is_encoded,
     load_tokens,
     sources_of,
 )
@@ -40,6 +42,8 @@ def encode_manifest(
 ) -> TokenInfo:
     """Check a manifest and encode its audio; what is encoded already is left alone.
 
+    Where all of it is, the audio is not listened to again: a run of many hours goes on at once.
+
     Args:
         manifest: jsonl file.
         codec_folder: makes the codes.
@@ -53,14 +57,17 @@ def encode_manifest(
         InputError: something in the manifest is wrong, all of it named, and nothing encoded.
         StorageError: the disk is full; what is encoded is kept.
     """
-    path = Path(manifest)
+    path, codec = Path(manifest), load_codec(codec_folder)
+    codec_hash = hash_folder(codec_folder)
+    if (Path(tokens_folder) / INFO).is_file():
+        sources = sources_of(path)
+        if is_encoded(sources, codec_hash, tokens_folder):
+            return load_tokens(tokens_folder)[0]
     problems = check_manifest(path)
     if problems:
         listed = "\n  ".join(str(problem) for problem in problems)
         raise InputError(f"{path} cannot be learnt from:\n  {listed}")
-    codec = load_codec(codec_folder)
-    sources = sources_of(path)
-    return encode_sources(sources, codec, hash_folder(codec_folder), tokens_folder, report=report)
+    return encode_sources(sources_of(path), codec, codec_hash, tokens_folder, report=report)
 
 
 def train_lm(

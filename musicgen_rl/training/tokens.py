@@ -127,7 +127,7 @@ def encode_sources(
         members = sources[shard * pieces_per_shard : (shard + 1) * pieces_per_shard]
         path = folder / SHARD.format(shard)
         stamp = _stamp(members, codec_hash)
-        if not (path.exists() and read_token_shard(path)[1].get("stamp") == stamp):
+        if not _holds(path, stamp):
             codes = {
                 f"{i:05d}": encode_file(source.audio, codec) for i, source in enumerate(members)
             }
@@ -151,6 +151,24 @@ def encode_sources(
     except OSError as error:
         raise StorageError(f"cannot write {folder / INFO}: {error}") from error
     return info
+
+
+def is_encoded(
+    sources: Sequence[Source],
+    codec_hash: str,
+    folder: str | Path,
+    *,
+    pieces_per_shard: int = 32,
+) -> bool:
+    """Say whether a folder holds the tokens of these sources; arguments as `encode_sources`."""
+    folder = Path(folder)
+    if not (folder / INFO).is_file():
+        return False
+    for shard in range(-(-len(sources) // pieces_per_shard)):
+        members = sources[shard * pieces_per_shard : (shard + 1) * pieces_per_shard]
+        if not _holds(folder / SHARD.format(shard), _stamp(members, codec_hash)):
+            return False
+    return True
 
 
 def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
@@ -235,6 +253,10 @@ def read_samples(path: str, sample_rate: int, channels: int) -> Tensor:
     if rate != sample_rate:
         samples = torchaudio.functional.resample(samples, rate, sample_rate)
     return samples
+
+
+def _holds(path: Path, stamp: str) -> bool:
+    return path.exists() and read_token_shard(path)[1].get("stamp") == stamp
 
 
 def _stamp(members: Sequence[Source], codec_hash: str) -> str:

@@ -98,6 +98,23 @@ def test_everything_wrong_is_named_before_anything_is_encoded(corpus: Path) -> N
     assert not (corpus / "tokens").exists()
 
 
+def test_what_is_encoded_is_not_listened_to_again(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = (corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    info = encode_manifest(*folders)
+    checks: list[Path] = []
+    monkeypatch.setattr(lm_run, "check_manifest", lambda path: checks.append(path) or [])
+    assert encode_manifest(*folders) == info
+    assert checks == []
+    next((corpus / "tokens").glob("*.safetensors")).unlink()
+    assert encode_manifest(*folders) == info
+    lines = (corpus / "m.jsonl").read_text().splitlines()
+    (corpus / "m.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    encode_manifest(*folders)
+    assert len(checks) == 2
+
+
 def test_tokens_of_another_codec_are_refused(corpus: Path) -> None:
     encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
     torch.manual_seed(1)
