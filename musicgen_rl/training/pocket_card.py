@@ -33,6 +33,7 @@ RESULTS = {
     "adherence": "pocket_adherence.json", "prompts": "pocket_prompts.json",
     "music": "pocket_music.json", "loss": "pocket_loss.json",
     "codec_held_out": "codec_held_out.json", "codec_real": "codec_real.json",
+    "codec_usage": "codec_usage.json",
 }  # fmt: skip
 """Result -> file."""
 MEASURED = ("adherence", "prompts", "music")
@@ -194,6 +195,8 @@ def _numbers(
     clips = {"of held-out pieces": "codec_held_out", "of real recordings": "codec_real"}
     reports = {text: results[name] for text, name in clips.items() if name in results}
     found["codec"] = [tables.codec_table(reports)] if reports else []
+    if "codec_usage" in results:
+        found["codec"].append(tables.usage_words(results["codec_usage"]["rows"]))
     if "adherence" in results:
         found["adherence"] = [
             tables.adherence_table(results["adherence"]),

@@ -72,6 +72,15 @@ def codec_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
+def usage_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how the used share of the codebooks grows with the music it is counted over."""
+    told = [f"{min(r['used']):.2f} to {max(r['used']):.2f} of {r['hours']:.3g} h" for r in rows]
+    return (
+        "The share of a codebook that is used grows with the music it is counted over "
+        f"(`benchmarks/codec_usage.py`, pieces the codec never learnt from): {', '.join(told)}."
+    )
+
+
 def loss_table(training: Mapping[str, Any]) -> str:
     """Tell the held-out loss of each codebook, with the prompt and without it."""
     given = training.get("loss_per_codebook", [])

@@ -134,6 +134,11 @@ def test_codec_rows_are_read_from_the_reports() -> None:
     assert row == "| 24 of held-out pieces | 1.69 | 0.79 | 0.86 | 0.39 to 0.56 |"
 
 
+def test_used_codes_are_told_with_their_hours() -> None:
+    rows = [{"hours": 0.067, "used": [0.5, 0.4]}, {"hours": 4.0, "used": [0.9, 0.75]}]
+    assert "0.40 to 0.50 of 0.067 h, 0.75 to 0.90 of 4 h." in tables.usage_words(rows)
+
+
 def test_the_course_of_the_loss_has_its_first_and_its_last_value() -> None:
     rows = [{"step": 10 * i, "loss": 6 - i / 100} for i in range(101)]
     found = tables.loss_course(rows, points=3)
