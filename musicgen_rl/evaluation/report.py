@@ -142,7 +142,9 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
                 for c in claim["checks"]
             ],
         )  # fmt: skip
-        more = f"<details><summary>{len(claim['checks'])} checks</summary>{checks}</details>"
+        count = len(claim["checks"])
+        many = f"{count} check" + ("s" if count > 1 else "")
+        more = f"<details><summary>{many}</summary>{checks}</details>"
         note = f'<div class="quiet">{escape(claim["note"])}</div>' if claim["note"] else ""
         body.append(
             [
@@ -213,7 +215,10 @@ def _measures(summary: Mapping[str, Any]) -> str:
 
 
 def _made(summary: Mapping[str, Any]) -> str:
-    body = [[escape(k), escape(_plain(v))] for k, v in summary["made"].items()]
+    body = [
+        [escape(k.replace("_", " ")), _weights(v) if k == "weights" else escape(_plain(v))]
+        for k, v in summary["made"].items()
+    ]
     body += [["machine", escape(_plain(summary["machine"]))]]
     body += [["versions", escape(_plain(summary["versions"]))]]
     if summary["real"]:
@@ -224,6 +229,18 @@ def _made(summary: Mapping[str, Any]) -> str:
         for key, i in summary["instruments"].items()
     ]  # fmt: skip
     return _rows(["", ""], body) + _rows(["instrument", "name", "sha256", "seen in training"], who)
+
+
+def _weights(weights: Mapping[str, Mapping[str, str]]) -> str:
+    """List each model with its hash and the arms it plays, a line a model."""
+    arms: dict[tuple[str, str], list[str]] = {}
+    for arm, models in weights.items():
+        for name, sha256 in models.items():
+            arms.setdefault((name, sha256), []).append(arm)
+    return "<br>".join(
+        f"<b>{escape(name)}</b> {escape(sha256)} in {escape(', '.join(played))}"
+        for (name, sha256), played in arms.items()
+    )
 
 
 def _plain(value: Any) -> str:

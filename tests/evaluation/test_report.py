@@ -71,6 +71,17 @@ def test_the_page_says_what_it_rests_on(summary: dict[str, Any]) -> None:
         assert claim["verdict"] in page
 
 
+def test_a_model_is_listed_once_with_the_arms_it_plays(summary: dict[str, Any]) -> None:
+    own, end = {"pocket": "a1" * 32}, {"<end>": "b2" * 32}
+    weights = {"base": own, "guidance 3": own, "quality": {**own, **end}}
+    page = render_report({**summary, "made": {**summary["made"], "weights": weights}})
+    assert f"<b>pocket</b> {'a1' * 32} in base, guidance 3, quality" in page
+    assert f"<b>&lt;end&gt;</b> {'b2' * 32} in quality" in page
+    assert page.count("a1" * 32) == 1
+    assert "clips per prompt" in page
+    assert "1 check<" in page
+
+
 def test_figures_come_out_the_same_every_time(summary: dict[str, Any], tmp_path: Path) -> None:
     draw_front(summary, [tmp_path / "a.svg"])
     draw_front(summary, [tmp_path / "b.svg"])
