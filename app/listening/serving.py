@@ -140,9 +140,9 @@ def kept_promise(
 def _run(app: FastAPI, context: Context, config: StudyServer, say: Callable[[str], None]) -> None:
     port = choose_port(config.host, config.port)
     shown = config.host if is_loopback(config.host) else socket.gethostname()
-    base = config.address or f"http://{shown}:{port}"
-    base = base.rstrip("/")
-    say(f"the study is open at {base}")
+    here = f"http://{shown}:{port}"
+    base = here if config.address is None else base_address(config.address)
+    say(f"the study is open at {here}" + (f", for raters at {base}" if base != here else ""))
     if not context.store.progress()["invited"]:
         say("nobody is invited yet: `musicgen-rl listen invite FOLDER` makes personal links")
     say(f"the owner's page is {base}/owner" if config.owner else "no owner's page: no --owner")

@@ -39,7 +39,7 @@ class Deleted:
     answers: int
     wiped: bool
     """Whether no trace is left in SQLite's files; False where another program kept it from that,
-    and the next deletion tries again. Always True for other databases, which see to it."""
+    and the next deletion tries again. Always True for other databases: their own VACUUM does it."""
 
 
 def store_url(folder: Path, url: str | None = None) -> str:

@@ -316,14 +316,17 @@ def test_serve_opens_the_pages_until_it_is_told_to_end(planned):
     _, store = open_store(planned)
     (token,) = store.invite([0])
     store.close()
-    arguments = command("listen", "serve", planned)
+    arguments = command("listen", "serve", planned, "--address", "https://study.example/")
     process = subprocess.Popen(
         arguments, cwd=REPOSITORY, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         line = process.stderr.readline()
-        url = line.split(" at ")[1].strip()
+        said = (
+            r"the study is open at (http://127\.0\.0\.1:\d+), for raters at https://study\.example"
+        )
+        url = re.fullmatch(said, line.strip())[1]
         form = {"nonce": "n" * 24, "agree": "yes"}
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             for _ in range(600):  # the line is said just before the door opens
