@@ -15,12 +15,12 @@ from musicgen_rl.listening.plan import ANALYSIS, Plan
 from musicgen_rl.listening.responses import Response, failures, responses, scores
 from musicgen_rl.listening.retention import first_deletion
 from musicgen_rl.listening.store import Store
-from musicgen_rl.listening.study import Planned, Question
+from musicgen_rl.listening.study import ANCHORS, Planned, Question
 
 _OUTCOME = {"first": FIRST, "second": SECOND, "tie": TIE}
 UNITS = {
     "rating": "points", "mushra": "points of 100", "pair": "preferred minus not", "sets":
-    "preferred minus not", "abx": "right above one half",
+    "preferred minus not", "abx": "right answers above one half",
 }  # fmt: skip
 """What a score is counted in."""
 
@@ -140,8 +140,13 @@ def _arm_means(plan: Plan, found: Sequence[Response]) -> list[dict[str, Any]]:
             grades = value if isinstance(value, list) else [value]
             for label, grade in zip(trial.labels, grades, strict=True):
                 cells[question.id, item.id, label].append((grade, response.rater, trial.prompt))
+    names = [*(arm.name for arm in plan.study.arms), "reference", *ANCHORS]
+    items = [(question.id, item.id) for question in plan.study.questions for item in question.items]
+    in_order = sorted(
+        cells.items(), key=lambda cell: (items.index(cell[0][:2]), names.index(cell[0][2]))
+    )
     out = []
-    for (question_id, item_id, label), rows in cells.items():
+    for (question_id, item_id, label), rows in in_order:
         question = plan.study.question(question_id)
         item = next(item for item in question.items if item.id == item_id)
         x = np.array(rows, dtype=np.float64)

@@ -28,6 +28,7 @@ def differences(entries: Sequence[Entry], level: float) -> str:
     units = list(dict.fromkeys(entry["unit"] for entry in drawn))
     if not drawn:
         return ""
+    abx = " (abx: heard apart)" if any(entry["kind"] == "abx" for entry in drawn) else ""
     out: list[str] = []
     y = 10.0
     for unit in units:
@@ -36,7 +37,8 @@ def differences(entries: Sequence[Entry], level: float) -> str:
         ticks = _around_zero(most)
         scale = _Scale(ticks[0], ticks[-1])
         bottom = y + _ROW * len(mine)
-        out += _axis(scale, ticks, y, bottom, f"difference, {unit}", signed=True)
+        title = unit if mine[0]["kind"] == "abx" else f"difference, {unit}"
+        out += _axis(scale, ticks, y, bottom, title, signed=True)
         zero = scale.x(0.0)
         out.append(
             f'<line class="zero" x1="{zero:.1f}" y1="{y:.0f}" x2="{zero:.1f}" y2="{bottom:.0f}" '
@@ -44,14 +46,19 @@ def differences(entries: Sequence[Entry], level: float) -> str:
         )
         for row, e in enumerate(mine):
             colour = _FOUND if e.get("found") else _SOFT
-            name = f"{e['question']}, {e['item']}: {e['arms'][0]} - {e['arms'][1]}"
+            name = f"{e['question']}, {e['item']}: {compared(e)}"
             out += _mark(scale, y + _ROW * (row + 0.5), e, name, colour, f"{e['mean']:+.2f}")
         y = bottom + _AXIS + 8
     out.append(
         f'<text x="4" y="{y + 8:.0f}" fill="{_SOFT}">{100 * (1 - level):g} % intervals; right of '
-        "the line favours the first arm; blue: found after Holm</text>"
+        f"the line favours the first arm{abx}; blue: found after Holm</text>"
     )
     return _svg(out, y + 16, "Differences with intervals")
+
+
+def compared(entry: Entry) -> str:
+    """Name what a comparison is between: a difference of arms, or of abx the two told apart."""
+    return (" / " if entry["kind"] == "abx" else " - ").join(entry["arms"])
 
 
 def means(entries: Sequence[Entry]) -> str:

@@ -6,12 +6,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from musicgen_rl.listening.figures import differences, means
+from musicgen_rl.listening.figures import compared, differences, means
 from musicgen_rl.listening.files import write_json, write_text
 from musicgen_rl.listening.plan import Plan
 from musicgen_rl.listening.study import Question
 
 REPORT_FILES = ("report.html", "report.json")
+_FEW = 3
+"""Degrees of freedom below which an interval says little."""
 NOBODY = "Simulated: no people took part in this study."
 _CSS = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1d2129;
@@ -61,7 +63,14 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
             + _table(result["planned"], planned=True)
             + '<p class="note">Intervals and p-values respect that answers share raters and '
             "prompts. The naive column treats them as independent; it is there to show how "
-            "misleading that would be.</p>",
+            "misleading that would be."
+            + (
+                " Where two or three raters or prompts are left, an interval can be wider than the "
+                "scale."
+                if any(entry.get("df", _FEW) < _FEW for entry in result["planned"])
+                else ""
+            )
+            + "</p>",
         ),
     ]  # fmt: skip
     if result["all_raters"]:
@@ -78,7 +87,10 @@ def to_html(result: Mapping[str, Any], plan: Plan) -> str:
                 "Mean grades",
                 result,
                 means(result["arms"])
-                + _rows(["question", "item", "arm", "mean and interval", "answers"], rows),
+                + _rows(["question", "item", "arm", "mean and interval", "answers"], rows)
+                + '<p class="note">All answers. The comparisons above take only prompts of which '
+                "a rater graded both arms, so where sessions were not finished their differences "
+                "can deviate from those of these means.</p>",
             )
         )
     if result["paired"]:
@@ -126,12 +138,13 @@ def methods(result: Mapping[str, Any], plan: Plan) -> str:
     rules = study.raters
     parts = [
         *(["a headphone check"] if rules.headphones else []),
-        *(f"{count} {name}" for count, name in (
-            (rules.practice, "practice trials"), (rules.attention_checks, "attention checks"),
-            (rules.repeats, "repeated trials")) if count),
+        *(f"{count} {name}{'s' * (count > 1)}" for count, name in (
+            (rules.practice, "practice trial"), (rules.attention_checks, "attention check"),
+            (rules.repeats, "repeated trial")) if count),
     ]  # fmt: skip
     held = f"Each session also held {', '.join(parts)}. " if parts else ""
     who = "simulated raters" if result["simulated"] else "raters"
+    was = "was" if people["left_out"] == 1 else "were"
     gone = f", the answers of {people['deleted']} were deleted later" if people["deleted"] else ""
     return (
         f"{NOBODY + ' ' if result['simulated'] else ''}"
@@ -141,7 +154,7 @@ def methods(result: Mapping[str, Any], plan: Plan) -> str:
         f"(ITU-R BS.1770). Orders were balanced within prompts and raters, and every clip "
         f"had to be heard for at least {rules.minimum_listening_s:g} s before an answer. {held}"
         f"{people['invited']} invitations were made; {people['began']} {who} began{gone} and "
-        f"{people['finished']} finished; {people['left_out']} were left out by a rule fixed "
+        f"{people['finished']} finished; {people['left_out']} {was} left out by a rule fixed "
         f"beforehand (more than "
         f"{study.analysis.max_attention_failures} of {people['checks_each']} attention checks "
         f"failed). Differences are given with {100 * (1 - result['level']):g} % intervals from a "
@@ -193,7 +206,7 @@ def _table(entries: Sequence[Mapping[str, Any]], *, planned: bool = False) -> st
     head += (["p (Holm)", "found"] if planned else []) + ["naive interval", "answers"]
     rows = []
     for e in entries:
-        row = [e["question"], e["item"], " - ".join(e["arms"])]
+        row = [e["question"], e["item"], compared(e)]
         if "reason" in e:
             rows.append([*row, e["reason"], *[""] * (len(head) - 4)])
             continue

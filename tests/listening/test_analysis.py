@@ -91,6 +91,9 @@ def test_ratings_are_differences_of_the_same_rater_and_prompt(tmp_path):
     # plain minus varied, -1 everywhere although raters and prompts differ.
     assert (quality["mean"], quality["n"], quality["unit"]) == (-1.0, 12, "points")
     assert (music["mean"], music["p"]) == (0.0, 1.0)
+    assert [(a["item"], a["arm"]) for a in result["arms"]] == [
+        ("quality", "plain"), ("quality", "varied"), ("music", "plain"), ("music", "varied"),
+    ]  # fmt: skip
     by_arm = {(a["item"], a["arm"]): a for a in result["arms"]}
     main = [(slot, t.prompt) for slot, session in enumerate(plan.assignment.sessions)
             for t in session if t.kind == "main" and t.labels == ("plain",)]  # fmt: skip
@@ -242,7 +245,7 @@ def test_abx_counts_right_answers_against_one_half(tmp_path):
     store.close()
     # Three of the four prompts are always right, one is always wrong: 3/4 - 1/2.
     (entry,) = result["planned"]
-    assert (entry["mean"], entry["unit"]) == (0.25, "right above one half")
+    assert (entry["mean"], entry["unit"]) == (0.25, "right answers above one half")
     assert result["agreement"][0]["alpha"] == 1.0  # both raters of a prompt are right, or wrong
 
 

@@ -12,7 +12,7 @@ from musicgen_rl.listening.figures import means
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import NOBODY, methods, to_html, write_report
 from tests.listening.stored import answered, attentive, inattentive, planned
-from tests.listening.studies import ALL, PAIR, RATING
+from tests.listening.studies import ABX, ALL, PAIR, RATING
 
 RULES = {"count": 4, "practice": 0, "attention_checks": 2, "repeats": 1, "minimum_listening_s": 0,
          "headphones": False}  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_report_about_people_does_not(tmp_path):
         "with choices between two clips or none (prefer; 6 prompts, 2 raters each); ratings of "
         "single clips from 1 to 5 (quality, music; 6 prompts, 2 raters each). All clips",
         "had to be heard for at least 0 s before an answer. Each session also held 2 attention "
-        "checks, 1 repeated trials.",
+        "checks, 1 repeated trial.",
     ):
         assert words in page
     assert "The study has not ended" not in page
@@ -121,6 +121,27 @@ def test_every_kind_of_question_has_its_words_in_the_methods(tmp_path, kind):
         "abx": "ABX discrimination (x; 4 prompts,",
     }
     assert words[kind] in methods(result, plan)
+
+
+def test_of_abx_two_are_told_apart_and_none_is_favoured(tmp_path):
+    plan = planned(tmp_path / "s", questions=[ABX], raters=RULES | {"attention_checks": 0})
+    store = answered(plan, lambda slot, trial: {"x": ("first", "second")[slot % 2]})
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    page = to_html(result, plan)
+    assert "same, x: plain / varied" in page
+    assert "plain - varied" not in page
+    assert ">right answers above one half</text>" in page
+    assert "favours the first arm (abx: heard apart)" in page
+
+
+def test_what_few_raters_leave_is_said_where_it_is_so(tmp_path):
+    plan, result = reported(tmp_path / "s", simulated=False)
+    words = "an interval can be wider than the scale"
+    assert [entry["df"] for entry in result["planned"]] == [3, 3, 3]
+    assert words not in to_html(result, plan)
+    few = [result["planned"][0] | {"df": 2}, *result["planned"][1:]]
+    assert words in to_html(result | {"planned": few}, plan)
 
 
 def test_looking_early_is_said(tmp_path):
