@@ -89,7 +89,8 @@ def take(
 
 def _figure(browser: Any, report: Path, picture: Path) -> Path:
     """Take the first section of a report that holds a figure."""
-    page = browser.new_context(viewport={"width": 1000, "height": 900}).new_page()
+    # So tall that nothing is scrolled: the banner would lie over the section's heading.
+    page = browser.new_context(viewport={"width": 1000, "height": 6000}).new_page()
     page.goto(report.resolve().as_uri())
     page.locator("section").filter(has=page.locator("svg")).first.screenshot(path=picture)
     page.context.close()
