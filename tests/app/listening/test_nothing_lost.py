@@ -15,6 +15,7 @@ import pytest
 from app.listening.play import Player
 from app.listening.serving import open_context
 from app.serve import choose_port
+from musicgen_rl.errors import ConfigError
 from musicgen_rl.listening.raters import RaterModel, World
 from musicgen_rl.listening.sham import Ears
 from tests.app.listening.conftest import write_study
@@ -46,6 +47,20 @@ class Faulty(httpx.HTTPTransport):
         return reply
 
 
+def lonely_port():
+    """Find a free port that no other program will take while the server is away.
+
+    Not one from 7860 on, where every demo on this computer begins to look, and none that the
+    system gives to outgoing connections.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 50):
+        try:
+            return choose_port("127.0.0.1", port)
+        except ConfigError:
+            continue
+    raise AssertionError("no port is free")
+
+
 def run(tmp_path, raters, kills, trials):
     question = PAIR | {"prompts": trials, "raters_per_prompt": raters}
     rules = {"count": raters, "practice": 0, "attention_checks": 0, "repeats": 0,
@@ -57,7 +72,7 @@ def run(tmp_path, raters, kills, trials):
     ears = Ears(context.clips)
     tokens = context.store.invite(range(raters))
     world = World(RaterModel(), plan.study, raters, np.random.default_rng(0))
-    port = choose_port("127.0.0.1", None)
+    port = lonely_port()
     url = f"http://127.0.0.1:{port}"
 
     def begin():
