@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from app.picture import spectrogram
 from musicgen_rl.audio.io import read_audio
@@ -38,14 +37,14 @@ class Card:
             self.download: None,
         }
 
-    def showing(self, path: Path, picture: Image.Image) -> dict[Any, Any]:
+    def showing(self, path: Path, picture: Path) -> dict[Any, Any]:
         """Update that shows a finished file."""
         whole = not path.stem.endswith("-stopped")
         label = f"Variation {self.number}" + ("" if whole else " (stopped)")
         return {
             self.box: gr.update(visible=True),
             self.player: gr.update(value=str(path), label=label),
-            self.picture: picture,
+            self.picture: str(picture),
             self.download: gr.update(
                 value=str(path), label=f"Download variation {self.number} ({path.suffix[1:]})"
             ),
@@ -83,7 +82,10 @@ def make_card(number: int) -> Card:
     return Card(number, box, player, picture, download, more, go_on, use)
 
 
-def draw(path: Path) -> Image.Image:
-    """Draw the picture of an audio file."""
-    clip = read_audio(path)
-    return spectrogram(clip.samples, clip.sample_rate)
+def draw(path: Path) -> Path:
+    """Draw the picture of an audio file, once, beside it."""
+    picture = path.with_suffix(".webp")
+    if not picture.is_file():
+        clip = read_audio(path)
+        spectrogram(clip.samples, clip.sample_rate).save(picture, quality=90)
+    return picture

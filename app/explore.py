@@ -3,7 +3,7 @@
 import asyncio
 import html
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from app.service.pace import in_words
 from app.settings import Settings
 from app.shelf import Shelf
 from app.status import line, refusal
-from app.visits import Visit
+from app.visits import Visits
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder
 from musicgen_rl.errors import MusicgenRLError
@@ -48,7 +48,7 @@ class Explorer:
         services: what makes the music, by model.
         shelf: where the page fetches clips.
         controls: what is set on the page.
-        visit: finds what an open page has asked for.
+        visits: what each open page has asked for.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Explorer:
         services: dict[str, Service],
         shelf: Shelf,
         controls: Controls,
-        visit: Callable[[gr.Request], Visit],
+        visits: Visits,
     ) -> None:
         self._services, self._shelf = services, shelf
-        self._controls, self._visit = controls, visit
+        self._controls, self._visits = controls, visits
         self._first = next(iter(services.values()))
         self._encoder: Any = None
         self._loading = threading.Lock()
@@ -134,7 +134,7 @@ class Explorer:
         `jobs` is filled at the end if all of them are done.
         """
         service = self._services.get(settings.model, self._first)
-        client, visit = f"{request.session_hash} {kind}", self._visit(request)
+        client, visit = f"{request.session_hash} {kind}", self._visits.of(str(request.session_hash))
         if service.jobs_of(client):
             raise refusal("the last ones are still being made: wait a little")
         made: list[tuple[Service, Job]] = []
@@ -196,8 +196,8 @@ class Explorer:
             '<span data-studio="pair-status" class="say" role="status"></span></div>'
             '<label class="wide">Place<input type="range" min="0" max="1" step="0.001" value="0" '
             'data-studio="pair-at" aria-label="Place in both clips"></label>'
-            f'<label class="wide">Fade from {lams[0]:g} to {lams[1]:g}<input type="range" min="0" '
-            'max="1" step="0.01" value="0" data-studio="pair-fade" '
+            f'<label class="wide">Fade from diversity {lams[0]:g} to {lams[1]:g}<input '
+            'type="range" min="0" max="1" step="0.01" value="0" data-studio="pair-fade" '
             'aria-label="Fade between the two positions"></label></section>'
         )
 

@@ -141,11 +141,12 @@ def theme() -> gr.themes.Base:
     )
 
 
-def header(service: Service) -> str:
-    """Write the top of the page."""
+def header(service: Service, visit: str = "") -> str:
+    """Write the top of the page, which also carries the page's own name, for static/visit.js."""
     model = html.escape(service.info.name)
     return (
-        "<header><h1>musicgen-rl studio</h1>"
+        f'<header data-studio="visit" data-visit="{html.escape(visit, quote=True)}">'
+        "<h1>musicgen-rl studio</h1>"
         "<p>Say what to play. It is made here, on this computer, by the model "
         f"<b>{model}</b>.</p></header>"
     )
@@ -165,7 +166,7 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
     gr.Examples([[t] for t in words.EXAMPLES], at["prompt"], label="Or start from", elem_id="try")
     at["diversity"] = gr.Slider(
         0, 1, fresh.diversity, step=0.01, label="Quality to diversity", info=words.DIAL,
-        buttons=[], elem_id="dial", visible=dialled,
+        buttons=[], elem_id="dial", elem_classes="dial", visible=dialled,
     )  # fmt: skip
     with gr.Row():
         at["duration"] = gr.Slider(
@@ -183,6 +184,7 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
     with gr.Row(elem_classes="seed"):
         at["seed"] = gr.Number(
             label="Seed", info=words.SEED, precision=0, minimum=0, min_width=220, elem_id="seed",
+            placeholder="random",
         )  # fmt: skip
         with gr.Column(min_width=120, scale=1, elem_classes="side"):
             at["locked"] = gr.Checkbox(label="Lock the seed", elem_id="lock")
@@ -245,7 +247,7 @@ def _place_more(
             )
             at["loudness"] = gr.Slider(
                 -30, -8, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
-                buttons=[], min_width=200, elem_id="loudness",
+                buttons=[], min_width=240, elem_id="loudness",
             )  # fmt: skip
         at["first"] = gr.Number(
             label="First variation", info=words.FIRST, value=fresh.first, precision=0, minimum=1,
@@ -287,9 +289,10 @@ def place_jam(services: dict[str, Service]) -> None:
     dial = ""
     if with_dial:
         dial = (
-            '<label class="wide">Quality to diversity <output data-studio="live-dial-value">0.50'
-            '</output><input type="range" min="0" max="1" step="0.01" value="0.5" '
-            'data-studio="live-dial" aria-label="Quality to diversity, while it plays"></label>'
+            '<label class="wide"><span>Quality to diversity: <output data-studio="live-dial-value">'
+            '0.50</output></span><input type="range" min="0" max="1" step="0.01" value="0.5" '
+            'data-studio="live-dial" aria-label="Quality to diversity, while it plays">'
+            '<span class="ends"><span>quality</span><span>diversity</span></span></label>'
         )
     formats = "".join(f"<option>{name}</option>" for name in FORMATS)
     most = service.limits.max_prompt_characters
@@ -321,12 +324,12 @@ def place_compare() -> Comparing:
     gr.HTML(f'<p class="hint">{html.escape(words.COMPARE)}</p>')
     with gr.Row():
         first = gr.Slider(
-            0, 1, 0.0, step=0.01, label="First position", buttons=[], min_width=160,
-            elem_id="pair-first",
+            0, 1, 0.0, step=0.01, label="First position", buttons=[], min_width=160, scale=2,
+            elem_id="pair-first", elem_classes="dial",
         )  # fmt: skip
         second = gr.Slider(
-            0, 1, 1.0, step=0.01, label="Second position", buttons=[], min_width=160,
-            elem_id="pair-second",
+            0, 1, 1.0, step=0.01, label="Second position", buttons=[], min_width=160, scale=2,
+            elem_id="pair-second", elem_classes="dial",
         )  # fmt: skip
         go = gr.Button("Compare", variant="primary", min_width=110, elem_id="pair-go")
     status = gr.HTML("", elem_id="pair-said")

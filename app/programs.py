@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.gate import root_of
 from app.routes import address_of
 from app.service import ACTIVE, JobRequest, Service, State
 from app.shelf import Shelf
@@ -36,7 +37,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         model: str = "",
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
-        """Make music from text and return where the files can be fetched.
+        """Make music from text; returns the seed, and of each file its name and URL.
 
         Args:
             prompt: What to play, for example "slow sad piano".
@@ -85,7 +86,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         if job.state is not State.DONE:
             raise gr.Error(service.poll(job).error or "Stopped.", print_exception=False)
         files: list[dict[str, Any]] = [
-            {"name": path.name, "url": shelf.url(path)} for path in job.files
+            {"name": path.name, "url": root_of(request) + shelf.url(path)} for path in job.files
         ]
         return {"seed": job.seed, "model": service.info.name, "files": files}
 

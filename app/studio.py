@@ -34,9 +34,8 @@ from app.service import ACTIVE, Service
 from app.settings import Settings, fresh_settings, read_query
 from app.shelf import Shelf
 from app.status import describe, line, refusal
-from app.visits import Run, Visit
+from app.visits import Run, Visits
 from musicgen_rl.errors import MusicgenRLError
-from musicgen_rl.pipeline.request import draw_seed
 
 CSS = Path(__file__).parent / "static" / "studio.css"
 # Gradio puts this into the page once the page's own script runs: all modules are asked for at once.
@@ -56,6 +55,7 @@ _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 def build(
     services: dict[str, Service],
     shelf: Shelf,
+    visits: Visits,
     *,
     front: str = "",
 ) -> gr.Blocks:
@@ -64,6 +64,7 @@ def build(
     Args:
         services: what makes the music, by the name of the model; the first one is the default.
         shelf: where files for the page's own players go.
+        visits: of all open pages.
         front: the measured front, as HTML; none where empty.
 
     Returns:
@@ -76,7 +77,7 @@ def build(
         analytics_enabled=False,
         delete_cache=(600, round(service.limits.keep_s)),
     ) as page:
-        gr.HTML(header(service), elem_classes="header")
+        top = gr.HTML(header(service), elem_classes="header")
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="controls"):
                 controls, actions = place_controls(services)
@@ -92,10 +93,9 @@ def build(
                         with gr.Tab("Spread"):
                             spreading = place_spread(front)
                 place_licence(services)
-        studio = Studio(services, shelf, controls, actions, results)
-        studio.wire(page)
+        Studio(services, visits, top, controls, actions, results).wire(page)
         if dialled:
-            Explorer(studio.services, shelf, controls, studio.visit).wire(comparing, spreading)
+            Explorer(services, shelf, controls, visits).wire(comparing, spreading)
         offer(services, shelf)
     page.queue(default_concurrency_limit=None, max_size=None)
     return page
@@ -110,7 +110,8 @@ class Studio:
 
     Args:
         services: what makes the music, by model.
-        shelf: where files for the page's own players go.
+        visits: what each open page has asked for.
+        top: the page's head.
         controls: what is set on the page.
         actions: its buttons.
         results: what is shown on it.
@@ -119,15 +120,15 @@ class Studio:
     def __init__(
         self,
         services: dict[str, Service],
-        shelf: Shelf,
+        visits: Visits,
+        top: gr.HTML,
         controls: Controls,
         actions: Actions,
         results: Results,
     ) -> None:
-        self.services, self.shelf = services, shelf
+        self.services, self.visits, self.top = services, visits, top
         self.controls, self.actions, self.results = controls, actions, results
         self._first = next(iter(services.values()))
-        self._visits: dict[str, Visit] = {}
 
     def wire(self, page: gr.Blocks) -> None:
         """Tie events to what they do."""
@@ -147,7 +148,10 @@ class Studio:
         followed.success(self.show, outputs=[*head[:2], actions.history, *cards], **_QUIET)
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
-        controls.seed.input(None, outputs=controls.locked, js="() => true", **_QUIET)
+        controls.seed.input(
+            None, inputs=controls.seed, outputs=controls.locked,
+            js="(seed) => seed !== null && seed !== ''", **_QUIET,
+        )  # fmt: skip
         for control, told in ((controls.diversity, "dial"), (controls.model, "model")):
             control.change(None, inputs=control, js=f"(v) => window.studio?.{told}(v)", **_QUIET)
         for number, card in enumerate(results.cards):
@@ -175,21 +179,17 @@ class Studio:
             None, inputs=actions.link_text, outputs=actions.link_text,
             js="(q) => location.origin + location.pathname + q", **_QUIET,
         )  # fmt: skip
-        page.load(self.open, outputs=controls.components, **_QUIET)
-        page.unload(self.leave)
-
-    def visit(self, request: gr.Request) -> Visit:
-        """Find what an open page has asked for."""
-        return self._visits.setdefault(_client(request), Visit())
+        page.load(self.open, outputs=[self.top, *controls.components], **_QUIET)
 
     def open(self, request: gr.Request) -> Any:
-        """Draw a seed, and set the controls as a link says."""
-        # Drawn here: as the control's own value, Gradio would offer the function to programs.
-        fresh = replace(fresh_settings(self._first), seed=draw_seed())
+        """Tell a page its name, and set the controls as a link says."""
+        # Gradio's number starts at 0 where it is given no value; it is empty only when told so.
+        named = {self.top: header(self._first, _client(request)), self.controls.seed: None}
         if not (given := dict(request.query_params)):
-            return self.controls.showing(fresh, "seed")
+            return named
         limits, models = self._first.limits, list(self.services)
-        return self.controls.showing(read_query(given, fresh, limits, models))
+        fresh = fresh_settings(self._first)
+        return named | self.controls.showing(read_query(given, fresh, limits, models))
 
     def begin(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Admit a job.
@@ -198,7 +198,7 @@ class Studio:
             gr.Error: it cannot be done; says why, in a sentence.
         """
         actions, results, client = self.actions, self.results, _client(request)
-        settings, visit = self.controls.read(values), self.visit(request)
+        settings, visit = self.controls.read(values), self.visits.of(client)
         service = self.services.get(settings.model, self._first)
         source, visit.source = visit.source, None
         if any(one.jobs_of(client) for one in self.services.values()):
@@ -227,7 +227,7 @@ class Studio:
 
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Say how the job stands, until it has ended."""
-        run = self.visit(request).shown
+        run = self.visits.known(_client(request)).shown
         if run is None:
             return
         job, service, said, said_at = run.job, run.service, "", 0.0
@@ -251,13 +251,15 @@ class Studio:
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
         """Show the clips; the page gets its own copies of their files."""
-        visit = self.visit(request)
+        visit = self.visits.known(_client(request))
         shown = await self._cards(visit.shown)
         choices = [(run.label, run.number) for run in visit.runs()]
+        # A page that is being closed has forgotten its runs already.
+        newest = choices[0][1] if choices else None
         return shown | {
             self.actions.go: gr.update(interactive=True),
             self.actions.stop: gr.update(interactive=False),
-            self.actions.history: gr.update(choices=choices, value=choices[0][1]),
+            self.actions.history: gr.update(choices=choices, value=newest),
         }
 
     def stop(self, request: gr.Request) -> None:
@@ -280,7 +282,7 @@ class Studio:
         files = self._shown(request).files()
         if number >= len(files):
             raise refusal("this clip is no longer kept: generate it again first")
-        self.visit(request).source = files[number]
+        self.visits.known(_client(request)).source = files[number]
         return line("Going on from this clip.")
 
     def use(self, number: int, request: gr.Request) -> dict[Any, Any]:
@@ -289,7 +291,7 @@ class Studio:
 
     async def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
         """Bring back a run of this visit: its settings, and its clips while they are there."""
-        visit = self.visit(request)
+        visit = self.visits.known(_client(request))
         run = visit.find(int(number)) if number is not None else None
         if run is None:
             raise refusal("nothing was made on this page yet: generate something first")
@@ -308,15 +310,6 @@ class Studio:
         settings: Settings = self.controls.read(values)
         return gr.update(value=settings.query(), visible=True)
 
-    def leave(self, request: gr.Request) -> None:
-        """Free the jobs and files of a visitor whose page was closed."""
-        client = _client(request)
-        for service in self.services.values():
-            for job in service.jobs_of(client):
-                service.release(job)
-        if (visit := self._visits.pop(client, None)) is not None:
-            visit.end()
-
     async def _cards(self, run: Run | None) -> dict[Any, Any]:
         shown: dict[Any, Any] = {}
         if run is not None:
@@ -325,7 +318,7 @@ class Studio:
         return shown
 
     def _shown(self, request: gr.Request) -> Run:
-        run = self.visit(request).shown
+        run = self.visits.known(_client(request)).shown
         if run is None:
             raise refusal("this clip is no longer here: generate it again")
         return run

@@ -1,6 +1,14 @@
-"""What each open page has asked for: its runs, for history, and what it goes on from."""
+"""What each open page has asked for: its runs, for history, and what it goes on from.
 
+An open page says so every `BEAT_S`, and says when it is left. Gradio's own heartbeat, one request
+that never ends, would hold one of the six connections a browser opens to an address: the sixth tab
+of the studio would never appear.
+"""
+
+import contextlib
 import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +16,11 @@ from pathlib import Path
 from app.service import Job, Service
 from app.settings import Settings
 
+BEAT_S = 20.0
+"""Between two signs of life of an open page, seconds; static/visit.js sends them."""
+GONE_S = 150.0
+"""A page that gave no sign for so long is closed; browsers let a hidden one speak once a minute."""
+_SWEEP_S = 10.0
 _MOST_RUNS = 30
 _MOST_BYTES = 300_000_000
 
@@ -89,3 +102,96 @@ class Visit:
             self.replace_others(kind, [])
         for run in self.runs():
             run.service.release(run.job)
+
+
+class Visits:
+    """The visits of all open pages, by Gradio's name of their session.
+
+    Args:
+        services: what makes the music.
+        cache: where Gradio puts its copies of what a page shows; None leaves them to it.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Service],
+        cache: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._services, self._cache, self._clock = list(services), cache, clock
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[Visit, float]] = {}  # and when it last gave a sign
+        self._closed = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="studio visits", daemon=True)
+
+    def start(self) -> None:
+        """Look after the visits, until `close`."""
+        self._sweeper.start()
+
+    def close(self) -> None:
+        """End all visits."""
+        self._closed.set()
+        if self._sweeper.is_alive():
+            self._sweeper.join()
+        for client in list(self._open):
+            self.leave(client)
+
+    def of(self, client: str) -> Visit:
+        """Find the visit of a page that asks for something; a new one where there is none."""
+        with self._lock:
+            visit = self._open[client][0] if client in self._open else Visit()
+            self._open[client] = visit, self._clock()
+            return visit
+
+    def known(self, client: str) -> Visit:
+        """Find the visit of a page; an empty one, which is not kept, where it has ended."""
+        with self._lock:
+            return self._open[client][0] if client in self._open else Visit()
+
+    def beat(self, client: str) -> None:
+        """Note that a page is open; one that has asked for nothing is not noted."""
+        with self._lock:
+            if client in self._open:
+                self._open[client] = self._open[client][0], self._clock()
+
+    def leave(self, client: str) -> None:
+        """Free the jobs, jams and files of a page that was closed."""
+        with self._lock:
+            visit, _ = self._open.pop(client, (None, 0.0))
+        for service in self._services:
+            for job in service.jobs_of(client):
+                service.release(job)
+            for jam in service.live.of(client):
+                service.live.end(jam)
+        if visit is not None:
+            visit.end()
+            self.tidy()
+
+    def end_silent(self) -> None:
+        """End the visits of pages that have given no sign for long."""
+        with self._lock:
+            since = self._clock() - GONE_S
+            silent = [client for client, (_, seen) in self._open.items() if seen < since]
+        for client in silent:
+            self.leave(client)
+
+    def tidy(self) -> None:
+        """Remove Gradio's copies of what no open page can show any more."""
+        if self._cache is None:
+            return
+        # Listed first: what is copied from now on belongs to a run that is looked at below.
+        copies = [path for path in self._cache.glob("*/*") if path.is_file()]
+        with self._lock:
+            visits = [visit for visit, _ in self._open.values()]
+        shown = {path.stem for visit in visits for run in visit.runs() for path in run.files()}
+        for path in copies:
+            if path.stem not in shown:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another copy is in it
+                    path.parent.rmdir()
+
+    def _sweep(self) -> None:
+        while not self._closed.wait(_SWEEP_S):
+            self.end_silent()
+            self.tidy()

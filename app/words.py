@@ -27,7 +27,7 @@ TOP_K = (
     "Draws among this many likeliest sounds. Quality: lower is safer. Variety: lower is less. "
     "0 draws among all."
 )
-SEED = "Same seed and settings, same music. Unlocked, each run draws a new one and shows it here."
+SEED = "Same seed and settings, same music. Unlocked, each run draws one and shows it here."
 
 DIAL = (
     "Left: clips that sit well and resemble each other. Right: clips that differ from each other "

@@ -88,6 +88,7 @@ export async function liveStart() {
     if (!wanted.prompt.trim()) wanted.prompt = document.querySelector("#prompt textarea")?.value || "";
     find("live-prompt").value = wanted.prompt;
     wanted.model = live.model || button.dataset.model;
+    wanted.visit = find("visit")?.dataset.visit;
     if (!JSON.parse(button.dataset.dialled).includes(wanted.model)) wanted.diversity = null;
     const jam = new LiveJam(await (await post("studio/live/start", wanted)).json());
     live.jam = jam;
@@ -146,7 +147,7 @@ export async function liveKeep() {
     link.href = base + file.url;
     link.download = file.name;
     link.textContent = `Download ${file.name}`;
-    kept.replaceChildren(link, ` ${file.seconds.toFixed(1)} s, ${file.moves} moves in its tags`);
+    kept.replaceChildren(link, ` ${file.seconds.toFixed(1)} s, ${file.moves} ${file.moves === 1 ? "move" : "moves"} in its tags`);
   } catch (error) {
     kept.textContent = error.message;
   }
@@ -181,11 +182,4 @@ function liveDraw() {
     }
     requestAnimationFrame(liveDraw);
   }
-}
-
-// A page that is left tells the server so.
-export function liveLeave() {
-  if (!live.jam?.running) return;
-  const none = new Blob(["{}"], { type: "application/json" });
-  navigator.sendBeacon(`${base}studio/live/${live.jam.id}/stop`, none);
 }

@@ -2,11 +2,12 @@
 // lays the elements out; here they are found by their data attributes when they are used, as the
 // page may draw them anew at any time.
 
-import { live, liveKeep, liveLeave, liveMove, liveStart, liveStop } from "./jam.js";
+import { live, liveKeep, liveMove, liveStart, liveStop } from "./jam.js";
 import { find, say } from "./page.js";
 import { pair, pairAt, pairFade, pairGo, pairPlay, pairStop } from "./pair.js";
 import { frontMark, pointPlay } from "./spread.js";
 import { streamLevel, streamPause, streamStart, streamStop, streamed } from "./stream.js";
+import "./visit.js";
 
 let dialStands = 0.5;
 
@@ -83,8 +84,6 @@ new MutationObserver((changes) => {
 }).observe(document.documentElement, {
   childList: true, subtree: true, attributes: true, attributeFilter: ["data-url", "data-a"],
 });
-
-addEventListener("pagehide", liveLeave);
 
 // What the page's own controls tell, and what its tests look at.
 window.studio = {

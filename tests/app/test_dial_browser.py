@@ -246,6 +246,79 @@ def test_a_phone_shows_every_way_without_sideways_scrolling(visit):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
 
 
+def test_the_ends_of_a_dial_are_words(visit):
+    page = visit()
+    tab(page, "Compare")
+    for dial in ("#dial", "#pair-first", "#pair-second"):
+        page.locator(dial).wait_for()
+        words = page.evaluate(
+            """(dial) => ['.min_value', '.max_value'].map((end) => {
+              const element = document.querySelector(`${dial} ${end}`);
+              const word = getComputedStyle(element, '::before');
+              const seen = parseFloat(getComputedStyle(element).fontSize);
+              return [word.content, parseFloat(word.fontSize) > 10, seen]; })""",
+            dial,
+        )
+        assert words == [['"quality"', True, 0], ['"diversity"', True, 0]], dial
+
+
+def test_the_keyboard_plays_a_jam_a_comparison_and_the_history(visit):
+    page = visit()
+    page.keyboard.type("drums")
+
+    def walk(name, *, back=False, steps=90):
+        """Go on by Tab until what has the focus bears a name; each stop must be seen to have it."""
+        for _ in range(steps):
+            page.keyboard.press("Shift+Tab" if back else "Tab")
+            found, ringed = page.evaluate(
+                """() => { const e = document.activeElement, s = getComputedStyle(e);
+                const name = e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || '';
+                return [name, e === document.body || parseFloat(s.outlineWidth) >= 2
+                  || parseFloat(s.strokeWidth) >= 4]; }"""
+            )
+            found = " ".join(found.split())
+            assert ringed, f"no one sees that {found!r} has the focus"
+            if found == name:
+                return
+        pytest.fail(f"the keyboard does not reach {name!r}")
+
+    walk("Live")
+    page.keyboard.press("Enter")
+    walk("Start the jam")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    walk("Quality to diversity, while it plays")
+    page.keyboard.press("End")
+    page.wait_for_function("window.studio.live.jam.last?.number >= 1")
+    walk("File format of the kept jam")
+    walk("Stop the jam", back=True)
+    page.keyboard.press("Enter")
+    page.get_by_text("Stopped after").wait_for()
+    walk("Compare", back=True)
+    page.keyboard.press("Enter")
+    walk("number input for Seconds", back=True)
+    page.keyboard.press("Control+a")
+    page.keyboard.type("2")
+    walk("Compare")  # the tab, then the button
+    walk("Compare")
+    page.keyboard.press("Enter")
+    button(page, "Play both").wait_for()
+    walk("Play both")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.studio.pairAt() > 0")
+    walk("Fade between the two positions")
+    page.keyboard.press("End")
+    assert page.get_by_label("Fade between the two positions").input_value() == "1"
+    walk("Generate", back=True)
+    page.keyboard.press("Enter")
+    made(page, 2)
+    walk("History and links ▼")
+    page.keyboard.press("Enter")
+    walk("Restore")
+    page.keyboard.press("Enter")
+    page.get_by_text("Restored.").wait_for()
+
+
 def test_the_dial_is_reached_and_moved_by_keyboard(visit):
     page = visit()
     page.keyboard.type("drums")

@@ -2,10 +2,11 @@
 
 import re
 import secrets
-import shlex
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -158,22 +159,27 @@ def test_the_python_client_gets_music(studio):
         prompt="slow sad piano", duration=1.0, diversity=0.4, seed=7, api_name="/generate"
     )
     assert made["seed"] == 7
-    sound = httpx.get(studio.url + made["files"][0]["url"])
+    sound = httpx.get(made["files"][0]["url"])
     assert sound.content[:4] == b"RIFF"
     assert sound.headers["x-content-type-options"] == "nosniff"
     client.close()
 
 
-def test_curl_gets_music_as_the_documentation_says(studio, tmp_path):
-    """Run the very lines of docs/studio.md."""
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "docs" / "studio.md").read_text()
-    (lines,) = re.findall(r"```sh\n(# By curl\n.*?)```", text, re.DOTALL)
-    script = lines.replace("http://127.0.0.1:7860/", studio.url)
+@pytest.mark.parametrize("page", ["README.md", "docs/studio.md"])
+@pytest.mark.parametrize(
+    ("fence", "mark", "command"),
+    [("sh", "gradio_api/call", ["bash", "-eu"]), ("python", "gradio_client", [sys.executable])],
+)
+def test_programs_get_music_by_the_very_lines_of_the_documentation(
+    studio, tmp_path, page, fence, mark, command
+):
+    text = (Path(__file__).parents[2] / page).read_text()
+    (lines,) = [block for block in re.findall(rf"```{fence}\n(.*?)```", text, re.DOTALL)
+                if mark in block]  # fmt: skip
+    (tmp_path / "example").write_text(lines.replace("http://127.0.0.1:7860/", studio.url))
     done = subprocess.run(
-        ["bash", "-euc", f"cd {shlex.quote(str(tmp_path))}\n{script}"],
-        capture_output=True, text=True, timeout=100, check=False,
+        [*command, "example"], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "piano.wav").read_bytes()[:4] == b"RIFF"

@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from app.gate import root_of
 from app.passwords import checker, hash_password, read_account
 from app.serve import ServeConfig, choose_port, is_loopback
 from musicgen_rl.cli import main
@@ -38,6 +40,7 @@ def test_others_are_let_in_only_on_purpose(host):
         ({"port": 0}, "from 1 to 65535, got 0"),
         ({"port": 70000}, "70000"),
         ({"auth": ("anna:correct horse",)}, "not a password"),
+        ({"auth": (ANNA,), "mcp": True}, "a tool cannot log in"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, words):
@@ -132,3 +135,22 @@ def test_the_command_says_where_it_is_and_leaves_nothing_behind(tiny_folder, tmp
     assert time.monotonic() - began < 15
     process.stdout.close()
     assert [path.name for path in tmp_path.iterdir() if "musicgen" in path.name] == []
+
+
+def test_a_missing_package_of_mcp_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setattr("app.serve.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs the package mcp: .*pip install 'gradio\[mcp\]'"):
+        ServeConfig(mcp=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "root"),
+    [
+        ({"host": "127.0.0.1:7860"}, "http://127.0.0.1:7860/"),
+        ({"host": "127.0.0.1:7860", "x-forwarded-host": "music.example, inner",
+          "x-forwarded-proto": "https, http"}, "https://music.example/"),
+    ],
+)  # fmt: skip
+def test_files_are_named_by_the_address_their_asker_used(headers, root):
+    request = SimpleNamespace(headers=headers, url=SimpleNamespace(scheme="http"))
+    assert root_of(request) == root

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from app.service import State
-from tests.app.browsing import button, downloads, opened, settle, tags_of
+from tests.app.browsing import PATIENCE, button, downloads, opened, settle, tags_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -58,7 +58,7 @@ def test_sound_plays_while_it_is_made_and_stop_is_silence(visit):
     settle(page, "drums", seconds=120)
     button(page, "Generate").click()
     page.wait_for_function("window.studio.streamed() > 0.2 && window.studio.streamLevel() > 0.003")
-    assert page.get_by_text(re.compile(r"^Making one clip: \d+ %")).count()
+    page.get_by_text(re.compile(r"^Making one clip: \d+ %")).wait_for()
     button(page, "Pause").click()
     button(page, "Play on").wait_for()
     button(page, "Play on").click()
@@ -143,6 +143,49 @@ def test_a_seed_is_drawn_each_time_until_it_is_locked(visit):
         seen.append(page.get_by_label("Seed", exact=True).input_value())
     assert len(set(seen[:2])) == 2
     assert seen[1] == seen[2] == seen[3]
+
+
+def test_no_seed_is_claimed_before_one_was_drawn(visit):
+    page = visit()
+    seed, lock = page.get_by_label("Seed", exact=True), page.get_by_label("Lock the seed")
+    page.wait_for_function("document.querySelector('#seed input').value === ''")
+    assert seed.get_attribute("placeholder") == "random"
+    settle(page, "drums", seconds=1)
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip.").wait_for()
+    assert int(seed.input_value()) > 0
+    assert not lock.is_checked()
+    seed.fill("")  # nothing to hold
+    assert not lock.is_checked()
+    seed.fill("12")
+    page.wait_for_function("document.querySelector('#lock input').checked")
+
+
+def test_ten_tabs_of_one_browser_all_open(chromium, studio):
+    """A browser opens six connections to an address: an open page may not hold one."""
+    tabs = chromium.new_context()
+    for _ in range(10):
+        page = tabs.new_page()
+        page.goto(studio.url, timeout=PATIENCE)
+        button(page, "Generate").wait_for(timeout=PATIENCE)
+    settle(page, "drums", seconds=1)
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip.").wait_for(timeout=PATIENCE)
+    tabs.close()
+
+
+def test_nothing_of_a_closed_page_stays_on_the_disk(visit, studio):
+    page = visit()
+    settle(page, "drums", seconds=1, variations=2)
+    button(page, "Generate").click()
+    page.get_by_role("button", name="Download variation 2 ").wait_for()
+    held = [path for path in studio.folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in held} == {".wav", ".webp"}
+    page.goto("about:blank")
+    end = time.monotonic() + 30
+    while left := [path for path in held if path.exists()]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
 
 
 def test_mistakes_are_answered_in_a_sentence(visit):

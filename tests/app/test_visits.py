@@ -1,0 +1,114 @@
+"""Open pages: what they hold while they give signs of life, and that nothing of it stays after."""
+
+import asyncio
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from app.service import JobRequest, State
+from app.service.live import JamRequest
+from app.settings import Settings
+from app.visits import BEAT_S, GONE_S, Visits
+from tests.app.conftest import finish
+
+SHORT = JobRequest(prompt="drums", duration_s=0.6, seed=5)
+
+
+@pytest.fixture
+def rooms(start, tmp_path):
+    """Hold a service, the visits on it, Gradio's cache, and a clock that the test moves."""
+    now = [0.0]
+    service, cache = start(), tmp_path / "cache"
+    cache.mkdir()
+    visits = Visits([service], cache, lambda: now[0])
+    return SimpleNamespace(service=service, cache=cache, visits=visits, now=now)
+
+
+def run(rooms, client, request=SHORT):
+    """Have a page make something; the run, done."""
+    job = rooms.service.submit(request, client)
+    finish(rooms.service, job)
+    return rooms.visits.of(client).add(Settings(prompt=request.prompt), job, rooms.service)
+
+
+def copied(rooms, path, folder):
+    """Copy a file as Gradio does when a page shows it."""
+    place = rooms.cache / folder
+    place.mkdir(exist_ok=True)
+    return shutil.copy(path, place / path.name)
+
+
+def test_a_page_that_is_left_frees_its_job_its_jam_and_its_files(rooms):
+    made = run(rooms, "one")
+    (path,) = made.files()
+    waiting = rooms.service.submit(JobRequest(prompt="for ever", duration_s=110.0), "one")
+    jam = rooms.service.live.open(JamRequest(prompt="drums", seed=3), "one")
+    others = rooms.service.live.open(JamRequest(prompt="drums", seed=3), "two")
+    rooms.visits.leave("one")
+    finish(rooms.service, waiting)
+    assert (waiting.state, waiting.abandoned) == (State.STOPPED, True)
+    assert (jam.ended, others.ended) == (True, False)
+    assert not path.exists()
+    assert rooms.visits.known("one").runs() == []
+
+
+def test_a_page_that_gives_no_sign_is_closed_and_one_that_does_is_not(rooms):
+    silent, speaking = run(rooms, "silent"), run(rooms, "speaking")
+    rooms.now[0] = GONE_S - BEAT_S
+    rooms.visits.beat("speaking")
+    rooms.now[0] = GONE_S + 1
+    rooms.visits.end_silent()
+    assert (silent.files(), len(speaking.files())) == ([], 1)
+
+
+def test_signs_of_pages_that_asked_for_nothing_are_not_kept(rooms):
+    for number in range(3):
+        rooms.visits.beat(f"guess {number}")
+        assert rooms.visits.known(f"guess {number}").runs() == []
+        rooms.visits.leave(f"guess {number}")
+    assert rooms.visits._open == {}
+
+
+def test_copies_go_when_no_open_page_can_show_them(rooms):
+    one, two = run(rooms, "one"), run(rooms, "two", JobRequest(prompt="flute", duration_s=0.6))
+    mine, theirs = (copied(rooms, made.files()[0], made.settings.prompt) for made in (one, two))
+    stray = rooms.cache / "upload" / "big.bin"
+    stray.parent.mkdir()
+    stray.write_bytes(b"x")
+    rooms.visits.tidy()
+    assert (mine.exists(), theirs.exists(), stray.exists()) == (True, True, False)
+    rooms.visits.leave("one")
+    assert [path.name for path in rooms.cache.iterdir()] == ["flute"]
+
+
+def test_copies_of_one_clip_stay_while_any_page_shows_it(rooms):
+    one, _ = run(rooms, "one"), run(rooms, "two")  # the same seed, the same name
+    copy = copied(rooms, one.files()[0], "same")
+    rooms.visits.leave("one")
+    assert copy.exists()
+    rooms.visits.leave("two")
+    assert not copy.exists()
+
+
+def test_closing_ends_every_visit(rooms):
+    made = run(rooms, "one")
+    rooms.visits.start()
+    rooms.visits.close()
+    assert made.files() == []
+
+
+def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
+    from app.layout import Actions, Controls, Results
+    from app.studio import Studio
+
+    go, stop, history = object(), object(), object()
+    actions = Actions(go, stop, None, history, None, None, None)
+    studio = Studio(
+        {"tiny": rooms.service}, rooms.visits, None, Controls({}), actions, Results(None, None, [])
+    )
+    request = SimpleNamespace(session_hash="gone")
+    shown = asyncio.run(studio.show(request))
+    assert shown[history]["choices"] == []
+    assert shown[history]["value"] is None
+    assert rooms.visits._open == {}
