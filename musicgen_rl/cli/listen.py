@@ -85,14 +85,14 @@ def plan(
             }
         )
     )
-    if table:
-        note("how often each planned comparison is found (Holm), by its true effect in points:")
     by_comparison: dict[str, list[str]] = {}
     for row in table:
         found = f"{row['effect']:g}: {100 * float(row['power']):.0f} %"
         name = f"{row['question']}/{row['item']} {row['arms']}"
         by_comparison.setdefault(name, []).append(found)
-    note(rows({name: ", ".join(found) for name, found in by_comparison.items()}))
+    if by_comparison:
+        note("how often each planned comparison is found (Holm), by its true effect in points:")
+        note(rows({name: ", ".join(found) for name, found in by_comparison.items()}))
     if not made.study.analysis.planned:
         note("no comparison is planned: all will be exploratory, and there is no power to estimate")
     if not made.study.contact:

@@ -144,6 +144,7 @@ def test_a_study_without_planned_comparisons_is_planned_without_power(call, tmp_
     done = call("listen", "plan", folder)
     assert done.code == 0
     assert "no comparison is planned" in done.err
+    assert "" not in done.err.splitlines()
     assert "names no contact" not in done.err
     assert json.loads((folder / "plan.json").read_text())["power"] == []
 
