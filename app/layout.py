@@ -117,6 +117,7 @@ def theme() -> gr.themes.Base:
         "body_text_color_subdued_dark": "*neutral_300",
         "block_info_text_color_dark": "*neutral_300",
         "input_border_color_dark": "*neutral_500",
+        "button_secondary_background_fill_hover_dark": "*neutral_500",
     }
     accent = gr.themes.Color(
         "#fff3ec", "#ffe4d3", "#fdc6a5", "#f9a273", "#ee7e45", "#d9622b", "#bd4f1e", "#9a3f19",
@@ -241,14 +242,13 @@ def _place_more(
             list(METHODS), value=fresh.method, label="Way between the ends", info=words.METHOD,
             filterable=False, visible=dialled, elem_id="method",
         )  # fmt: skip
-        with gr.Row():
-            at["levelled"] = gr.Checkbox(
-                value=fresh.levelled, label="Level the loudness", min_width=140, elem_id="levelled"
-            )
-            at["loudness"] = gr.Slider(
-                -30, -8, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
-                buttons=[], min_width=240, elem_id="loudness",
-            )  # fmt: skip
+        at["levelled"] = gr.Checkbox(
+            value=fresh.levelled, label="Level the loudness", elem_id="levelled"
+        )
+        at["loudness"] = gr.Slider(
+            -30, -8, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
+            buttons=[], elem_id="loudness",
+        )  # fmt: skip
         at["first"] = gr.Number(
             label="First variation", info=words.FIRST, value=fresh.first, precision=0, minimum=1,
             elem_id="first",

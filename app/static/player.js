@@ -28,7 +28,7 @@ export class Player {
   // Take the next samples, an ArrayBuffer.
   add(bytes) {
     const frames = Math.floor(bytes.byteLength / 2 / this.channels);
-    if (!frames) return;
+    if (!frames || this.context.state === "closed") return;
     const numbers = new Int16Array(bytes, 0, frames * this.channels);
     const buffer = this.context.createBuffer(this.channels, frames, this.rate);
     for (let c = 0; c < this.channels; c++) {

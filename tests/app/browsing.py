@@ -78,3 +78,26 @@ def tags_of(data, tmp_path, name):
     path = tmp_path / name
     path.write_bytes(data)
     return read_tags(path)
+
+
+FAINT = """() => {
+  const light = (c) => c.map((x) => x / 255)
+    .map((x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+  const read = (text) => { const c = text.match(/[0-9.]+/g).map(Number);
+    return c.length < 4 ? [...c, 1] : c; };
+  const over = (top, below) => below.map((v, i) => v * (1 - top[3]) + top[i] * top[3]);
+  const behind = (e) => (e ? over(read(getComputedStyle(e).backgroundColor),
+    behind(e.parentElement)) : [255, 255, 255]);
+  const faint = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const words = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const style = getComputedStyle(e);
+    if (!words || !e.offsetParent || style.fontSize === "0px" || e.closest("[disabled]")) continue;
+    const [a, b] = [behind(e), over(read(style.color), behind(e))].map(light);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) faint.push(`${contrast.toFixed(2)}: ${e.textContent.trim().slice(0, 40)}`);
+  }
+  return faint;
+}"""
+"""Lists the words on a page whose contrast to what stands behind them is below WCAG's 4.5."""

@@ -9,7 +9,15 @@ import soundfile
 
 from musicgen_rl.audio.io import read_tags
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
-from tests.app.browsing import PATIENCE, button, downloads, opened, settle, tags_of
+from tests.app.browsing import (
+    FAINT,
+    PATIENCE,
+    button,
+    downloads,
+    opened,
+    settle,
+    tags_of,
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -244,6 +252,21 @@ def test_a_phone_shows_every_way_without_sideways_scrolling(visit):
         tab(page, name)
         page.wait_for_timeout(150)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_can_be_read(visit, scheme):
+    page = visit(color_scheme=scheme)
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("History and links").click()
+    settle(page, "drums", seconds=1)
+    generate(page)
+    page.locator(".card:visible time").first.wait_for()
+    for name in ("Live", "Compare", "Spread", "Clips"):
+        tab(page, name)
+        page.mouse.move(0, 0)  # off the tab, which fades
+        page.wait_for_timeout(400)
+        assert page.evaluate(FAINT) == [], name
 
 
 def test_the_ends_of_a_dial_are_words(visit):
