@@ -120,7 +120,7 @@ class Visits:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._services, self._cache, self._clock = list(services), cache, clock
-        self._lock = threading.Lock()
+        self._lock, self._tidying = threading.Lock(), threading.Lock()
         self._open: dict[str, tuple[Visit, float]] = {}  # and when it last gave a sign
         self._closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="studio visits", daemon=True)
@@ -180,8 +180,12 @@ class Visits:
         """Remove Gradio's copies of what no open page can show any more."""
         if self._cache is None:
             return
+        with self._tidying:  # a folder that another thread removes would end the listing
+            self._tidy(self._cache)
+
+    def _tidy(self, cache: Path) -> None:
         # Listed first: what is copied from now on belongs to a run that is looked at below.
-        copies = [path for path in self._cache.glob("*/*") if path.is_file()]
+        copies = [path for path in cache.glob("*/*") if path.is_file()]
         with self._lock:
             visits = [visit for visit, _ in self._open.values()]
         shown = {path.stem for visit in visits for run in visit.runs() for path in run.files()}

@@ -160,7 +160,7 @@ def test_a_whole_session_ends_with_every_answer_stored(visit, study, options):
         text = page.locator("main").inner_text()
         assert "null" not in text
         assert "undefined" not in text
-        assert (state["trial"]["prompt"] or "Play") in text
+        assert (state["trial"]["prompt"] or "listen") in text
         if options:
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
             assert page.evaluate(BROKEN_WORDS) == []
