@@ -30,13 +30,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from app.serve import ServeConfig, start
 from app.service import Limits
 from app.settings import fresh_settings
+from app.visits import BEAT_S
 from app.words import EXAMPLES
 from musicgen_rl.evaluation.summary import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 POSITIONS = (0.0, 0.5, 1.0)
 _THINK_S = (1.0, 6.0)
-_CLOSED_S = 35.0
+_CLOSED_S = 12.0  # one look of the server at what is left
 
 
 @dataclass
@@ -101,11 +102,18 @@ class Visitor:
             seen.errors.append("ended without a sound")
 
     async def stay(self, client: httpx.AsyncClient) -> None:
-        """Hold the page open, as its heartbeat does; who stops listening has closed it."""
-        beat = f"{self.url}gradio_api/heartbeat/{self.session}"
-        async with client.stream("GET", beat, timeout=None) as stream:
-            async for _ in stream.aiter_bytes():
-                pass
+        """Say again and again that the page is open, as static/visit.js does."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._say(client, "beat")
+
+    async def leave(self, client: httpx.AsyncClient) -> None:
+        """Close the page."""
+        await self._say(client, "leave")
+
+    async def _say(self, client: httpx.AsyncClient, what: str) -> None:
+        with suppress(httpx.HTTPError):  # the next one may come through
+            await client.post(f"{self.url}studio/visit/{what}", json={"visit": self.session})
 
     async def _hear(self, client: httpx.AsyncClient, address: str) -> float | None:
         """Take a clip's sound while it is made; when the first of it came."""
@@ -161,6 +169,7 @@ async def load(
             seen.most_disk = max(seen.most_disk, folder_bytes(folder))
             page.cancel()
             await asyncio.gather(page, return_exceptions=True)
+            await visitor.leave(client)
 
         await asyncio.gather(*(visit(number) for number in range(visitors)))
     return seen
@@ -213,7 +222,7 @@ def main() -> None:
                 options.seconds,
             )
         )  # fmt: skip
-        time.sleep(_CLOSED_S)  # the server notices closed pages at its next heartbeat
+        time.sleep(_CLOSED_S)
         after = process.memory_info().rss, folder_bytes(running.folder)
         metrics = running.service.rendered_metrics()
     finally:
