@@ -72,8 +72,10 @@ class Visit:
             run = Run(self._count, settings, job, service)
             self._runs.append(run)
             self.shown = run
-            del self._runs[: max(0, len(self._runs) - _MOST_RUNS)]
+            dropped, self._runs = self._runs[:-_MOST_RUNS], self._runs[-_MOST_RUNS:]
             kept, total = list(self._runs), 0
+        for old in dropped:
+            old.service.release(old.job)
         for old in reversed(kept):
             total += sum(path.stat().st_size for path in old.files())
             if total > _MOST_BYTES and old is not run:

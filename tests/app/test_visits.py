@@ -91,6 +91,25 @@ def test_copies_of_one_clip_stay_while_any_page_shows_it(rooms):
     assert not copy.exists()
 
 
+def test_runs_that_leave_the_history_leave_the_disk(rooms, monkeypatch):
+    monkeypatch.setattr("app.visits._MOST_RUNS", 2)
+    made = [run(rooms, "one", JobRequest(prompt=p, duration_s=0.6)) for p in ("a", "b", "c")]
+    assert [len(each.files()) for each in made] == [0, 1, 1]
+    assert not made[0].job.folder.exists()
+    rooms.visits.leave("one")
+    assert [path for path in rooms.service.folder.rglob("*") if path.is_file()] == []
+
+
+def test_clips_beyond_a_visits_share_go_but_never_the_newest(rooms, monkeypatch):
+    first = run(rooms, "one")
+    size = first.files()[0].stat().st_size
+    monkeypatch.setattr("app.visits._MOST_BYTES", 1.5 * size)
+    second = run(rooms, "one")
+    assert (first.files(), len(second.files())) == ([], 1)
+    monkeypatch.setattr("app.visits._MOST_BYTES", 0.5 * size)
+    assert (len(run(rooms, "one").files()), second.files()) == (1, [])
+
+
 def test_closing_ends_every_visit(rooms):
     made = run(rooms, "one")
     rooms.visits.start()
