@@ -56,6 +56,7 @@ def make(
     valid: Annotated[float, typer.Option(help=_MAKE["valid"])] = _DEFAULT.valid,
     test: Annotated[float, typer.Option(help=_MAKE["test"])] = _DEFAULT.test,
     musescore: Annotated[float, typer.Option(help=_MAKE["musescore"])] = _DEFAULT.musescore,
+    audio: Annotated[bool, typer.Option(help=_MAKE["audio"])] = _DEFAULT.audio,
 ) -> None:
     """Compose and render the pocket corpus; run it again to go on where it stopped."""
     from musicgen_rl.data.pocket.corpus import make_corpus  # slow to import
@@ -72,6 +73,7 @@ def make(
         valid=valid,
         test=test,
         musescore=musescore,
+        audio=audio,
     )
 
     def report(done: int, total: int, made_hours: float) -> None:

@@ -279,6 +279,35 @@ class EndpointStep:
             figures["advantage_rms"] = float((spread[1] / steps).sqrt())
         return found, figures, torch.cat(states) if states and config.credit == "critic" else None
 
+    @torch.no_grad()
+    def kl_of(self, batch: Batch) -> Tensor:
+        """Measure each clip's KL to the guided teacher, summed over its tokens, unweighted.
+
+        Args:
+            batch: of `make_clips`.
+
+        Returns:
+            Nats, by clip, [B].
+        """
+        lm = self.teacher.config
+        B, K, T = batch.codes.shape
+        place = token_weights(K, T, lm.audio_channels).to(self.device)
+        targets = apply_delay(batch.codes, lm.pad_token, lm.audio_channels).to(self.device)
+        each: list[Tensor] = []
+        for rows in _slices(B, B, self.config.micro_batch_size):
+            given = take_rows(batch.condition, rows)
+            inputs = shift_right(targets[rows], lm.pad_token)
+            teacher, _ = self._teach(inputs, given)
+            with self.autocast():
+                hidden = self.student.model.hidden_states(inputs, given)
+                logits = self.student.model.logits(hidden).float().transpose(1, 2)
+            terms = logit_gradients(
+                logits, targets[rows].transpose(1, 2), place, teacher=teacher,
+                temperature=self.config.temperature,
+            )  # fmt: skip
+            each.append(terms.kl.sum(1))
+        return torch.cat(each)
+
     def learn_values(self, batch: Batch, states: Tensor, seed: int) -> dict[str, float]:
         """Fit the critic to a batch that it has judged, and let the bank remember it."""
         assert batch.embeddings is not None

@@ -66,6 +66,7 @@ def test_make_passes_every_option_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "captions": 6, "tunes": 0.5, "valid": 0.1, "test": 0.2, "musescore": 0.9,
     }  # fmt: skip
     words = [w for k, v in options.items() for w in (f"--{k.replace('_', '-')}", str(v))]
-    result = RUN.invoke(app, ["make", str(tmp_path), *words])
+    result = RUN.invoke(app, ["make", str(tmp_path), *words, "--no-audio"])
     assert result.exit_code == 0, result.output
-    assert seen == [CorpusConfig(output=tmp_path, **options)]  # type: ignore[arg-type]
+    wanted = CorpusConfig(output=tmp_path, audio=False, **options)  # type: ignore[arg-type]
+    assert seen == [wanted]

@@ -66,6 +66,29 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
     """Make one piece and write its two files; the json last, so that its presence means done."""
     audio_path, json_path = piece_paths(config, index)
     piece = compose_piece(config, index)
+    facts = describe(piece)
+    duration_s = piece.score.duration_s
+    if config.audio:
+        duration_s, facts["soundfont"] = _write_audio(config, index, piece, audio_path)
+    captions = write_captions(
+        facts, random.Random(f"captions/{config.seed}/{index}"), count=config.captions
+    )
+    identity = piece.identity or f"{config.seed}-{index:06d}"
+    entry = Entry(
+        audio=str(audio_path.relative_to(config.output)),
+        duration_s=round(duration_s, 3),
+        captions=tuple(captions),
+        attributes=facts,
+        piece=identity,
+        split=split_of(identity, config.valid, config.test),
+        license=LICENSE,
+    )
+    write_atomic(json_path, json.dumps(entry.to_json(), ensure_ascii=False).encode())
+    return entry
+
+
+def _write_audio(config: CorpusConfig, index: int, piece: Piece, path: Path) -> tuple[float, str]:
+    """Render a piece into a file; return its seconds and the soundfont's name."""
     rng = random.Random(f"sound/{config.seed}/{index}")
     second = rng.random() < config.musescore
     soundfont = SOUNDFONTS["musescore" if second else "fluid"]
@@ -81,24 +104,8 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
         beat_s=piece.score.seconds_per_beat,
         fade_s=6.0 if piece.fades else 0.0,
     )
-    facts = describe(piece)
-    facts["soundfont"] = soundfont.name
-    captions = write_captions(
-        facts, random.Random(f"captions/{config.seed}/{index}"), count=config.captions
-    )
-    identity = piece.identity or f"{config.seed}-{index:06d}"
-    entry = Entry(
-        audio=str(audio_path.relative_to(config.output)),
-        duration_s=round(len(samples) / SAMPLE_RATE, 3),
-        captions=tuple(captions),
-        attributes=facts,
-        piece=identity,
-        split=split_of(identity, config.valid, config.test),
-        license=LICENSE,
-    )
-    write_atomic(audio_path, encode_flac(samples))
-    write_atomic(json_path, json.dumps(entry.to_json(), ensure_ascii=False).encode())
-    return entry
+    write_atomic(path, encode_flac(samples))
+    return len(samples) / SAMPLE_RATE, soundfont.name
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
@@ -119,7 +126,7 @@ def kick_times(piece: Piece) -> list[float]:
 def finished_entry(config: CorpusConfig, index: int) -> Entry | None:
     """Return a piece's entry if both of its files are whole, else None."""
     audio_path, json_path = piece_paths(config, index)
-    if not (audio_path.is_file() and json_path.is_file()):
+    if not json_path.is_file() or (config.audio and not audio_path.is_file()):
         return None
     return parse_entry(json_path.read_text(encoding="utf-8"))
 

@@ -71,6 +71,17 @@ def test_a_piece_depends_on_seed_and_index_only(tmp_path: Path) -> None:
     assert compose_piece(config(a), 0).score != compose_piece(config(a), 1).score
 
 
+def test_without_audio_the_captions_are_the_same_and_audio_can_follow(tmp_path: Path) -> None:
+    c = config(tmp_path, audio=False)
+    words = read_manifest(make_corpus(c))
+    assert not list(tmp_path.rglob("*.flac"))
+    whole = read_manifest(make_corpus(replace(c, audio=True)))
+    assert len(list(tmp_path.rglob("*.flac"))) == len(whole) == 3
+    for one, other in zip(words, whole, strict=True):
+        assert (one.captions, one.piece, one.split) == (other.captions, other.piece, other.split)
+        assert one.attributes == {k: v for k, v in other.attributes.items() if k != "soundfont"}
+
+
 def test_finished_pieces_are_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
