@@ -1,8 +1,32 @@
-"""What tests of the page share: visitors whose page must stay free of errors."""
+"""What tests of the page share: a served studio, visitors whose page must stay free of errors."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pytest
+
 PATIENCE = 60_000  # ms
+SERVED = (
+    pytest.mark.browser,  # or, without one, a server of seconds
+    # Gradio's and uvicorn's own, on shutting a server down while a page is still open.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+)
+"""Marks of tests that serve pages."""
+
+
+@contextmanager
+def served(folder, *, limits=None, **config):
+    """Serve the studio with a model; nothing of it may stay on the disk."""
+    from app.serve import ServeConfig, start
+
+    running = start(ServeConfig(model=str(folder), dtype="fp32", **config), limits=limits)
+    try:
+        yield running
+    finally:
+        running.close()
+    assert not running.folder.exists()
 
 
 def opened(chromium, studio):

@@ -12,6 +12,7 @@ from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
 from musicgen_rl.rewards.towers import TowerConfig
+from tests.app.browsing import opened
 from tests.models import save_tiny_dial
 
 
@@ -60,6 +61,12 @@ def chromium():
         browser = launch_chromium(playwright)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(chromium, studio):
+    """Open pages of the studio that the test's own module serves."""
+    yield from opened(chromium, studio)
 
 
 def finish(service: Service, job: Any) -> list[Update]:

@@ -14,30 +14,23 @@ import pytest
 
 from app import passwords
 from app.passwords import checker, hash_password, read_account
-from app.serve import ServeConfig, start
 from app.service import JobRequest
+from tests.app.browsing import SERVED, served
 
-pytestmark = [
-    pytest.mark.browser,  # no browser, but a server of seconds
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [*SERVED]
 
 
 @pytest.fixture(scope="module")
 def studio(tiny_folder):
-    running = start(ServeConfig(model=str(tiny_folder), dtype="fp32"))
-    yield running
-    running.close()
+    with served(tiny_folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def locked(tiny_folder):
     account = hash_password("anna", "correct horse")
-    running = start(ServeConfig(model=str(tiny_folder), dtype="fp32", auth=(account,)))
-    yield running
-    running.close()
+    with served(tiny_folder, auth=(account,)) as running:
+        yield running
 
 
 def upload(studio, name, data, **options):

@@ -12,35 +12,21 @@ from musicgen_rl.pipeline.replay import compare, read_recipe, remake
 from tests.app.browsing import (
     FAINT,
     PATIENCE,
+    SERVED,
     button,
     downloads,
-    opened,
+    served,
     settle,
     tags_of,
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    # Gradio's and uvicorn's own, on shutting a server down while a page is still open.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [*SERVED]
 
 
 @pytest.fixture(scope="module")
 def studio(hearing_folder):
-    from app.serve import ServeConfig, start
-
-    running = start(ServeConfig(model=str(hearing_folder), dtype="fp32"))
-    yield running
-    running.close()
-    assert not running.folder.exists()
-
-
-@pytest.fixture
-def visit(chromium, studio):
-    yield from opened(chromium, studio)
+    with served(hearing_folder) as running:
+        yield running
 
 
 def set_dial(page, value):

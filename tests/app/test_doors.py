@@ -14,22 +14,16 @@ import pytest
 import soundfile
 
 from app.passwords import hash_password
-from app.serve import ServeConfig, start
 from app.service import JobRequest, Limits
+from tests.app.browsing import SERVED, served
 
-pytestmark = [
-    pytest.mark.browser,  # no browser, but a server of seconds
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [*SERVED]
 
 
 @pytest.fixture(scope="module")
 def studio(dial_folder):
-    running = start(ServeConfig(model=str(dial_folder), dtype="fp32"), limits=Limits(max_jams=1))
-    yield running
-    running.close()
+    with served(dial_folder, limits=Limits(max_jams=1)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +189,7 @@ def test_health_and_metrics(studio):
 def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder):
     from gradio_client import Client
 
-    config = ServeConfig(model=str(dial_folder), more_models=(str(tiny_folder),), dtype="fp32")
-    running = start(config)
-    try:
+    with served(dial_folder, more_models=(str(tiny_folder),)) as running:
         names = list(running.services)
         assert len(names) == 2
         page = httpx.get(f"{running.url}config").json()
@@ -222,8 +214,6 @@ def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder)
         done = 'musicgen_rl_jobs_total{model="' + names[1] + '",state="done"} 1'
         assert done in metrics
         assert metrics.count("# TYPE musicgen_rl_jobs_total") == 1
-    finally:
-        running.close()
 
 
 def test_a_clip_is_heard_while_it_is_made_by_whom_knows_its_name(studio):
@@ -285,8 +275,7 @@ def test_one_jam_too_many_is_told_when_to_come_back(studio):
 
 def test_behind_a_password_nothing_but_health_is_open(dial_folder):
     account = hash_password("anna", "correct horse")
-    running = start(ServeConfig(model=str(dial_folder), dtype="fp32", auth=(account,)))
-    try:
+    with served(dial_folder, auth=(account,)) as running:
         assert httpx.get(f"{running.url}health").status_code == 200
         for path in (
             "metrics", "studio/studio.js", "studio/file/x", "studio/stream/x", "config",
@@ -305,5 +294,3 @@ def test_behind_a_password_nothing_but_health_is_open(dial_folder):
                 f"{running.url}login", data={"username": "anna", "password": "wrong horse"}
             )
             assert wrong.status_code == 400
-    finally:
-        running.close()

@@ -1,38 +1,26 @@
 """The studio as it is used: a real Chromium, a tiny model, nothing faked between them."""
 
 import io
+import os
 import re
 import time
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from app.service import State
-from tests.app.browsing import PATIENCE, button, downloads, opened, settle, tags_of
+from tests.app.browsing import PATIENCE, SERVED, button, downloads, served, settle, tags_of
 
-pytestmark = [
-    pytest.mark.browser,
-    # Gradio's and uvicorn's own, on shutting a server down while a page is still open.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [*SERVED]
 
 
 @pytest.fixture(scope="module")
 def studio(tiny_folder):
-    from app.serve import ServeConfig, start
-
-    running = start(ServeConfig(model=str(tiny_folder), dtype="fp32"))
-    yield running
-    running.close()
-    assert not running.folder.exists()
-
-
-@pytest.fixture
-def visit(chromium, studio):
-    yield from opened(chromium, studio)
+    with served(tiny_folder) as running:
+        yield running
 
 
 def test_generate_gives_sound_that_can_be_heard_and_taken_home(visit, tmp_path):
@@ -175,19 +163,27 @@ def test_ten_tabs_of_one_browser_all_open(chromium, studio):
 
 
 def test_the_clips_of_a_closed_page_leave_the_disk(visit, studio):
-    """Gradio's own copies of them are not looked at here: they go later."""
-    others = set(studio.folder.glob("jobs-*/**/*"))  # of browsers that could not say goodbye
+    """The service's own, and Gradio's copies of them."""
     page = visit()
     settle(page, "drums", seconds=1, variations=2)
     button(page, "Generate").click()
     page.get_by_role("button", name="Download variation 2 ").wait_for()
-    held = [path for path in set(studio.folder.glob("jobs-*/**/*")) - others if path.is_file()]
-    assert {path.suffix for path in held} == {".wav", ".webp"}
+    seed = page.get_by_label("Seed", exact=True).input_value()
+
+    def held():  # not what is left of browsers that could not say goodbye
+        found = Counter()
+        for folder, _, names in os.walk(studio.folder):  # goes on where a folder has just gone
+            mine = [name for name in names if name.startswith(f"drums-s{seed}-")]
+            found.update((Path(folder).parts[-2], Path(name).suffix) for name in mine)
+        return found
+
+    kinds = (".wav", ".webp")
+    assert held() == {(place, kind): 2 for place in ("cache", "jobs-0") for kind in kinds}
     page.goto("about:blank")
     end = time.monotonic() + 30
-    while left := [path for path in held if path.exists()]:
+    while left := held():
         assert time.monotonic() < end, left
-        time.sleep(0.05)
+        page.wait_for_timeout(50)
 
 
 def test_mistakes_are_answered_in_a_sentence(visit):

@@ -8,15 +8,11 @@ import pytest
 from app.listening.driving import choose, hear, send, state_of, wait_for_trial
 from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
+from tests.app.browsing import SERVED
 from tests.app.listening.conftest import ARMS, write_study
 from tests.listening.studies import ALL, RATING
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = [*SERVED]
 BROKEN_WORDS = """() => {
   const broken = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
