@@ -75,4 +75,4 @@ evidence: setup
 	$(RUN) evaluate --model pocket --prompts docs/results/pocket/final.jsonl --split final --again \
 		--arms default --beta0 $(EVIDENCE)/beta0/export --continued $(EVIDENCE)/continued/export \
 		--real docs/results/pocket/real.npz -P 240 -n 4 --duration 5 --workers $(WORKERS) \
-		--no-sound -o $(EVIDENCE)/result
+		-o $(EVIDENCE)/result

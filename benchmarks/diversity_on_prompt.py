@@ -5,9 +5,10 @@ both. Where the weighted diversity of two arms is the same and the plain one is 
 lay in clips that missed.
 
     python benchmarks/diversity_on_prompt.py RESULT/clips.parquet [--reference base] [--draws 2000]
-        [--encoder report] [--out benchmarks/results]
+        [--encoder report] [--real RESULT/real.npz] [--out benchmarks/results]
 
-RESULT is a folder of `musicgen-rl evaluate`. Writes diversity_on_prompt.json and .md.
+RESULT is a folder of `musicgen-rl evaluate`. With --real clips are centred on the mean of real
+ones, as the evaluation does, otherwise on their own. Writes diversity_on_prompt.json and .md.
 """
 
 import argparse
@@ -44,11 +45,13 @@ def sums_by_prompt(z: Array, weight: Array, prompt: NDArray[Any], count: int) ->
     return found
 
 
-def measure(rows: Sequence[Mapping[str, Any]], encoder: str) -> dict[str, dict[str, Array]]:
-    """Gather each arm's sums by prompt, all centred on the mean of all."""
+def measure(
+    rows: Sequence[Mapping[str, Any]], encoder: str, mean: Array | None = None
+) -> dict[str, dict[str, Array]]:
+    """Gather each arm's sums by prompt, centred on a mean [d], of all these clips where None."""
     prompts = {text: i for i, text in enumerate(dict.fromkeys(r["prompt"] for r in rows))}
     z = np.array([r[f"embedding_{encoder}"] for r in rows], dtype=np.float64)
-    z = centre(z, z.mean(axis=0))
+    z = centre(z, z.mean(axis=0) if mean is None else mean)
     weight = np.nan_to_num(np.array([r[WEIGHT] for r in rows], dtype=np.float64))
     prompt = np.array([prompts[r["prompt"]] for r in rows])
     arms = np.array([r["arm"] for r in rows])
@@ -101,8 +104,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "# Diversity among clips that answer the prompt", "",
         f"`{result['command']}`, {result['date']}, commit {result['commit']}", "",
         f"{result['prompts']} prompts, {result['clips']} clips; encoder {result['encoder']}, "
-        "centred; a pair of clips weighs the product of what the probe hears right in both. "
-        f"Intervals over prompts; differences to {result['reference']}, paired.", "",
+        f"centred on {result['centre']}; a pair of clips weighs the product of what the probe "
+        f"hears right in both. Intervals over prompts; differences to {result['reference']}, "
+        "paired.", "",
         "| arm | probe, right | diversity | of what answers | difference | of what answers |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -122,18 +126,24 @@ def main() -> None:
     parser.add_argument("clips", type=Path, help="clips.parquet of an evaluation")
     parser.add_argument("--reference", default="base")
     parser.add_argument("--encoder", default="report")
+    parser.add_argument("--real", type=Path, help="real.npz of the evaluation")
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
     rows, instruments = read_rows(args.clips)
-    measured = measure(rows, args.encoder)
+    mean = None
+    if args.real is not None:
+        with np.load(args.real) as real:
+            mean = real[f"reference/{args.encoder}"].astype(np.float64).mean(axis=0)
+    measured = measure(rows, args.encoder, mean)
     if args.reference not in measured:
         sys.exit(f"no arm {args.reference!r}: there are {', '.join(measured)}")
     result = {
         "command": " ".join(["python", "benchmarks/diversity_on_prompt.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(), "commit": commit(ROOT),
         "prompts": len({r["prompt"] for r in rows}), "clips": len(rows),
-        "encoder": args.encoder, "reference": args.reference, "instruments": instruments,
+        "encoder": args.encoder, "centre": "real clips" if args.real else "all of these clips",
+        "reference": args.reference, "instruments": instruments,
         "arms": summarise(measured, args.reference, args.draws),
     }  # fmt: skip
     write_json(args.out / "diversity_on_prompt.json", result)
