@@ -62,18 +62,19 @@ class Spool:
         self._stack.close()
 
     def push(self, samples: NDArray[np.float32]) -> None:
-        """Add samples [C, m].
+        """Add samples [C, m]; m may be 0, as a decoder's first part is that waits for more codes.
 
         Raises:
             OSError: the disk is full.
         """
         assert self._file is not None
+        if not samples.shape[1]:
+            return
         self._file.write(np.ascontiguousarray(samples.T, dtype=np.float32).tobytes())
         self.num_samples += samples.shape[1]
         self._meter.push(samples)
         joined = np.concatenate([self._tail, samples], axis=1)
-        if joined.shape[1]:
-            self._peak = max(self._peak, float(true_peak_envelope(joined).max()))
+        self._peak = max(self._peak, float(true_peak_envelope(joined).max()))
         self._tail = joined[:, -_CONTEXT:]
 
     def finish(

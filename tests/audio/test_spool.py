@@ -37,6 +37,17 @@ def test_the_gain_is_that_of_the_clip_held_whole(tmp_path, seconds, channels):
     assert gain == pytest.approx(loudness_gain(samples, RATE, config), rel=1e-4)
 
 
+def test_parts_without_samples_change_nothing(tmp_path):
+    samples, config = music(0.7), LoudnessConfig()
+    whole, gain = spooled(tmp_path, samples, config)
+    with Spool(tmp_path, RATE, 1, config) as spool:
+        for part in (samples[:, :0], samples, samples[:, :0]):
+            spool.push(part)
+        assert spool.gain() == gain
+        path = spool.finish(tmp_path / "b.wav", "wav", {"seed": 1})
+    np.testing.assert_array_equal(read_audio(path).samples, read_audio(whole).samples)
+
+
 @pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3"])
 def test_the_file_is_the_one_written_whole(tmp_path, format):
     samples, config = music(20.0), LoudnessConfig()

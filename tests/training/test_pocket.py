@@ -191,7 +191,7 @@ def test_what_the_judges_and_ends_were_made_with_is_kept(tmp_path: Path) -> None
     assert plan["rewards"][0] == {**SIZES["tiny"].judges, "coded_every": 4}
     ends = plan["endpoints"][0]
     assert (ends["quality"]["diversity_weight"], ends["quality"]["seed"]) == (0.0, 5)
-    assert ends["diversity"]["diversity_weight"] == 120.0  # the preset's
+    assert ends["diversity"]["diversity_weight"] == 150.0  # the preset's
     assert ends["diversity"]["steps"] == SIZES["tiny"].ends["diversity"]["steps"]
 
 
