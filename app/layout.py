@@ -199,7 +199,7 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
             [], label="Runs of this visit", interactive=True, elem_id="runs",
             info="Restoring brings back all settings, and the clips while they are kept.",
         )  # fmt: skip
-        with gr.Row():
+        with gr.Row(equal_height=True):
             restore = gr.Button("Restore", size="md", min_width=120)
             link = gr.Button("Make a link to these settings", size="md", min_width=160)
         link_text = gr.Textbox(

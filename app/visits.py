@@ -77,7 +77,7 @@ class Visit:
         for old in dropped:
             old.service.release(old.job)
         for old in reversed(kept):
-            total += sum(path.stat().st_size for path in old.files())
+            total += old.job.file_bytes
             if total > _MOST_BYTES and old is not run:
                 old.service.release(old.job)
         return run
@@ -164,8 +164,7 @@ class Visits:
         for service in self._services:
             for job in service.jobs_of(client):
                 service.release(job)
-            for jam in service.live.of(client):
-                service.live.end(jam)
+            service.live.leave(client)
         if visit is not None:
             visit.end()
             self.tidy()

@@ -361,6 +361,14 @@ class LiveRoom:
         with jam._making:
             jam.finish(error)
 
+    def leave(self, client: str) -> None:
+        """Forget the jams of a client that has gone: they end, and kept files go."""
+        for jam in self.of(client):
+            self.end(jam)
+        with self._change:
+            for jam in [jam for jam in self._ended if jam.client == client]:
+                self._forget(jam)
+
     def close(self, timeout_s: float = 10.0) -> None:
         """End all jams and remove their files."""
         with self._change:

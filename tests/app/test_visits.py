@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +53,34 @@ def test_a_page_that_is_left_frees_its_job_its_jam_and_its_files(rooms):
     assert (jam.ended, others.ended) == (True, False)
     assert not path.exists()
     assert rooms.visits.known("one").runs() == []
+
+
+def test_a_jam_that_was_kept_goes_with_its_page_and_no_other(rooms):
+    live, kept = rooms.service.live, []
+    for client in ("one", "two"):
+        jam = live.open(JamRequest(prompt="drums", seed=3), client)
+        end = time.monotonic() + 30
+        while not jam.hear(0.0)[0]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.1)  # in which some of it is heard
+        jam.hear(0.1)
+        kept.append(jam.keep())
+        jam.stop()
+    rooms.visits.leave("one")
+    assert [path.exists() for path in kept] == [False, True]
+
+
+def test_copies_are_tidied_by_several_pages_at_once(rooms):
+    """A folder that one thread removes must not end what another one lists."""
+    for number in range(2000):
+        place = rooms.cache / str(number)
+        place.mkdir()
+        (place / "gone.wav").touch()
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(rooms.visits.tidy) for _ in range(4)]:
+            done.result()
+    assert list(rooms.cache.iterdir()) == []
 
 
 def test_a_page_that_gives_no_sign_is_closed_and_one_that_does_is_not(rooms):
