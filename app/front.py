@@ -110,7 +110,7 @@ def label_spots(
 
     Returns:
         For each label where its text begins, left end and base line; where every place is taken,
-        the first choice.
+        the first that is inside the figure.
     """
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in obstacles]
     spots = []
@@ -126,7 +126,8 @@ def label_spots(
             spot for spot, box in zip(choices, boxes, strict=True)
             if _inside(box) and not any(_overlap(box, other) for other in taken)
         )  # fmt: skip
-        left, base = next(free, choices[0])
+        inside = (spot for spot, box in zip(choices, boxes, strict=True) if _inside(box))
+        left, base = next(free, next(inside, choices[0]))
         taken.append((left, base - _LINE + 2, left + long, base + 3))
         spots.append((left, base))
     return spots

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.explore import find_encoder
-from app.front import find_front, front_html, label_spots
+from app.front import WIDTH, find_front, front_html, label_spots
 from musicgen_rl.checkpoint import model_hash, read_info
 
 
@@ -126,6 +126,13 @@ def test_labels_cover_neither_points_nor_each_other():
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
     for left, top, right, bottom in boxes:
         assert not any(left < x < right and top < y < bottom for x, y in points)
+
+
+def test_a_label_without_a_free_place_still_stays_in_the_figure():
+    corner = (WIDTH - 20.0, 150.0)
+    around = [(float(x), float(y)) for x in range(0, WIDTH, 10) for y in range(90, 210, 10)]
+    ((left, _),) = label_spots([corner], ["temperature 1.2"], around)
+    assert 0 <= left < left + 5.7 * len("temperature 1.2") <= WIDTH
 
 
 def test_the_encoder_is_the_models_own_else_pockets(hearing_folder, dial_folder):

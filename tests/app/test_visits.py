@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -69,18 +68,6 @@ def test_a_jam_that_was_kept_goes_with_its_page_and_no_other(rooms):
         jam.stop()
     rooms.visits.leave("one")
     assert [path.exists() for path in kept] == [False, True]
-
-
-def test_copies_are_tidied_by_several_pages_at_once(rooms):
-    """A folder that one thread removes must not end what another one lists."""
-    for number in range(2000):
-        place = rooms.cache / str(number)
-        place.mkdir()
-        (place / "gone.wav").touch()
-    with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(rooms.visits.tidy) for _ in range(4)]:
-            done.result()
-    assert list(rooms.cache.iterdir()) == []
 
 
 def test_a_page_that_gives_no_sign_is_closed_and_one_that_does_is_not(rooms):
