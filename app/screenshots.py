@@ -70,7 +70,8 @@ def take(running: Running, out: Path) -> list[Path]:
                 page.get_by_text("More", exact=True).click()
                 page.wait_for_timeout(600)
             taken.append(out / f"studio-{name}.png")
-            page.screenshot(path=taken[-1], full_page=True)
+            page.evaluate("scrollTo(0, 0)")
+            page.screenshot(path=taken[-1], full_page=name != "phone")  # whole, it is ten screens
             page.close()
         browser.close()
     return taken
