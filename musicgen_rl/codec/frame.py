@@ -31,6 +31,7 @@ from musicgen_rl.codec.spectral import (
     mel_filters,
     overlap_add_halves,
     pitch_filters,
+    placed_like,
     tone_steps,
 )
 from musicgen_rl.config import FrameCodecConfig
@@ -274,7 +275,7 @@ class FrameCodec(nn.Module):
         bins = levels.view(B, P, NOISE_STEPS, NOISE_BANDS) @ self.noise_bands
         spectrum = (bins * self.noise[place]).flatten(1, 2)  # [B, P * steps, bins]
         hop = self.part_length // NOISE_STEPS
-        frames = torch.fft.irfft(spectrum, n=2 * hop, dim=-1) * hann(2 * hop).to(levels)
+        frames = torch.fft.irfft(spectrum, n=2 * hop, dim=-1) * placed_like(hann(2 * hop), levels)
         return overlap_add_halves(frames[..., :hop], frames[..., hop:])
 
     @torch.inference_mode()

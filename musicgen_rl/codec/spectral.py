@@ -83,6 +83,25 @@ def hann(length: int) -> Tensor:
         return torch.hann_window(length)
 
 
+_PLACED: dict[tuple[int, torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+
+def placed_like(constant: Tensor, example: Tensor) -> Tensor:
+    """Return a constant of this module where `example` lives, copied there once and kept.
+
+    Args:
+        constant: what `mel_filters`, `pitch_filters` or `hann` returned.
+        example: of the device and the dtype asked for.
+    """
+    if constant.device == example.device and constant.dtype == example.dtype:
+        return constant
+    key = (id(constant), example.device, example.dtype)
+    if key not in _PLACED:  # the constant is kept beside its copy, so that its id stays its own
+        with torch.inference_mode(False):
+            _PLACED[key] = constant, constant.to(example.device, example.dtype)
+    return _PLACED[key][1]
+
+
 def magnitudes(samples: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """Take STFT magnitudes of frames centred on the middle of each hop.
 
@@ -99,7 +118,7 @@ def magnitudes(samples: Tensor, n_fft: int, hop_length: int) -> Tensor:
     before = (n_fft - hop_length) // 2
     after = (T - 1) * hop_length + n_fft - before - M
     padded = F.pad(samples, (before, after))
-    window = hann(n_fft).to(samples)
+    window = placed_like(hann(n_fft), samples)
     spectrum = torch.stft(
         padded, n_fft, hop_length, window=window * (4.0 / n_fft), center=False, return_complex=True
     )
@@ -120,7 +139,7 @@ def log_bands(samples: Tensor, filters: Tensor, n_fft: int, hop_length: int) -> 
     Returns:
         [B, T, bands], at least log(1e-5).
     """
-    bands = magnitudes(samples, n_fft, hop_length) @ filters.to(samples)
+    bands = magnitudes(samples, n_fft, hop_length) @ placed_like(filters, samples)
     return bands.clamp(min=LOG_FLOOR).log()
 
 

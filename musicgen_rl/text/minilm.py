@@ -144,14 +144,54 @@ class MiniLM:
         """
         return [len(self._tokenizer.encode(prompt).ids) for prompt in as_prompts(prompts)]
 
-    @torch.no_grad()
-    def _encode_one(self, prompt: str) -> Tensor:
-        ids = self._tokenizer.encode(prompt).ids
+    def by_length(self) -> "MiniLMByLength":
+        """Return the same encoder for many prompts at a time, as training has them."""
+        return MiniLMByLength(self)
+
+    def _ids(self, prompt: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(prompt).ids
         if len(ids) > MAX_TOKENS:
             ids = [*ids[: MAX_TOKENS - 1], ids[-1]]  # the closing marker stays
-        states = self._encoder(torch.tensor([ids], device=self.device))[0]  # [L - 1, D]
-        pooled = F.normalize(states.mean(dim=0), dim=0) * POOLED_SCALE  # [D]
-        return torch.cat([pooled[None], states])  # [L, D]
+        return ids
+
+    def _encode_one(self, prompt: str) -> Tensor:
+        return self._encode_ids([self._ids(prompt)])[0]
+
+    @torch.no_grad()
+    def _encode_ids(self, ids: list[list[int]]) -> Tensor:
+        """Encode rows of equally many tokens: [B, L, D], L one more than the tokens."""
+        states = self._encoder(torch.tensor(ids, device=self.device))  # [B, L - 1, D]
+        pooled = F.normalize(states.mean(dim=1), dim=1) * POOLED_SCALE  # [B, D]
+        return torch.cat([pooled[:, None], states], dim=1)
+
+
+class MiniLMByLength:
+    """MiniLM for many prompts: those of one length go through together, so none is padded.
+
+    The states are those of `MiniLM` but for the rounding of float32, and none is remembered.
+    """
+
+    def __init__(self, encoder: MiniLM) -> None:
+        """Take the encoder whose weights to use."""
+        self._whole = encoder
+
+    @property
+    def hidden_size(self) -> int:
+        """D: 384."""
+        return self._whole.hidden_size
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Encode prompts; arguments, returns and errors as `MiniLM.encode`."""
+        ids = [self._whole._ids(prompt) for prompt in _some(prompts)]
+        rows: dict[int, list[int]] = {}
+        for row, own in enumerate(ids):
+            rows.setdefault(len(own), []).append(row)
+        states: list[Tensor] = [torch.empty(0)] * len(ids)
+        for members in rows.values():
+            found = self._whole._encode_ids([ids[row] for row in members])
+            for row, own_states in zip(members, found, strict=True):
+                states[row] = own_states
+        return stack_states(states)
 
 
 def _some(prompts: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ crops, quantized).
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -122,14 +123,16 @@ class CodecRun:
 
     def __init__(self, config: CodecTrainConfig) -> None:
         self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed + 1)
-        self.model = FrameCodec(config.codec)
+        self.model = FrameCodec(config.codec).to(self.device)
         self.codebooks = CodebookLearner(self.model.quantizer)
         self.optimizers = build_codec_optimizers(
             self.model, config.learning_rate, config.muon_learning_rate
         )
-        self.recent = torch.zeros(0, config.codec.codebook_dim)  # [<= RECENT_LATENTS, D]
+        recent = torch.zeros(0, config.codec.codebook_dim)
+        self.recent = recent.to(self.device)  # [<= RECENT_LATENTS, D]
         self.step = 0
         self.seconds = 0.0
 
@@ -179,7 +182,7 @@ class CodecRun:
         for index, optimizer in enumerate(self.optimizers):
             name = f"optimizer{index}"
             restore_optimizer(optimizer, tensors, state[name], name)
-        self.recent = tensors["recent"]
+        self.recent = tensors["recent"].to(self.device)
         restore_rng(tensors, {"codebooks": self.generator})
         self.step, self.seconds = state["step"], state["seconds"]
         return True
@@ -208,11 +211,17 @@ def build_codec_optimizers(
     return built
 
 
-def train_codec(config: CodecTrainConfig) -> Path:
+def train_codec(
+    config: CodecTrainConfig, *, stop: Callable[[], bool] = lambda: False
+) -> Path | None:
     """Train a frame codec, or go on with the run in `config.folder`.
 
+    Args:
+        config: what to train on, and how; on a GPU where there is one.
+        stop: asked after each step; True saves and returns.
+
     Returns:
-        The folder of the finished codec, `config.folder`/codec.
+        The folder of the finished codec, `config.folder`/codec; None where `stop` ended it before.
 
     Raises:
         InputError: the manifest or a file in it cannot be used; found before training starts.
@@ -224,6 +233,8 @@ def train_codec(config: CodecTrainConfig) -> Path:
         require_usable(manifest, CheckConfig(min_duration_s=0.0, same_rate=False))
     rate, length = config.codec.sample_rate, config.crop_samples
     pool = AudioPool(read_split(manifest, "train"), rate, length)
+    if torch.cuda.is_available():  # a GPU would wait for the files of its first steps
+        pool.read_all()
     valid_paths = read_split(manifest, "valid")
     if not valid_paths:
         raise InputError(f"{manifest} has no valid split: mark some lines with split valid")
@@ -239,7 +250,8 @@ def train_codec(config: CodecTrainConfig) -> Path:
     with MetricsLog(path, resume_step=run.step if resumed else 0, live=sys.stderr) as log:
         saved_at = time.monotonic()
         replaced = 0
-        while run.progress() < 1.0:
+        stopped = False
+        while run.progress() < 1.0 and not stopped:
             started = time.monotonic()
             losses = train_step(run, next_crops(run, pool))
             replaced += int(losses.pop("replaced", 0))
@@ -251,13 +263,16 @@ def train_codec(config: CodecTrainConfig) -> Path:
                 replaced = 0
                 log.show(live_line(run, losses["loss"]))
             if run.step % config.valid_every == 0 or done:
-                distance = valid_distance(run.model, valid)
+                distance = valid_distance(run.model, valid.to(run.device))
                 log.write("valid", run.step, distance=distance, seconds=round(run.seconds, 2))
                 log.show(f"{live_line(run, losses['loss'])}, held-out {distance:.3f}", force=True)
             if time.monotonic() - saved_at > config.save_every_s:
                 run.save()
                 saved_at = time.monotonic()
+            stopped = stop()
         run.save()
+    if run.progress() < 1.0:
+        return None
     finished = Path(config.folder) / "codec"
     save_codec(run.model, finished)
     return finished
@@ -266,13 +281,13 @@ def train_codec(config: CodecTrainConfig) -> Path:
 def next_crops(run: CodecRun, pool: AudioPool) -> Tensor:
     """Draw the crops of the run's next step, [B, M]."""
     c = run.config
-    return draw_crops(pool, c.batch_size, c.crop_samples, c.seed, run.step, c.transpose)
+    return draw_crops(pool, c.batch_size, c.crop_samples, c.seed, run.step, c.transpose, run.device)
 
 
 def start_run(run: CodecRun, pool: AudioPool) -> float:
     """Set a fresh run's straight paths; return the share of variance that the latents keep."""
     length = min(4 * run.config.crop_samples, *pool.lengths)
-    return start_codec(run.model, fixed_crops(pool, 64, length))
+    return start_codec(run.model, fixed_crops(pool, 64, length).to(run.device))
 
 
 def train_step(run: CodecRun, crops: Tensor) -> dict[str, float]:
@@ -285,10 +300,10 @@ def train_step(run: CodecRun, crops: Tensor) -> dict[str, float]:
     if run.step == config.quantize_after:
         run.codebooks.start(run.recent, run.generator)
     found: dict[str, float] = {}
-    commitment = torch.zeros(())
+    commitment = torch.zeros((), device=run.device)
     if run.step >= config.quantize_after:
         latents, commitment, _, replaced = run.codebooks.quantize(latents, run.generator)
-        found = {"commitment": commitment.item(), "replaced": replaced}
+        found = {"replaced": replaced}
     starts = torch.randint(0, PERIOD, (len(crops),), generator=run.generator)
     made = model.synthesize(latents, starts)
     distances = training_distances(made, crops, config.codec.sample_rate)
@@ -306,10 +321,11 @@ def train_step(run: CodecRun, crops: Tensor) -> dict[str, float]:
     for optimizer in run.optimizers:
         optimizer.step()
     run.step += 1
-    rounded = {k: round(v.item(), 4) for k, v in distances.items()}
-    rate = round(share * config.learning_rate, 8)
-    return {"loss": round(loss.item(), 4), **rounded, **found, "gradient_norm": float(norm),
-            "learning_rate": rate}  # fmt: skip
+    # Read together: on a GPU, each number asked for waits for all that was launched before.
+    names = ["loss", *distances, "commitment", "gradient_norm"]
+    numbers = torch.stack([loss, *distances.values(), commitment, norm]).tolist()
+    found |= {name: round(number, 4) for name, number in zip(names, numbers, strict=True)}
+    return {**found, "learning_rate": round(share * config.learning_rate, 8)}
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ def k_means(vectors: Tensor, count: int, iterations: int, generator: torch.Gener
         centres = vectors[torch.randperm(N, generator=generator)[:count]].clone()
     else:
         picks = torch.randint(N, (count,), generator=generator)
-        noise = torch.randn(count, D, generator=generator) * vectors.std() * 0.01
+        noise = torch.randn(count, D, generator=generator).to(vectors) * vectors.std() * 0.01
         centres = vectors[picks] + noise
     for _ in range(iterations):
         index = nearest(vectors, centres)
@@ -65,7 +65,7 @@ class CodebookLearner:
         self.dead_share = dead_share
         self.iterations = iterations
         self.sums = torch.zeros_like(quantizer.entries)  # [K, V, D]
-        self.sizes = torch.zeros(quantizer.entries.shape[:2])  # [K, V]
+        self.sizes = torch.zeros_like(quantizer.entries[..., 0])  # [K, V]
 
     @torch.no_grad()
     def start(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -98,7 +98,7 @@ class CodebookLearner:
         K = self.quantizer.entries.shape[0]
         flat = latents.reshape(B * T, D).float()
         total = torch.zeros_like(flat)
-        commitment = torch.zeros(())
+        commitment = torch.zeros((), device=latents.device)
         codes: list[Tensor] = []
         replaced = 0
         for k in range(K):

@@ -1,6 +1,7 @@
 """Random crops of audio files; which ones depends on seed and step alone, so a run can resume."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from musicgen_rl.data.manifest import read_manifest
@@ -62,14 +62,22 @@ class AudioPool:
 
     def read(self, index: int, start: int, count: int) -> Tensor:
         """Read samples [count] of a file, -1..1."""
+        return _float(self._read16(index, start, count))
+
+    def read_all(self, threads: int = 8) -> None:
+        """Read every file that fits into memory now, several at a time."""
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda index: self._read16(index, 0, 1), range(len(self.paths))))
+
+    def _read16(self, index: int, start: int, count: int) -> npt.NDArray[np.int16]:
         kept = self._kept.get(index)
         if kept is None:
             if self.lengths[index] * 2 > self._room:
-                return _float(_read16(self.paths[index], start, count))
+                return _read16(self.paths[index], start, count)
+            self._room -= self.lengths[index] * 2
             kept = _read16(self.paths[index], 0, -1)
             self._kept[index] = kept
-            self._room -= kept.nbytes
-        return _float(kept[start : start + count])
+        return kept[start : start + count]
 
 
 def _read16(path: Path, start: int, count: int) -> npt.NDArray[np.int16]:
@@ -87,7 +95,13 @@ def _float(samples: npt.NDArray[np.int16]) -> Tensor:
 
 
 def draw_crops(
-    pool: AudioPool, count: int, length: int, seed: int, step: int, transpose: int = 0
+    pool: AudioPool,
+    count: int,
+    length: int,
+    seed: int,
+    step: int,
+    transpose: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Draw a step's crops, each second of audio as likely as any other.
 
@@ -98,6 +112,7 @@ def draw_crops(
         seed: of the run.
         step: of the run; the same (seed, step) draws the same crops.
         transpose: crops are played up to so many semitones faster or slower, as a tape would.
+        device: where the crops are wanted, and played faster or slower.
 
     Returns:
         Samples [B, length]; levels vary by -9 to +3 dB, never beyond full scale.
@@ -105,20 +120,39 @@ def draw_crops(
     random = np.random.default_rng([seed, step])
     weights = np.array(pool.lengths, dtype=np.float64)
     files = random.choice(len(weights), size=count, p=weights / weights.sum())
-    crops = []
-    for file in files:
+    crops = torch.zeros(count, length, device=device)
+    rows: dict[int, list[int]] = {}  # semitones -> rows
+    read: list[Tensor] = []
+    gains: list[float] = []
+    for row, file in enumerate(files):
         semitones = int(random.integers(-transpose, transpose + 1))
-        up, down = SPEEDS[semitones]
-        needed = min(-(-length * down // up) + 1, pool.lengths[file]) if semitones else length
+        needed = min(_needed(length, semitones), pool.lengths[file])
         start = int(random.integers(0, pool.lengths[file] - needed + 1))
         crop = pool.read(int(file), start, needed)
-        if semitones:
-            turned = resample_poly(crop.numpy(), up, down)[:length].astype(np.float32)
-            crop = torch.from_numpy(np.pad(turned, (0, length - len(turned))))
-        gain = 10.0 ** (float(random.uniform(-9.0, 3.0)) / 20.0)
-        peak = float(crop.abs().max())
-        crops.append(crop * min(gain, 1.0 / max(peak, 1e-9)))
-    return torch.stack(crops)
+        read.append(torch.nn.functional.pad(crop, (0, _needed(length, semitones) - needed)))
+        gains.append(10.0 ** (float(random.uniform(-9.0, 3.0)) / 20.0))
+        rows.setdefault(semitones, []).append(row)
+    for semitones, members in rows.items():
+        played = _play(torch.stack([read[row] for row in members]).to(device), semitones)
+        crops[members] = played[:, :length]
+    peaks = crops.abs().amax(1).clamp(min=1e-9)
+    return crops * torch.minimum(torch.tensor(gains, device=device), 1.0 / peaks)[:, None]
+
+
+def _needed(length: int, semitones: int) -> int:
+    up, down = SPEEDS[semitones]
+    return -(-length * down // up) + 1 if semitones else length
+
+
+def _play(samples: Tensor, semitones: int) -> Tensor:
+    """Play samples [B, M] faster and higher, or slower and lower."""
+    import torchaudio.functional
+
+    if not semitones:
+        return samples
+    up, down = SPEEDS[semitones]
+    played: Tensor = torchaudio.functional.resample(samples, down, up)
+    return played
 
 
 def fixed_crops(pool: AudioPool, count: int, length: int) -> Tensor:

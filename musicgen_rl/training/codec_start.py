@@ -5,6 +5,8 @@ one from the latents to the levels of its oscillators and noise bands. Principal
 the first, least squares the second; training starts from a coarse vocoder instead of from noise.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def start_codec(model: FrameCodec, samples: Tensor) -> float:
     model.hear.bias.copy_(-mean @ kept)
     latents = centred @ kept
     targets = torch.cat([_tone_levels(model, heard), _noise_levels(model, heard)], -1)
-    inputs = torch.cat([latents, torch.ones(len(latents), 1)], -1)
+    inputs = torch.cat([latents, torch.ones_like(latents[:, :1])], -1)
     solution = torch.linalg.lstsq(inputs, targets).solution
     model.sound.weight.copy_(solution[:-1].T)
     model.sound.bias.copy_(solution[-1])
@@ -62,9 +64,10 @@ def _tone_levels(model: FrameCodec, heard: Tensor) -> Tensor:
     """Log amplitudes of the oscillators, [N, parts * tones], read off features [N, heard]."""
     n_mels = model.config.n_mels
     levels = _by_part(model, heard)  # [N * parts, bands]
-    place = 24.0 * (model.tone_hz / PITCH_LOW_HZ).log2()
+    tone_hz = model.tone_hz.to(heard)
+    place = 24.0 * (tone_hz / PITCH_LOW_HZ).log2()
     pitched = _interpolate(levels[:, n_mels:], place)
-    mel_place = _mel_place(model, model.tone_hz, n_mels)
+    mel_place = _mel_place(model, tone_hz, n_mels)
     melodic = _interpolate(levels[:, :n_mels], mel_place) + TONE_OFFSET
     found = torch.where(place <= PITCHES - 1, pitched, melodic) + TONE_OFFSET
     return found.view(len(heard), -1)
@@ -73,18 +76,19 @@ def _tone_levels(model: FrameCodec, heard: Tensor) -> Tensor:
 def _noise_levels(model: FrameCodec, heard: Tensor) -> Tensor:
     """Log levels of the noise, [N, parts * steps * bands], read off features [N, heard]."""
     n_mels = model.config.n_mels
-    centres = torch.arange(1, NOISE_BANDS + 1) / (NOISE_BANDS + 1)  # of the mel range
+    centres = torch.arange(1, NOISE_BANDS + 1).to(heard) / (NOISE_BANDS + 1)  # of the mel range
     place = centres * (n_mels + 1) - 1
     levels = _by_part(model, heard)  # [N * parts, bands]
-    flat = torch.ones(1, 64, NOISE_STEPS * NOISE_BANDS)
-    sounded = model.features(model._noises(flat, torch.arange(64)[None]))[0]
+    flat = torch.ones(1, 64, NOISE_STEPS * NOISE_BANDS, device=heard.device)
+    parts = torch.arange(64, device=heard.device)[None]
+    sounded = model.features(model._noises(flat, parts))[0]
     own = _by_part(model, sounded)[16:-16, :n_mels].mean(0)
     wanted = _interpolate(levels[:, :n_mels], place) - _interpolate(own[None], place)
     return (wanted + NOISE_OFFSET).repeat(1, NOISE_STEPS).view(len(heard), -1)
 
 
 def _mel_place(model: FrameCodec, hz: Tensor, n_mels: int) -> Tensor:
-    top = torch.tensor(1.0 + model.sample_rate / 2 / 700.0).log()
+    top = math.log(1.0 + model.sample_rate / 2 / 700.0)
     return (1.0 + hz / 700.0).log() / top * (n_mels + 1) - 1
 
 

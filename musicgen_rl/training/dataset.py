@@ -144,7 +144,7 @@ def unique_captions(pieces: Sequence[TokenPiece]) -> list[str]:
 
 
 def precompute_text_states(
-    captions: Sequence[str], encoder: TextEncoder, folder: str | Path, batch_size: int = 64
+    captions: Sequence[str], encoder: TextEncoder, folder: str | Path, batch_size: int = 512
 ) -> TextStates:
     """Encode captions and keep the states in a file; later calls read it.
 

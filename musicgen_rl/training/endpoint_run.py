@@ -17,6 +17,8 @@ from musicgen_rl.errors import (
 )
 from musicgen_rl.merging.check import check_mergeable, stated_base
 from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
+from musicgen_rl.text.base import TextEncoder
+from musicgen_rl.text.minilm import MiniLM
 from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig
 from musicgen_rl.training.endpoint_export import (
     place_endpoint,
@@ -86,7 +88,7 @@ def load_parts(
         base_state=base_state,
         start=start,
         start_state=base_state if start is None else load_state(start),
-        text=load_text_encoder(base, torch.device("cpu")),
+        text=_text_encoder(base, device),
         codec=load_codec_of(base, device),
         prompts=prompts,
         encoder=loaded.get(TRAINING_ENCODER),
@@ -99,6 +101,12 @@ def load_parts(
             "instruments": {name: str(part.identity) for name, part in loaded.items()},
         },
     )
+
+
+def _text_encoder(base: ModelInfo, device: torch.device) -> TextEncoder:
+    """Load what encodes the prompts; a GPU, which waits for every launch, takes many at a time."""
+    text = load_text_encoder(base, device)
+    return text.by_length() if isinstance(text, MiniLM) and device.type == "cuda" else text
 
 
 def require_same_base(base: ModelInfo, start: ModelInfo) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from musicgen_rl.checkpoint import ModelInfo, load_state, model_hash, read_info, save_model
@@ -67,7 +68,14 @@ def encode_manifest(
     if problems:
         listed = "\n  ".join(str(problem) for problem in problems)
         raise InputError(f"{path} cannot be learnt from:\n  {listed}")
-    return encode_sources(sources_of(path), codec, codec_hash, tokens_folder, report=report)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(codec, torch.nn.Module):
+        codec.to(device)
+    else:
+        device = torch.device("cpu")
+    return encode_sources(
+        sources_of(path), codec, codec_hash, tokens_folder, device=device, report=report
+    )
 
 
 def train_lm(
@@ -119,7 +127,8 @@ def train_lm(
     for name, members in by_split.items():
         if not members:
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
-    encoder = MiniLM.load(text_encoder_folder)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = MiniLM.load(text_encoder_folder, device).by_length()
     captions = unique_captions(by_split["train"] + by_split["valid"])
     text = precompute_text_states(captions, encoder, folder / "text_states")
     shape = replace(

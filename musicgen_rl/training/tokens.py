@@ -8,7 +8,9 @@ at all; a second run skips the shards that are there and fit the manifest and th
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,7 @@ def encode_sources(
     folder: str | Path,
     *,
     pieces_per_shard: int = 32,
+    device: torch.device | str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Encode every source; what is already there is left alone.
@@ -112,6 +115,7 @@ def encode_sources(
         codec_hash: identity of the codec, for example `hash_folder` of its files.
         folder: gets the shards.
         pieces_per_shard: sources in one file.
+        device: of the codec.
         report: called with (sources done, sources in all) after each shard.
 
     Returns:
@@ -128,9 +132,8 @@ def encode_sources(
         path = folder / SHARD.format(shard)
         stamp = _stamp(members, codec_hash)
         if not _holds(path, stamp):
-            codes = {
-                f"{i:05d}": encode_file(source.audio, codec) for i, source in enumerate(members)
-            }
+            read = _read_ahead([source.audio for source in members], codec)
+            codes = {f"{i:05d}": _encode(samples, codec, device) for i, samples in enumerate(read)}
             entries = json.dumps([asdict(source) for source in members])
             _write_atomically(path, codes, {"stamp": stamp, "entries": entries})
         if report is not None:
@@ -217,7 +220,30 @@ def encode_file(path: str, codec: Codec, chunk_frames: int = 3000, margin: int =
     Raises:
         InputError: samples are nan or infinite, or all of them are silent.
     """
-    samples = read_samples(path, codec.sample_rate, codec.audio_channels)  # [C, M]
+    samples = read_samples(path, codec.sample_rate, codec.audio_channels)
+    return _encode(samples, codec, "cpu", chunk_frames, margin)
+
+
+def _read_ahead(paths: Sequence[str], codec: Codec, files: int = 4) -> Iterator[Tensor]:
+    """Read files as `read_samples` does, in their order, the next few while one is used."""
+    with ThreadPoolExecutor(files) as pool:
+        ahead: deque[Future[Tensor]] = deque()
+        for path in paths:
+            ahead.append(pool.submit(read_samples, path, codec.sample_rate, codec.audio_channels))
+            if len(ahead) > files:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _encode(
+    samples: Tensor,
+    codec: Codec,
+    device: torch.device | str,
+    chunk_frames: int = 3000,
+    margin: int = 100,
+) -> Tensor:
+    """Encode samples [C, M] in chunks, to codes uint16 [K, T] on the CPU."""
     hop = codec.hop_length
     total = -(-samples.shape[1] // hop)
     kept: list[Tensor] = []
@@ -225,8 +251,9 @@ def encode_file(path: str, codec: Codec, chunk_frames: int = 3000, margin: int =
         first, stop = max(0, start - margin), min(total, start + chunk_frames)
         last = min(total, stop + margin)
         with torch.inference_mode():
-            codes = codec.encode(samples[None, :, first * hop : last * hop])[0]
-        kept.append(codes[:, start - first : stop - first])
+            part = samples[None, :, first * hop : last * hop].to(device)
+            codes = codec.encode(part)[0]
+        kept.append(codes[:, start - first : stop - first].cpu())
     return torch.cat(kept, dim=1).to(torch.uint16)
 
 

@@ -34,6 +34,9 @@ class Encoder:
         hidden = torch.ones(len(prompts), 3, 16)
         return Condition(hidden, torch.ones(len(prompts), 3, dtype=torch.bool))
 
+    def by_length(self) -> "Encoder":
+        return self
+
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -48,7 +51,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows.append({"audio": f"{index}.wav", "captions": [f"noise {index}"], "split": split,
                      "license": "CC0-1.0"})  # fmt: skip
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder: Encoder())
+    monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder, device: Encoder())
     return tmp_path
 
 
