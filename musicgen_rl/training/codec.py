@@ -88,6 +88,9 @@ class CodecTrainConfig:
     """Steps between measurements on the valid split."""
     save_every_s: float = 120.0
     """Seconds between savings of the state."""
+    memory_gb: int = 6
+    """Audio kept in memory, in GiB of 16-bit samples (an hour is 0.21); a GPU takes its crops
+    itself where all of it fits."""
     seed: int = 0
     """Of the weights, the crops and the codebooks."""
     codec: FrameCodecConfig = field(default_factory=FrameCodecConfig)
@@ -105,6 +108,7 @@ class CodecTrainConfig:
         require_number("warmup_steps", self.warmup_steps, 0, 1e9)
         require_number("quantize_after", self.quantize_after, 1, 1e9)
         require_number("commitment_weight", self.commitment_weight, 0.0, 100.0)
+        require_number("memory_gb", self.memory_gb, 1, 4096, unit="GiB")
         require_number("clip_norm", self.clip_norm, 1e-3, 1e6)
         require_number("valid_every", self.valid_every, 1, 1e9)
         require_number("save_every_s", self.save_every_s, 0.0, 1e6)
@@ -167,7 +171,15 @@ class CodecRun:
             return False
         tensors, state = found
         begun, now = state["config"], json.loads(json.dumps(asdict(self.config)))
-        free = {"minutes", "steps", "save_every_s", "valid_every", "folder", "manifest"}
+        free = {
+            "minutes",
+            "steps",
+            "save_every_s",
+            "valid_every",
+            "folder",
+            "manifest",
+            "memory_gb",
+        }
         for key in begun.keys() - free:
             if begun[key] != now.get(key):
                 raise CheckpointError(
@@ -232,9 +244,9 @@ def train_codec(
     if load_training_state(config.folder) is None:
         require_usable(manifest, CheckConfig(min_duration_s=0.0, same_rate=False))
     rate, length = config.codec.sample_rate, config.crop_samples
-    pool = AudioPool(read_split(manifest, "train"), rate, length)
-    if torch.cuda.is_available():  # a GPU would wait for the files of its first steps
-        pool.read_all()
+    pool = AudioPool(read_split(manifest, "train"), rate, length, config.memory_gb << 30)
+    if torch.cuda.is_available():
+        pool.hold_on("cuda")
     valid_paths = read_split(manifest, "valid")
     if not valid_paths:
         raise InputError(f"{manifest} has no valid split: mark some lines with split valid")

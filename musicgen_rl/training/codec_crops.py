@@ -14,6 +14,7 @@ from torch import Tensor
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.errors import AudioFileError, InputError
 
+Device = torch.device | str
 MAX_TRANSPOSE = 4
 SPEEDS = {
     n: (ratio.numerator, ratio.denominator)
@@ -59,15 +60,48 @@ class AudioPool:
         self.lengths = lengths
         self._kept: dict[int, npt.NDArray[np.int16]] = {}
         self._room = memory_bytes
+        self._held: tuple[Tensor, Tensor] | None = None  # all samples int16; where files begin
 
     def read(self, index: int, start: int, count: int) -> Tensor:
         """Read samples [count] of a file, -1..1."""
         return _float(self._read16(index, start, count))
 
-    def read_all(self, threads: int = 8) -> None:
-        """Read every file that fits into memory now, several at a time."""
+    def take(self, files: list[int], starts: list[int], count: int, device: Device) -> Tensor:
+        """Read samples [len(files), count] of several files, zeros where a file ends before."""
+        if self._held is not None:
+            whole, begins = self._held
+            within = torch.tensor(starts, device=whole.device)[:, None] + self._steps(count)
+            index = torch.tensor(files, device=whole.device)
+            found = whole[(begins[index][:, None] + within).clamp(max=len(whole) - 1)]
+            ends = (begins[index + 1] - begins[index])[:, None]
+            return (found.float() / 32768.0).masked_fill(within >= ends, 0.0)
+        rows = torch.zeros(len(files), count)
+        for row, file, start in zip(rows, files, starts, strict=True):
+            read = self.read(file, start, min(count, self.lengths[file] - start))
+            row[: len(read)] = read
+        return rows.to(device)
+
+    def hold_on(self, device: Device, threads: int = 8) -> bool:
+        """Read all files now and keep them on a GPU, which then takes its crops itself.
+
+        Args:
+            device: where.
+            threads: files read at a time.
+
+        Returns:
+            Whether it was done; not where all files together are beyond what may be kept.
+        """
+        if 2 * sum(self.lengths) > self._room:
+            return False
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda index: self._read16(index, 0, 1), range(len(self.paths))))
+            read = list(pool.map(lambda path: torch.from_numpy(_read16(path, 0, -1)), self.paths))
+        begins = torch.tensor([0, *(len(samples) for samples in read)]).cumsum(0)
+        self._held = torch.cat(read).to(device), begins.to(device)
+        return True
+
+    def _steps(self, count: int) -> Tensor:
+        assert self._held is not None
+        return torch.arange(count, device=self._held[0].device)
 
     def _read16(self, index: int, start: int, count: int) -> npt.NDArray[np.int16]:
         kept = self._kept.get(index)
@@ -101,7 +135,7 @@ def draw_crops(
     seed: int,
     step: int,
     transpose: int = 0,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> Tensor:
     """Draw a step's crops, each second of audio as likely as any other.
 
@@ -120,20 +154,19 @@ def draw_crops(
     random = np.random.default_rng([seed, step])
     weights = np.array(pool.lengths, dtype=np.float64)
     files = random.choice(len(weights), size=count, p=weights / weights.sum())
-    crops = torch.zeros(count, length, device=device)
     rows: dict[int, list[int]] = {}  # semitones -> rows
-    read: list[Tensor] = []
+    starts: list[int] = []
     gains: list[float] = []
     for row, file in enumerate(files):
         semitones = int(random.integers(-transpose, transpose + 1))
         needed = min(_needed(length, semitones), pool.lengths[file])
-        start = int(random.integers(0, pool.lengths[file] - needed + 1))
-        crop = pool.read(int(file), start, needed)
-        read.append(torch.nn.functional.pad(crop, (0, _needed(length, semitones) - needed)))
+        starts.append(int(random.integers(0, pool.lengths[file] - needed + 1)))
         gains.append(10.0 ** (float(random.uniform(-9.0, 3.0)) / 20.0))
         rows.setdefault(semitones, []).append(row)
+    crops = torch.zeros(count, length, device=device)
     for semitones, members in rows.items():
-        played = _play(torch.stack([read[row] for row in members]).to(device), semitones)
+        of, at = [int(files[row]) for row in members], [starts[row] for row in members]
+        played = _play(pool.take(of, at, _needed(length, semitones), device), semitones)
         crops[members] = played[:, :length]
     peaks = crops.abs().amax(1).clamp(min=1e-9)
     return crops * torch.minimum(torch.tensor(gains, device=device), 1.0 / peaks)[:, None]
