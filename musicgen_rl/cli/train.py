@@ -90,6 +90,15 @@ def lm(
     tokens: Annotated[
         Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
     ] = None,
+    offsets: Annotated[
+        int,
+        typer.Option(
+            help="Encode each piece to learn from so often, each time another part of a frame "
+            "later: the same music in other codes.",
+            min=1,
+            max=16,
+        ),
+    ] = 1,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
     ] = None,
@@ -122,7 +131,7 @@ def lm(
     torch.set_flush_denormal(True)
     tokens = tokens or out / "tokens"
     if manifest is not None and is_first():
-        encode_manifest(manifest, codec, tokens, report=report_encoding)
+        encode_manifest(manifest, codec, tokens, offsets=offsets, report=report_encoding)
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
     stopped = stop_on_signal()

@@ -28,6 +28,7 @@ from musicgen_rl.training.tokens import (
     is_encoded,
     load_tokens,
     sources_of,
+    with_offsets,
 )
 
 DEFAULT_GUIDANCE = 3.0
@@ -39,6 +40,7 @@ def encode_manifest(
     codec_folder: str | Path,
     tokens_folder: str | Path,
     *,
+    offsets: int = 1,
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Check a manifest and encode its audio; what is encoded already is left alone.
@@ -49,6 +51,8 @@ def encode_manifest(
         manifest: jsonl file.
         codec_folder: makes the codes.
         tokens_folder: gets the shards.
+        offsets: how often a piece to learn from is encoded, each time another part of a frame
+            later.
         report: called with (pieces done, pieces in all).
 
     Returns:
@@ -61,7 +65,7 @@ def encode_manifest(
     path, codec = Path(manifest), load_codec(codec_folder)
     codec_hash = hash_folder(codec_folder)
     if (Path(tokens_folder) / INFO).is_file():
-        sources = sources_of(path)
+        sources = with_offsets(sources_of(path), offsets)
         if is_encoded(sources, codec_hash, tokens_folder):
             return load_tokens(tokens_folder)[0]
     problems = check_manifest(path)
@@ -73,9 +77,8 @@ def encode_manifest(
         codec.to(device)
     else:
         device = torch.device("cpu")
-    return encode_sources(
-        sources_of(path), codec, codec_hash, tokens_folder, device=device, report=report
-    )
+    sources = with_offsets(sources_of(path), offsets)
+    return encode_sources(sources, codec, codec_hash, tokens_folder, device=device, report=report)
 
 
 def train_lm(

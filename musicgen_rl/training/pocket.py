@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from musicgen_rl.checkpoint import load_state, read_info, save_model
+from musicgen_rl.checkpoint import read_info, save_model
 from musicgen_rl.codec.frame import FrameCodec
 from musicgen_rl.codec.load import load_codec, save_codec
 from musicgen_rl.config import FrameCodecConfig, LMConfig, require
@@ -32,6 +32,7 @@ from musicgen_rl.training.pocket_card import write_card
 from musicgen_rl.training.pocket_judges import judge_configs, make_judges, place_judges
 from musicgen_rl.training.pocket_sizes import SIZES
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.temper import tempered
 
 STAGES = ("corpus", "codec", "tokens", "rewards", "lm", "ship", "endpoints")
 """In the order they run."""
@@ -134,7 +135,7 @@ def stages(
     judges = judge_configs(size.judges)
     ends = {
         end: EndpointConfig(
-            **{**read_preset("pocket", end), "seed": seed, **size.ends.get(end, {})}
+            **{**read_preset(size.preset, end), "seed": seed, **size.ends.get(end, {})}
         )
         for end in ENDS
     }
@@ -147,7 +148,8 @@ def stages(
         return {"folder": str(train_codec(codec))}
 
     def run_tokens() -> dict[str, Any]:
-        return asdict(encode_manifest(manifest, codec_folder, tokens))
+        found = encode_manifest(manifest, codec_folder, tokens, offsets=size.offsets)
+        return asdict(found)
 
     def run_rewards() -> dict[str, Any]:
         return make_judges(
@@ -163,18 +165,21 @@ def stages(
         )  # fmt: skip
 
     def run_ship() -> dict[str, Any]:
-        return ship(run / "export", config.output, config.text_encoder, work)
+        return ship(run / "export", config.output, config.text_encoder, work, size.temperature)
 
     def run_endpoints() -> dict[str, Any]:
-        return make_endpoints(config.output, manifest, ends, work, stop=stop)
+        return make_endpoints(config.output, manifest, ends, work, preset=size.preset, stop=stop)
 
     return {
         "corpus": ({**size.corpus, "seed": seed}, run_corpus),
         "codec": ({**size.codec, **size.codec_shape, "seed": seed}, run_codec),
-        "tokens": ({}, run_tokens),
+        "tokens": ({"offsets": size.offsets} if size.offsets > 1 else {}, run_tokens),
         "rewards": ({**size.judges, "coded_every": size.coded_every}, run_rewards),
         "lm": ({**size.lm_shape, **size.lm, "seed": seed}, run_lm),
-        "ship": ({"output": str(config.output)}, run_ship),
+        "ship": (
+            {"output": str(config.output), "temperature": size.temperature},
+            run_ship,
+        ),
         "endpoints": (
             {"output": str(config.output)} | {k: asdict(v) for k, v in ends.items()},
             run_endpoints,
@@ -199,7 +204,9 @@ def check_record(name: str, record: Path, options: dict[str, Any]) -> None:
         )
 
 
-def ship(source: Path, target: Path, text_encoder: Path, work: Path) -> dict[str, Any]:
+def ship(
+    source: Path, target: Path, text_encoder: Path, work: Path, temperature: float = 1.0
+) -> dict[str, Any]:
     """Write the finished model folder: weights, codec, judges, and a model card.
 
     Args:
@@ -207,16 +214,17 @@ def ship(source: Path, target: Path, text_encoder: Path, work: Path) -> dict[str
         target: the model folder.
         text_encoder: MiniLM's folder; the card points to it, relative to `target`.
         work: holds the records of the stages, and the judges.
+        temperature: folded into the heads.
 
     Returns:
         Bytes of the folder.
     """
-    info = read_info(source)
+    info, state = tempered(read_info(source), temperature)
     path = os.path.relpath(text_encoder, target)
     shipped = replace(
         info, name=target.name, text_encoder={"type": "minilm", "path": path}, license=LICENSE
     )
-    save_model(target, shipped, load_state(info))
+    save_model(target, shipped, state)
     codec = load_codec(source / "codec")
     if not isinstance(codec, FrameCodec):
         raise UnsupportedModelError(f"{source / 'codec'} is not a frame codec")
@@ -232,6 +240,7 @@ def make_endpoints(
     ends: Mapping[str, EndpointConfig],
     work: Path,
     *,
+    preset: str = "pocket",
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train both ends of the dial on the shipped model and put them into its folder.
@@ -241,6 +250,7 @@ def make_endpoints(
         prompts: the corpus's manifest; captions of its training split are the prompts.
         ends: quality and diversity.
         work: gets the runs.
+        preset: that the ends' options are of, for their cards.
         stop: asked after every step; True saves and returns.
 
     Returns:
@@ -253,7 +263,7 @@ def make_endpoints(
     runs = work / "endpoints"
     figures: dict[str, Any] = train_pair(
         sources, ends["quality"], ends["diversity"], output, runs,
-        notes={"preset": "pocket"}, stop=stop,
+        notes={"preset": preset}, stop=stop,
     )  # fmt: skip
     for end, found in figures.items():
         if found["stopped"]:

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Source:
     """Kept as they are."""
     license: str
     """Of the recording."""
+    offset: float = 0.0
+    """Share of a frame that is left out at the start, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,23 @@ def sources_of(manifest: str | Path) -> list[Source]:
     ]
 
 
+def with_offsets(sources: Sequence[Source], count: int) -> list[Source]:
+    """List pieces to learn from `count` times, each time another part of a frame later.
+
+    The frames then fall elsewhere in the sound, which puts the same music into other codes: more to
+    learn from where there is not enough music.
+
+    Args:
+        sources: of a manifest; those of other splits are listed once.
+        count: at least 1.
+    """
+    return [
+        source if index == 0 else replace(source, offset=index / count)
+        for source in sources
+        for index in range(count if source.split == "train" else 1)
+    ]
+
+
 def encode_sources(
     sources: Sequence[Source],
     codec: Codec,
@@ -132,9 +151,12 @@ def encode_sources(
         path = folder / SHARD.format(shard)
         stamp = _stamp(members, codec_hash)
         if not _holds(path, stamp):
-            read = _read_ahead([source.audio for source in members], codec)
-            codes = {f"{i:05d}": _encode(samples, codec, device) for i, samples in enumerate(read)}
-            entries = json.dumps([asdict(source) for source in members])
+            read = _read_ahead(members, codec)
+            codes = {
+                f"{i:05d}": encode_samples(samples, codec, device=device)
+                for i, samples in enumerate(read)
+            }
+            entries = json.dumps([_told(source) for source in members])
             _write_atomically(path, codes, {"stamp": stamp, "entries": entries})
         if report is not None:
             report(min(len(sources), (shard + 1) * pieces_per_shard), len(sources))
@@ -205,45 +227,49 @@ def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
     return info, pieces
 
 
-def encode_file(path: str, codec: Codec, chunk_frames: int = 3000, margin: int = 100) -> Tensor:
-    """Encode one file, in chunks so that an hour of audio needs no more memory than a minute.
-
-    Args:
-        path: audio file.
-        codec: its encoder may look `margin` frames to either side.
-        chunk_frames: frames kept of one call.
-        margin: frames encoded on either side of a chunk and thrown away.
-
-    Returns:
-        Codes uint16 [K, T].
-
-    Raises:
-        InputError: samples are nan or infinite, or all of them are silent.
-    """
-    samples = read_samples(path, codec.sample_rate, codec.audio_channels)
-    return _encode(samples, codec, "cpu", chunk_frames, margin)
-
-
-def _read_ahead(paths: Sequence[str], codec: Codec, files: int = 4) -> Iterator[Tensor]:
+def _read_ahead(sources: Sequence[Source], codec: Codec, files: int = 4) -> Iterator[Tensor]:
     """Read files as `read_samples` does, in their order, the next few while one is used."""
+
+    def read(source: Source) -> Tensor:
+        samples = read_samples(source.audio, codec.sample_rate, codec.audio_channels)
+        return samples[:, round(source.offset * codec.hop_length) :]
+
     with ThreadPoolExecutor(files) as pool:
         ahead: deque[Future[Tensor]] = deque()
-        for path in paths:
-            ahead.append(pool.submit(read_samples, path, codec.sample_rate, codec.audio_channels))
+        for source in sources:
+            ahead.append(pool.submit(read, source))
             if len(ahead) > files:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _encode(
+def _told(source: Source) -> dict[str, Any]:
+    """A source for a shard's header; an offset of 0 is left out, as before there were any."""
+    told = asdict(source)
+    return told if source.offset else {k: v for k, v in told.items() if k != "offset"}
+
+
+def encode_samples(
     samples: Tensor,
     codec: Codec,
-    device: torch.device | str,
+    *,
+    device: torch.device | str = "cpu",
     chunk_frames: int = 3000,
     margin: int = 100,
 ) -> Tensor:
-    """Encode samples [C, M] in chunks, to codes uint16 [K, T] on the CPU."""
+    """Encode a recording in chunks, so that an hour of audio needs no more memory than a minute.
+
+    Args:
+        samples: of `read_samples`, [C, M].
+        codec: its encoder may look `margin` frames to either side.
+        device: of the codec.
+        chunk_frames: frames kept of one call.
+        margin: frames encoded on either side of a chunk and thrown away.
+
+    Returns:
+        Codes uint16 [K, T], on the CPU.
+    """
     hop = codec.hop_length
     total = -(-samples.shape[1] // hop)
     kept: list[Tensor] = []
@@ -288,7 +314,7 @@ def _holds(path: Path, stamp: str) -> bool:
 
 def _stamp(members: Sequence[Source], codec_hash: str) -> str:
     """Identify a shard: its sources, the sizes of their files, and the codec."""
-    parts = [(asdict(source), Path(source.audio).stat().st_size) for source in members]
+    parts = [(_told(source), Path(source.audio).stat().st_size) for source in members]
     text = json.dumps([codec_hash, parts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,6 +12,7 @@ from musicgen_rl.codec.spectral import (
     mel_filters,
     overlap_add_halves,
     pitch_filters,
+    placed_like,
     tone_steps,
 )
 from tests.codec.tiny import sine
@@ -88,3 +89,12 @@ def test_what_overlaps_is_added_and_its_gradient_goes_to_both() -> None:
     summed.sum().backward()
     assert halves[0].grad is not None
     assert halves[0].grad[0, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_constant_is_copied_to_another_kind_of_tensor_once() -> None:
+    window = hann(8)
+    assert placed_like(window, torch.zeros(1)) is window
+    double = placed_like(window, torch.zeros(1, dtype=torch.float64))
+    assert double.dtype == torch.float64
+    assert torch.equal(double, window.double())
+    assert placed_like(hann(8), torch.zeros(1, dtype=torch.float64)) is double

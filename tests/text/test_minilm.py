@@ -72,6 +72,15 @@ def test_a_prompts_states_are_the_same_bits_in_any_batch(minilm):
         assert not together.hidden[row, L:].any()
 
 
+def test_many_prompts_at_a_time_have_the_states_of_each_alone(minilm):
+    prompts = [*PROMPTS, "", "word " * 300, PROMPTS[0], "fast loud guitar"]
+    one_by_one, together = minilm.encode(prompts), minilm.by_length().encode(prompts)
+    assert torch.equal(one_by_one.mask, together.mask)
+    torch.testing.assert_close(together.hidden, one_by_one.hidden, atol=2e-5, rtol=1e-4)
+    with pytest.raises(ConfigError):
+        minilm.by_length().encode([])
+
+
 def test_states_can_be_trained_upon(minilm):
     # Inference tensors could not: autograd refuses to save them.
     weight = torch.ones(384, requires_grad=True)

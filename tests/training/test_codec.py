@@ -96,6 +96,18 @@ def test_a_run_cut_short_and_resumed_is_the_run_made_whole(manifest: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_a_run_that_is_stopped_goes_on_to_the_same_codec(manifest: Path, tmp_path: Path) -> None:
+    begin(settings(manifest, tmp_path / "cut"))
+    shutil.copytree(tmp_path / "cut", tmp_path / "whole")
+    train_codec(settings(manifest, tmp_path / "whole"))
+    asked = iter([False, False, True])
+    assert train_codec(settings(manifest, tmp_path / "cut"), stop=lambda: next(asked)) is None
+    assert not (tmp_path / "cut" / "codec").exists()
+    assert train_codec(settings(manifest, tmp_path / "cut")) == tmp_path / "cut" / "codec"
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
 def test_kill_minus_nine_changes_nothing(manifest: Path, tmp_path: Path) -> None:
     begin(settings(manifest, tmp_path / "whole", steps=30))
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")

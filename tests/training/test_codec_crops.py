@@ -61,6 +61,24 @@ def test_memory_makes_no_difference(files: list[Path]) -> None:
     assert torch.equal(kept, streamed)
 
 
+def test_crops_taken_from_held_samples_are_those_read_from_files(files: list[Path]) -> None:
+    read, held = AudioPool(files, RATE, 800), AudioPool(files, RATE, 800)
+    assert held.hold_on("cpu")
+    # Files of .5 s and crops of .45 s: some crops run into their file's end.
+    for length, step in ((800, 0), (3600, 1)):
+        crops = [draw_crops(pool, 24, length, 3, step, transpose=4) for pool in (read, held)]
+        assert torch.equal(*crops)
+
+
+def test_what_is_beyond_the_memory_is_not_held_and_still_read(files: list[Path]) -> None:
+    pool = AudioPool(files, RATE, 800, memory_bytes=2 * 20000 - 1)
+    assert not pool.hold_on("cpu")
+    assert torch.equal(
+        draw_crops(pool, 4, 800, seed=1, step=7),
+        draw_crops(AudioPool(files, RATE, 800), 4, 800, seed=1, step=7),
+    )
+
+
 def test_stereo_is_folded(tmp_path: Path) -> None:
     both = np.stack([np.full(2000, 1000), np.full(2000, 3000)], 1).astype(np.int16)
     pool = AudioPool([write(tmp_path / "s.wav", both)], RATE, 100)

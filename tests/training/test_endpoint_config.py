@@ -43,7 +43,7 @@ def test_every_preset_is_a_config_of_its_end(name, end):
 
 
 def test_the_presets_that_are_promised_are_there():
-    assert preset_names() == ["musicgen-large", "musicgen-small", "pocket"]
+    assert preset_names() == ["musicgen-large", "musicgen-small", "pocket", "pocket-gpu"]
     with pytest.raises(ConfigError, match="unknown preset 'huge': use musicgen-large"):
         read_preset("huge", "quality")
 

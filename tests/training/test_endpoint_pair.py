@@ -10,6 +10,7 @@ import torch
 from musicgen_rl.checkpoint import load_state, model_hash, read_info
 from musicgen_rl.cli import main
 from musicgen_rl.training.metrics import read_metrics
+from musicgen_rl.training.temper import main as temper
 from tests.judged import save_judged
 from tests.merging.pairs import tune
 from tests.models import save_tiny
@@ -72,6 +73,44 @@ def test_a_pair_is_trained_into_its_base_and_the_dial_runs_on_it(
         assert main([str(a) for a in (*generate, "--seed", 3, "--diversity", place)]) == 0
         clips.append(Path(capsys.readouterr().out.strip()).read_bytes())
     assert len(set(clips)) == 3
+
+
+def test_a_temperature_is_folded_into_a_base_and_its_ends(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, out = tmp_path / "home", tmp_path / "tempered" / "home"
+    shutil.copytree(base, home)
+    low_rank = ("train=low-rank", "start_blend=0.5", "clips_per_prompt=3")
+    options = [x for setting in low_rank for x in ("--diversity", setting)]
+    assert pair(home, prompts, home, *options, "--diversity-weight", 40) == 0
+    capsys.readouterr()
+    command = [str(home), "--temperature", "1.25", "--out", str(out)]
+    assert temper(command) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    for end in ("", "quality", "diversity"):
+        before, after = (load_state(read_info(folder / end)) for folder in (home, out))
+        for name in before:
+            factor = 1.25 if name == "heads.weight" else 1.0
+            torch.testing.assert_close(
+                factor * after[name].float(), before[name].float(), rtol=2e-3, atol=1e-3
+            )
+    told = read_info(out / "diversity").notes
+    assert told["base"]["sha256"] == model_hash(read_info(out)) != model_hash(read_info(home))
+    assert told["low_rank"]["over"]["sha256"] == model_hash(read_info(out / "quality"))
+    assert read_info(out).notes["temperature_in_heads"] == 1.25
+    shutil.rmtree(home)  # the dial runs on the new folder alone
+    generate = ["generate", "slow piano", "--model", out, "--duration", 1, "-o", tmp_path / "out"]
+    assert main([str(a) for a in (*generate, "--diversity", 0.5)]) == 0
+
+    for wrong, words in (
+        (command, "is there already"),
+        ([str(out / "diversity"), *command[1:3], "--out", str(tmp_path / "x")], "no heads"),
+        ([str(out), "--temperature", "0", "--out", str(tmp_path / "x")], "temperature must be"),
+        ([str(home), *command[1:3], "--out", str(tmp_path / "x")], str(home)),
+    ):
+        assert temper(wrong) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_second_end_may_start_from_the_base(

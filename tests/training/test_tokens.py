@@ -11,12 +11,13 @@ from musicgen_rl.errors import CheckpointError, InputError, StorageError
 from musicgen_rl.training import tokens
 from musicgen_rl.training.tokens import (
     Source,
-    encode_file,
+    encode_samples,
     encode_sources,
     hash_folder,
     load_tokens,
     read_samples,
     sources_of,
+    with_offsets,
 )
 from tests.training.fakes import MeanCodec
 
@@ -63,6 +64,19 @@ def test_a_second_run_encodes_only_what_is_missing(sources: list[Source], tmp_pa
     assert codec.frames_seen == 2 * 120
 
 
+def test_pieces_to_learn_from_are_encoded_again_a_part_of_a_frame_later(
+    sources: list[Source], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tokens"
+    encode_sources(with_offsets(sources, 2), MeanCodec(), "hash", folder)
+    pieces = load_tokens(folder)[1]
+    assert [piece.piece for piece in pieces] == ["0", "0", "1", "1", "2", "2", "3", "4", "4"]
+    # Levels of 1, 2 and 0 sixteenths in turns: half a frame later they are 1.5, 1 and 0.5.
+    assert pieces[0].codes[0, :3].tolist() == [1, 2, 0]
+    assert pieces[1].codes[0, :3].tolist() == [2, 1, 0]
+    assert with_offsets(sources, 1) == sources
+
+
 def test_another_codec_or_other_captions_encode_again(
     sources: list[Source], tmp_path: Path
 ) -> None:
@@ -89,8 +103,9 @@ def test_silence_and_nan_are_refused_by_name(
 
 def test_long_files_encode_the_same_in_chunks(tmp_path: Path) -> None:
     path = write(tmp_path / "long.wav", [(j * 7 % 13) / 16 for j in range(95)])
-    whole = encode_file(path, MeanCodec(), chunk_frames=1000)
-    chunks = encode_file(path, MeanCodec(), chunk_frames=20, margin=3)
+    samples = read_samples(path, 1000, 1)
+    whole = encode_samples(samples, MeanCodec(), chunk_frames=1000)
+    chunks = encode_samples(samples, MeanCodec(), chunk_frames=20, margin=3)
     assert whole.shape == (2, 95)
     assert torch.equal(whole.long(), chunks.long())
 
