@@ -34,6 +34,8 @@ class TokenPiece:
     """train, valid or test."""
     attributes: dict[str, Any]
     """What the manifest knew about it."""
+    offset: float = 0.0
+    """Share of a frame that was left out at the start: above 0 it is music that is there twice."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class TokenDataset:
         self.pieces = tuple(pieces)
         self._captions = [[number[caption] for caption in piece.captions] for piece in pieces]
         self._pad = pad
-        self.num_frames = sum(piece.codes.shape[1] for piece in pieces)
+        self.num_frames = sum(p.codes.shape[1] for p in pieces if not p.offset)
+        """Frames of music; those of another offset are not counted again."""
 
     def draw(self, seed: int, rows: range, crop_frames: int, caption_dropout: float = 0.0) -> Batch:
         """Draw crops, every possible start in the split equally likely.

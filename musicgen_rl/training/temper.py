@@ -20,14 +20,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, load_state, model_hash, read_info, save_model
+from musicgen_rl.checkpoint import (
+    CARD,
+    LOW_RANK,
+    ModelInfo,
+    load_state,
+    model_hash,
+    read_info,
+    save_model,
+)
 from musicgen_rl.config import require_number
 from musicgen_rl.errors import ConfigError, MusicgenRLError, StorageError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.endpoint_config import ENDS
 
 HEADS = "heads.weight"
-CARD = "musicgen_rl.json"
 
 
 def temper(source: Path, target: Path, temperature: float) -> Path:
@@ -50,7 +57,7 @@ def temper(source: Path, target: Path, temperature: float) -> Path:
     require_number("temperature", temperature, 0.1, 10.0)
     if target.exists():
         raise ConfigError(f"{target} is there already: name a new folder")
-    if (source / "low_rank.safetensors").is_file():
+    if (source / LOW_RANK).is_file():
         raise ConfigError(f"{source} has no heads of its own: temper the model it lies over")
     read_info(source)
     try:
@@ -60,7 +67,7 @@ def temper(source: Path, target: Path, temperature: float) -> Path:
     folders = [target, *(target / end for end in ENDS if (target / end).is_dir())]
     before = {folder: model_hash(read_info(folder)) for folder in folders}
     for folder in folders:
-        if not (folder / "low_rank.safetensors").is_file():
+        if not (folder / LOW_RANK).is_file():
             _divide_heads(folder, temperature)
     after = {before[folder]: model_hash(read_info(folder)) for folder in folders}
     for folder in folders:

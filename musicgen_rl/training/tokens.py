@@ -222,6 +222,7 @@ def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
                     piece=entry["piece"],
                     split=entry["split"],
                     attributes=entry["attributes"],
+                    offset=entry.get("offset", 0.0),
                 )
             )
     return info, pieces

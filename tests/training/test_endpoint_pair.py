@@ -9,6 +9,7 @@ import torch
 
 from musicgen_rl.checkpoint import load_state, model_hash, read_info
 from musicgen_rl.cli import main
+from musicgen_rl.training.ease import main as ease
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.temper import main as temper
 from tests.judged import save_judged
@@ -75,7 +76,7 @@ def test_a_pair_is_trained_into_its_base_and_the_dial_runs_on_it(
     assert len(set(clips)) == 3
 
 
-def test_a_temperature_is_folded_into_a_base_and_its_ends(
+def test_a_folder_is_tempered_whole_and_its_second_end_eased(
     base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, out = tmp_path / "home", tmp_path / "tempered" / "home"
@@ -98,6 +99,27 @@ def test_a_temperature_is_folded_into_a_base_and_its_ends(
     assert told["base"]["sha256"] == model_hash(read_info(out)) != model_hash(read_info(home))
     assert told["low_rank"]["over"]["sha256"] == model_hash(read_info(out / "quality"))
     assert read_info(out).notes["temperature_in_heads"] == 1.25
+
+    end, other = out / "diversity", tmp_path / "tempered" / "other"
+    shutil.copytree(out, other)
+    start, there = load_state(read_info(out)), load_state(read_info(end))
+    quality = load_state(read_info(out / "quality"))
+    assert ease([str(other / "diversity"), "--part", "0.5", "--share", "0.75"]) == 0
+    eased = load_state(read_info(other / "diversity"))
+    for name, tensor in start.items():
+        q, b, d = (x.float() for x in (quality[name], tensor, there[name]))
+        expected = 0.25 * q + 0.75 * b + 0.5 * (d - 0.5 * q - 0.5 * b)
+        torch.testing.assert_close(eased[name].float(), expected, rtol=1e-4, atol=1e-4)
+    assert read_info(other / "diversity").notes["eased"] == {"part": 0.5, "trained_at_share": 0.5}
+    for folder, given, words in (
+        (other / "quality", ["--part", "0.5"], "no low-rank endpoint"),
+        (other / "diversity", ["--part", "2"], "part must be"),
+        (other / "diversity", ["--part", "0.5", "--share", "0.7"], "multiple of 1/256"),
+    ):
+        assert ease([str(folder), *given]) == 2
+        assert words in capsys.readouterr().err
+    torch.testing.assert_close(load_state(read_info(other / "diversity")), eased)  # untouched
+
     shutil.rmtree(home)  # the dial runs on the new folder alone
     generate = ["generate", "slow piano", "--model", out, "--duration", 1, "-o", tmp_path / "out"]
     assert main([str(a) for a in (*generate, "--diversity", 0.5)]) == 0
