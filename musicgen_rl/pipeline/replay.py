@@ -264,8 +264,8 @@ def _reasons(recipe: Recipe, pipeline: Pipeline, first: int | None) -> list[str]
         return ["the tags contradict themselves: the hash or the check bytes were edited"]
     return [
         "model, versions, device, dtype and batch shape are the same: the tags were edited, or "
-        "the text encoder or the processor is another one, or the program that made it was started "
-        "with another number of threads (OMP_NUM_THREADS), which rounds prompts differently"
+        "the text encoder or the processor is another one, or, with T5, the program that made it "
+        "was started with another number of threads (OMP_NUM_THREADS), which rounds otherwise"
     ]
 
 

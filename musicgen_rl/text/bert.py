@@ -163,9 +163,10 @@ class BertEncoder(nn.Module):
             ids: [B, L] token ids, L at most max_position_embeddings.
 
         Returns:
-            [B, L, D] last hidden states.
+            [B, L, D] last hidden states, of the blocks' dtype.
         """
         x: Tensor = self.embeddings(ids)  # [B, L, D]
+        x = x.to(next(self.encoder.parameters()).dtype)
         for layer in self.encoder["layer"].children():
             x = layer(x)
         return x

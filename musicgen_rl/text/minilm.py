@@ -37,10 +37,11 @@ class MiniLM:
         """Put a loaded encoder and its tokenizer together.
 
         Args:
-            encoder: float32, in evaluation.
+            encoder: float32, in evaluation; on the CPU its blocks turn to float64.
             tokenizer: any truncation or padding it has set is replaced.
         """
         self._encoder = encoder.eval().requires_grad_(False)
+        self._set_precision()
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -98,8 +99,14 @@ class MiniLM:
     def to(self, device: torch.device | str) -> "MiniLM":
         """Move to a device, in place."""
         self._encoder.to(device)
+        self._set_precision()
         self._cache.clear()
         return self
+
+    def _set_precision(self) -> None:
+        """Let a CPU sum in float64: rounded to float32, no number of threads changes the states."""
+        on_cpu = self.device.type == "cpu"
+        self._encoder.encoder.to(torch.float64 if on_cpu else torch.float32)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Encode prompts to what the language model attends to.
@@ -160,7 +167,7 @@ class MiniLM:
     @torch.no_grad()
     def _encode_ids(self, ids: list[list[int]]) -> Tensor:
         """Encode rows of equally many tokens: [B, L, D], L one more than the tokens."""
-        states = self._encoder(torch.tensor(ids, device=self.device))  # [B, L - 1, D]
+        states = self._encoder(torch.tensor(ids, device=self.device)).float()  # [B, L - 1, D]
         pooled = F.normalize(states.mean(dim=1), dim=1) * POOLED_SCALE  # [B, D]
         return torch.cat([pooled[:, None], states], dim=1)
 

@@ -105,8 +105,10 @@ def load_parts(
 
 def _text_encoder(base: ModelInfo, device: torch.device) -> TextEncoder:
     """Load what encodes the prompts; a GPU, which waits for every launch, takes many at a time."""
+    if device.type != "cuda":  # one of several processes may call its processor cpu:0
+        return load_text_encoder(base, torch.device("cpu"))
     text = load_text_encoder(base, device)
-    return text.by_length() if isinstance(text, MiniLM) and device.type == "cuda" else text
+    return text.by_length() if isinstance(text, MiniLM) else text
 
 
 def require_same_base(base: ModelInfo, start: ModelInfo) -> None:

@@ -72,6 +72,20 @@ def test_a_prompts_states_are_the_same_bits_in_any_batch(minilm):
         assert not together.hidden[row, L:].any()
 
 
+def test_no_number_of_threads_changes_a_prompts_states():
+    before = torch.get_num_threads()
+    states = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            states.append(MiniLM.load(FOLDER).encode(PROMPTS).hidden)
+    finally:
+        torch.set_num_threads(before)
+    assert states[0].dtype == torch.float32
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+
+
 def test_many_prompts_at_a_time_have_the_states_of_each_alone(minilm):
     prompts = [*PROMPTS, "", "word " * 300, PROMPTS[0], "fast loud guitar"]
     one_by_one, together = minilm.encode(prompts), minilm.by_length().encode(prompts)
