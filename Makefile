@@ -63,16 +63,18 @@ pocket: setup
 # Every step goes on where it stopped. Training has other bits on another machine.
 EVIDENCE := runs/evidence
 evidence: setup
-	$(RUN) data make $(EVIDENCE)/words --hours 100 --seed 1001 --workers $(WORKERS) --no-audio
+	$(RUN) data make $(EVIDENCE)/words --hours 100 --seed 1501 --workers $(WORKERS) --no-audio
 	$(RUN) data make $(EVIDENCE)/music --hours 4 --seed 909 --workers $(WORKERS)
 	$(RUN) train endpoints --base pocket --start checkpoints/pocket/quality --preset pocket \
 		--end diversity --diversity-weight 0 --steps $(STEPS) --minutes 0 --seed 1 \
 		--processes $(WORKERS) --prompts $(EVIDENCE)/words/manifest.jsonl -o $(EVIDENCE)/beta0
+	.venv/bin/python -m musicgen_rl.training.ease $(EVIDENCE)/beta0/export --part 0.25 --share 0.75 \
+		--out $(EVIDENCE)/beta0/eased
 	$(RUN) train lm --start pocket --codec checkpoints/pocket/codec --steps $(STEPS) --minutes 0 \
 		--batch-size 8 --micro-batch-size 4 --crop-frames 500 --muon-lr 0.005 --adamw-lr 0.0005 \
 		--ema-decay 0.9 --seed 6 --processes $(WORKERS) \
 		--manifest $(EVIDENCE)/music/manifest.jsonl --out $(EVIDENCE)/continued
 	$(RUN) evaluate --model pocket --prompts docs/results/pocket/final.jsonl --split final --again \
-		--arms default --beta0 $(EVIDENCE)/beta0/export --continued $(EVIDENCE)/continued/export \
+		--arms default --beta0 $(EVIDENCE)/beta0/eased --continued $(EVIDENCE)/continued/export \
 		--real docs/results/pocket/real.npz -P 240 -n 4 --duration 5 --workers $(WORKERS) \
 		-o $(EVIDENCE)/result

@@ -179,12 +179,14 @@ class Studio:
             None, inputs=actions.link_text, outputs=actions.link_text,
             js="(q) => location.origin + location.pathname + q", **_QUIET,
         )  # fmt: skip
+        # Gradio's number starts at 0 where it is given no value, and is empty only when told so: by
+        # the page itself, since an answer that takes long would erase the seed of a first clip.
+        page.load(None, outputs=controls.seed, js="() => null", **_QUIET)
         page.load(self.open, outputs=[self.top, *controls.components], **_QUIET)
 
     def open(self, request: gr.Request) -> Any:
         """Tell a page its name, and set the controls as a link says."""
-        # Gradio's number starts at 0 where it is given no value; it is empty only when told so.
-        named = {self.top: header(self._first, _client(request)), self.controls.seed: None}
+        named = {self.top: header(self._first, _client(request))}
         if not (given := dict(request.query_params)):
             return named
         limits, models = self._first.limits, list(self.services)

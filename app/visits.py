@@ -6,6 +6,7 @@ of the studio would never appear.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ BEAT_S = 20.0
 GONE_S = 150.0
 """A page that gave no sign for so long is closed; browsers let a hidden one speak once a minute."""
 _SWEEP_S = 10.0
+log = logging.getLogger(__name__)
 _MOST_RUNS = 30
 _MOST_BYTES = 300_000_000
 
@@ -198,5 +200,8 @@ class Visits:
 
     def _sweep(self) -> None:
         while not self._closed.wait(_SWEEP_S):
-            self.end_silent()
-            self.tidy()
+            try:
+                self.end_silent()
+                self.tidy()
+            except Exception:  # what could not be removed now may be later, and others' files can
+                log.exception("visits that have ended could not be put away; trying again")

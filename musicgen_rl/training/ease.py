@@ -17,16 +17,18 @@ from musicgen_rl.config import require_number
 from musicgen_rl.errors import ConfigError, MusicgenRLError
 from musicgen_rl.lm.low_rank import LowRankDelta, blend, on_grid
 from musicgen_rl.storage import read_json, read_tensors, save_tensors, write_json
+from musicgen_rl.training.endpoint_export import place_endpoint
 
 
-def ease(folder: Path, part: float, share: float | None = None) -> None:
-    """Change a low-rank endpoint in place.
+def ease(folder: Path, part: float, share: float | None = None, out: Path | None = None) -> None:
+    """Change a low-rank endpoint in place, or a copy of it.
 
     Args:
         folder: of the endpoint.
         part: of its way from the start that is kept, 0 to 1.
         share: of the way from the model it lies over to the base, where the start is then; a
             multiple of 1/256. Where it was if None.
+        out: folder for a copy, which is changed instead; an endpoint there is replaced.
 
     Raises:
         ConfigError: it is no low-rank endpoint, or was not moved towards a base.
@@ -49,11 +51,12 @@ def ease(folder: Path, part: float, share: float | None = None) -> None:
     delta = LowRankDelta.from_tensors(read_tensors([file]), str(file))
     factors = {n: on_grid(a.float(), part * b.float()) for n, (a, b) in delta.factors.items()}
     whole = {n: new[n] + part * (tensor - old[n]) for n, tensor in delta.whole.items()}
+    folder = folder if out is None else place_endpoint(folder, out)
     card = read_json(folder / CARD)
     card["notes"]["low_rank"]["towards"]["share"] = now
     eased = card["notes"].get("eased", {"part": 1.0, "trained_at_share": before})
     card["notes"]["eased"] = {**eased, "part": eased["part"] * part}
-    save_tensors(LowRankDelta(factors, whole).tensors(), file)
+    save_tensors(LowRankDelta(factors, whole).tensors(), folder / LOW_RANK)
     write_json(folder / CARD, card)
 
 
@@ -65,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("endpoint", type=Path)
     parser.add_argument("--part", type=float, required=True, help="that is kept")
     parser.add_argument("--share", type=float, help="of the way to the base, where it starts")
+    parser.add_argument("--out", type=Path, help="change a copy here instead")
     given = parser.parse_args(arguments)
     try:
-        ease(given.endpoint, given.part, given.share)
+        ease(given.endpoint, given.part, given.share, given.out)
     except MusicgenRLError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from app import visits as visits_module
 from app.service import JobRequest, State
 from app.service.live import JamRequest
 from app.settings import Settings
@@ -148,3 +149,29 @@ def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
     assert shown[history]["choices"] == []
     assert shown[history]["value"] is None
     assert rooms.visits._open == {}
+
+
+def test_what_goes_wrong_once_does_not_end_the_looking_after(rooms, monkeypatch, caplog):
+    monkeypatch.setattr(visits_module, "_SWEEP_S", 0.01)
+    run(rooms, "gone")
+    tried = []
+
+    def jobs_of(client, own=rooms.service.jobs_of):
+        tried.append(client)
+        if len(tried) == 1:
+            raise OSError("the disk is away for a moment")
+        return own(client)
+
+    monkeypatch.setattr(rooms.service, "jobs_of", jobs_of)
+    rooms.now[0] = GONE_S + 1.0
+    rooms.visits.start()
+    ends = time.monotonic() + 10.0
+    while "trying again" not in caplog.text and time.monotonic() < ends:
+        time.sleep(0.01)
+    made = run(rooms, "also gone")
+    rooms.now[0] *= 3.0
+    while any(path.exists() for path in made.files()) and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert "the disk is away for a moment" in caplog.text
+    assert not any(path.exists() for path in made.files())
+    rooms.visits.close()

@@ -100,25 +100,27 @@ def test_a_folder_is_tempered_whole_and_its_second_end_eased(
     assert told["low_rank"]["over"]["sha256"] == model_hash(read_info(out / "quality"))
     assert read_info(out).notes["temperature_in_heads"] == 1.25
 
-    end, other = out / "diversity", tmp_path / "tempered" / "other"
-    shutil.copytree(out, other)
+    end, other = out / "diversity", tmp_path / "deep" / "er" / "eased"
+    other.parent.mkdir(parents=True)
     start, there = load_state(read_info(out)), load_state(read_info(end))
     quality = load_state(read_info(out / "quality"))
-    assert ease([str(other / "diversity"), "--part", "0.5", "--share", "0.75"]) == 0
-    eased = load_state(read_info(other / "diversity"))
+    assert ease([str(end), "--part", "0.5", "--share", "0.75", "--out", str(other)]) == 0
+    torch.testing.assert_close(load_state(read_info(end)), there)  # the copy alone was changed
+    eased = load_state(read_info(other))
     for name, tensor in start.items():
         q, b, d = (x.float() for x in (quality[name], tensor, there[name]))
         expected = 0.25 * q + 0.75 * b + 0.5 * (d - 0.5 * q - 0.5 * b)
         torch.testing.assert_close(eased[name].float(), expected, rtol=1e-4, atol=1e-4)
-    assert read_info(other / "diversity").notes["eased"] == {"part": 0.5, "trained_at_share": 0.5}
+    assert read_info(other).notes["eased"] == {"part": 0.5, "trained_at_share": 0.5}
     for folder, given, words in (
-        (other / "quality", ["--part", "0.5"], "no low-rank endpoint"),
-        (other / "diversity", ["--part", "2"], "part must be"),
-        (other / "diversity", ["--part", "0.5", "--share", "0.7"], "multiple of 1/256"),
+        (out / "quality", ["--part", "0.5"], "no low-rank endpoint"),
+        (other, ["--part", "2"], "part must be"),
+        (other, ["--part", "0.5", "--share", "0.7"], "multiple of 1/256"),
+        (end, ["--part", "0.5", "--share", "0.7", "--out", str(tmp_path / "x")], "multiple of"),
     ):
         assert ease([str(folder), *given]) == 2
         assert words in capsys.readouterr().err
-    torch.testing.assert_close(load_state(read_info(other / "diversity")), eased)  # untouched
+    torch.testing.assert_close(load_state(read_info(other)), eased)  # untouched
 
     shutil.rmtree(home)  # the dial runs on the new folder alone
     generate = ["generate", "slow piano", "--model", out, "--duration", 1, "-o", tmp_path / "out"]
