@@ -58,6 +58,38 @@ def cosine_values(mu: Tensor, embeddings: Tensor) -> Tensor:
     return -2.0 * (mu * embeddings).sum(-1)
 
 
+def answering(embeddings: Tensor, weights: Tensor) -> Tensor:
+    """Put how far each clip answers its caption into its embedding: w (1, e).
+
+    Two clips are then worth w w' (1 - cos) to each other, which is linear in either: what pays for
+    plain cosines, and the critic that predicts embeddings, serve as they are.
+
+    Args:
+        embeddings: unit vectors [P, N, d].
+        weights: w of each clip, 0 to 1, [P, N].
+
+    Returns:
+        [P, N, d + 1], each halved in square, so that none is longer than 1.
+    """
+    one = torch.ones_like(embeddings[..., :1])
+    both: Tensor = torch.cat([one, embeddings], dim=-1) * (weights.unsqueeze(-1) * 0.5**0.5)
+    return both
+
+
+def answered_values(mu: Tensor, embeddings: Tensor) -> Tensor:
+    """Value embeddings by the gradient of the mean pairwise w w' (1 - cosine).
+
+    Args:
+        mu: of each clip, without that clip, of `answering`, [B, d + 1].
+        embeddings: true ones [B, d + 1], or a critic's of every step [B, S, d + 1].
+
+    Returns:
+        2 w (m_0 - m . e) with m the others' mean of w (1, e), [B] or [B, S].
+    """
+    turned = torch.cat([-2.0 * mu[..., :1], 2.0 * mu[..., 1:]], dim=-1)
+    return cosine_values(turned, embeddings)
+
+
 def determinant_values(others: Tensor, embeddings: Tensor, ridge: float) -> Tensor:
     """Value embeddings by what they add to the log-determinant of the set's kernel.
 

@@ -63,7 +63,12 @@ class EndpointConfig:
     gae_lambda: float = 0.8
     """1 is unbiased, 0 has the least variance."""
     reward: str = "cosine"
-    """Diversity of a set: "cosine" (mean pairwise 1 - cosine, the paper's) or "determinant"."""
+    """Diversity of a set: "cosine" (mean pairwise 1 - cosine, the paper's), "determinant", or
+    "answered": cosine, each pair paid only as far as both clips answer their caption."""
+    answer_low: float = 0.2
+    """Of "answered": the training scorer's score at which a clip counts for nothing."""
+    answer_high: float = 0.6
+    """Of "answered": the score from which on a clip counts in full; true clips have about that."""
     ridge: float = 0.1
     """Of the determinant: how near two clips may come before they count as one."""
     centred: bool = False
@@ -142,6 +147,14 @@ class EndpointConfig:
             raise ConfigError(
                 f"baseline pairs needs clips_per_prompt >= 3, got {self.clips_per_prompt}"
             )
+        if self.credit == "clip" and self.baseline == "pairs" and self.reward == "answered":
+            raise ConfigError("baseline pairs knows plain cosines alone: use prompts, or none")
+        require_number("answer_low", self.answer_low, -1.0, 1.0)
+        require_number("answer_high", self.answer_high, -1.0, 1.0)
+        require(
+            self.answer_low < self.answer_high,
+            f"answer_low {self.answer_low:g} must be below answer_high {self.answer_high:g}",
+        )
         self.weights_of(1)
 
     def weights_of(self, num_codebooks: int) -> list[float] | None:
@@ -220,7 +233,7 @@ def _check_words(config: EndpointConfig) -> None:
     for name, allowed in (
         ("credit", ("critic", "clip")),
         ("baseline", ("none", "prompts", "pairs")),
-        ("reward", ("cosine", "determinant")),
+        ("reward", ("cosine", "determinant", "answered")),
         ("train", ("all", "low-rank", "norms")),
         ("precision", ("auto", "fp32", "bf16")),
     ):

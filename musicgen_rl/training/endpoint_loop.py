@@ -24,7 +24,13 @@ from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.training.adapters import Student
-from musicgen_rl.training.advantages import Centre, EmbeddingBank
+from musicgen_rl.training.advantages import (
+    Centre,
+    EmbeddingBank,
+    answered_values,
+    answering,
+    means_of_others,
+)
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_export import export_endpoint, require_room, room_needed
@@ -130,7 +136,7 @@ class _Run:
             return None
         rate = self.parts.codec.sample_rate
         heard = encoder.embed(torch.zeros(1, 2 * rate, device=device), rate)
-        size = int(heard.shape[-1])
+        size = int(heard.shape[-1]) + (config.reward == "answered")
         state = torch.get_rng_state()
         torch.manual_seed(config.seed % 2**31)
         critic = EmbeddingCritic(self.parts.base.lm.hidden_size, size).to(device)
@@ -208,14 +214,14 @@ class _Run:
         if config.centred and batch.embeddings is not None:
             mean = self.processes.mean(batch.embeddings.flatten(0, 1).mean(0))
             batch.embeddings = self.centre.take_off(batch.embeddings, mean)
+        row: dict[str, Any] = {}
+        if batch.embeddings is not None:
+            row |= self._diversity(batch)
         measure = beta > 0 and step % config.measure_every == 0
         gradients, found, states = stepper.gradients(
             batch, kl_weight=kl_weight, reward_weight=beta, measure=measure
         )
-        row: dict[str, Any] = dict(found)
-        if batch.embeddings is not None:
-            own = pairwise_diversity(batch.embeddings).mean()
-            row["diversity"] = float(self.processes.mean(own))
+        row |= found
         with stepper.clock("update"):
             row |= self.updater.take(
                 gradients, step=step, progress=progress, tokens=row["tokens_per_clip"],
@@ -225,13 +231,30 @@ class _Run:
             row |= self._learn(batch, states)
         for name in ("kl", "kl_per_token", "entropy"):
             row[name] = self.processes.mean_number(row[name])
-        row["objective"] = -row["kl"] + config.diversity_weight * row.get("diversity", 0.0)
+        paid = row.get("answered", row.get("diversity", 0.0))
+        row["objective"] = -row["kl"] + config.diversity_weight * paid
         clips = len(batch.codes) * self.processes.count
         row |= {"beta": beta, "kl_weight": kl_weight, "clips": clips}
         now.step += 1
         self._guard(batch, row, beta, log)
         row["time"] = {part: round(s, 3) for part, s in stepper.clock.seconds.items()}
-        now.last |= {n: row[n] for n in ("kl", "diversity", "entropy", "objective") if n in row}
+        told = ("kl", "diversity", "answered", "entropy", "objective")
+        now.last |= {n: row[n] for n in told if n in row}
+        return row
+
+    def _diversity(self, batch: Batch) -> dict[str, float]:
+        """Measure a batch's diversity; with reward "answered", weigh its embeddings too."""
+        assert batch.embeddings is not None
+        mean = self.processes.mean
+        row = {"diversity": float(mean(pairwise_diversity(batch.embeddings).mean()))}
+        scorer = self.parts.scorer
+        if self.config.reward == "answered" and self.config.diversity_weight and scorer is not None:
+            weights = self.stepper.answers(batch, scorer)
+            batch.embeddings = answering(batch.embeddings, weights)
+            flat = batch.embeddings.flatten(0, 1)
+            others = means_of_others(batch.embeddings).flatten(0, 1)
+            row["answering"] = float(mean(weights.mean()))
+            row["answered"] = float(mean(answered_values(others, flat).mean())) / 2.0
         return row
 
     def _clips(self) -> Batch:

@@ -64,6 +64,11 @@ def check_fit(
             f"diversity_weight {config.diversity_weight:g} needs the training encoder: give "
             "--encoder FOLDER"
         )
+    if config.diversity_weight and config.reward == "answered" and parts.scorer is None:
+        raise ConfigError(
+            "reward answered needs the training scorer, which is not among the instruments: give "
+            "--instruments FOLDER with a scorer-training, or take reward cosine"
+        )
     longest = max(config.clip_s, config.long_clip_s)
     if frames_of(longest, base.frame_rate) > base.window.frames:
         raise ConfigError(

@@ -202,6 +202,15 @@ class EndpointStep:
                 found = unit(found.to(self.device)).clone()
             batch.embeddings = found.view(len(batch.prompts), self.config.clips_per_prompt, -1)
 
+    def answers(self, batch: Batch, scorer: Score) -> Tensor:
+        """Tell how far each clip answers its caption, 0 to 1, [P, N], by the training scorer."""
+        assert batch.samples is not None
+        low, high = self.config.answer_low, self.config.answer_high
+        texts = [text for text in batch.texts for _ in range(self.config.clips_per_prompt)]
+        with self.clock("scorer"), torch.no_grad():
+            scores = scorer.score(batch.samples, self.codec.sample_rate, texts).to(self.device)
+        return ((scores - low) / (high - low)).clamp(0.0, 1.0).view(len(batch.prompts), -1)
+
     def gradients(
         self, batch: Batch, *, kl_weight: float, reward_weight: float, measure: bool
     ) -> tuple[Gradients, dict[str, object], Tensor | None]:
@@ -361,6 +370,8 @@ class EndpointStep:
         def value(clips: Tensor, embeddings: Tensor) -> Tensor:
             if others is not None:
                 return adv.determinant_values(others[clips], embeddings, config.ridge)
+            if config.reward == "answered":
+                return adv.answered_values(mu[clips], embeddings)
             return adv.cosine_values(mu[clips], embeddings)
 
         everyone = torch.arange(len(flat), device=flat.device)

@@ -79,6 +79,44 @@ def test_the_group_mean_and_leave_one_out_shrink_the_gradient(N):
     torch.testing.assert_close(expected_gradient(N, leave_one_out), true * (N - 2) / (N - 1))
 
 
+ANSWERS = torch.tensor([0.9, 0.2, 1.0, 0.0], dtype=torch.float64)
+
+
+def true_answered_gradient() -> Tensor:
+    theta = THETA.clone().requires_grad_(True)
+    p = theta.softmax(0) * ANSWERS
+    return torch.autograd.grad(p @ (1 - CLIPS @ CLIPS.T) @ p, theta)[0]
+
+
+@pytest.mark.parametrize("N", [2, 3, 4])
+@pytest.mark.parametrize("with_critic", [False, True])
+def test_the_answered_rewards_expected_gradient_is_the_true_one(N, with_critic):
+    weighed = adv.answering(CLIPS[None], ANSWERS[None])[0]
+    assert float(weighed.norm(dim=-1).max()) <= 1.0 + 1e-12
+    belief = torch.tensor([0.5, 0.3, -0.4, 0.2]).double()  # wrong, and the same for all clips
+    place = {tuple(clip.tolist()): index for index, clip in enumerate(CLIPS)}
+
+    def paid(e: Tensor) -> Tensor:
+        index = torch.tensor([[place[tuple(clip.tolist())] for clip in row] for row in e])
+        u = weighed[index]
+        mu = adv.means_of_others(u).flatten(0, 1)
+        final = adv.answered_values(mu, u.flatten(0, 1))
+        if with_critic:
+            values = adv.answered_values(mu, belief.expand(len(mu), 1, 4))
+            final = adv.gae(values, final, 1.0).squeeze(-1)
+        return final.view(e.shape[:2])
+
+    torch.testing.assert_close(expected_gradient(N, paid), true_answered_gradient())
+
+
+def test_what_answers_is_worth_what_it_differs_by():
+    e = torch.nn.functional.normalize(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), dim=-1)
+    for weights, worth in (([1.0, 1.0], 2.0), ([1.0, 0.5], 1.0), ([1.0, 0.0], 0.0)):
+        u = adv.answering(e, torch.tensor([weights]))
+        found = adv.answered_values(adv.means_of_others(u)[0], u[0])
+        torch.testing.assert_close(found, torch.full((2,), worth))
+
+
 def test_another_prompts_pay_is_a_baseline_without_bias():
     values = torch.tensor([[1.0, 3.0], [5.0, 7.0], [0.0, 2.0]])
     found = adv.other_prompts_baseline(values)

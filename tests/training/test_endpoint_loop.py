@@ -61,6 +61,32 @@ def test_centred_clips_lie_further_apart(tmp_path: Path) -> None:
     assert all(b > a + 0.05 for a, b in zip(plain, left, strict=True))
 
 
+def test_clips_that_miss_their_caption_are_not_paid(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    rows = {}
+    for name, ends in {"all": (-1.0, -0.9), "some": (0.3, 0.7), "none": (0.9, 1.0)}.items():
+        config = small_config(
+            diversity_weight=5.0, reward="answered", answer_low=ends[0], answer_high=ends[1],
+            learning_rate=0.0, steps=1,
+        )  # fmt: skip
+        train(parts, config, tmp_path / name)
+        made = read_metrics(tmp_path / name / "metrics.jsonl")
+        rows[name] = next(row for row in made if row["kind"] == "train")
+    plain = rows["all"]["diversity"]
+    assert [row["diversity"] for row in rows.values()] == pytest.approx([plain] * 3)
+    assert rows["all"]["answered"] == pytest.approx(plain, rel=1e-4)
+    assert 0 < rows["some"]["answered"] < rows["some"]["answering"] * plain
+    assert rows["none"]["answered"] == rows["none"]["grad_norm_reward"] == 0
+    some = rows["some"]
+    assert some["objective"] == pytest.approx(-some["kl"] + 5.0 * some["answered"])
+
+
+def test_the_answered_reward_asks_for_a_scorer(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base", scorer=None)
+    with pytest.raises(ConfigError, match="needs the training scorer"):
+        train(parts, small_config(diversity_weight=5.0, reward="answered"), tmp_path / "run")
+
+
 @pytest.mark.parametrize(("train_what", "centred"), [
     ("all", False), ("low-rank", True), ("norms", False),
 ])  # fmt: skip
