@@ -133,6 +133,27 @@ def test_a_seed_is_drawn_each_time_until_it_is_locked(visit):
     assert seen[1] == seen[2] == seen[3]
 
 
+def test_an_answer_that_comes_late_does_not_erase_the_seed(chromium, studio):
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(PATIENCE)
+    held = []  # the first question: what the page asks when it opens
+    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    page.goto(studio.url)
+    button(page, "Generate").wait_for()
+    page.wait_for_function("window.studio")
+    page.wait_for_function("document.querySelector('#seed input').value === ''")
+    settle(page, "drums", seconds=1)
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip.").wait_for()
+    seed = page.get_by_label("Seed", exact=True).input_value()
+    assert int(seed) > 0
+    with page.expect_response("**/queue/join*"):
+        held[0].continue_()
+    page.wait_for_timeout(1500)
+    assert page.get_by_label("Seed", exact=True).input_value() == seed
+    page.context.close()
+
+
 def test_no_seed_is_claimed_before_one_was_drawn(visit):
     page = visit()
     seed, lock = page.get_by_label("Seed", exact=True), page.get_by_label("Lock the seed")
