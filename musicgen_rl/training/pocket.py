@@ -177,7 +177,8 @@ def stages(
         "rewards": ({**size.judges, "coded_every": size.coded_every}, run_rewards),
         "lm": ({**size.lm_shape, **size.lm, "seed": seed}, run_lm),
         "ship": (
-            {"output": str(config.output), "temperature": size.temperature},
+            {"output": str(config.output)}
+            | ({"temperature": size.temperature} if size.temperature != 1 else {}),
             run_ship,
         ),
         "endpoints": (
