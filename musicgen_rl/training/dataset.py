@@ -19,6 +19,9 @@ from musicgen_rl.lm.condition import Condition
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 
+SHORTEST_LOOP = 8
+"""Frames of the shortest stretch that a crop may repeat."""
+
 
 @dataclass(frozen=True)
 class TokenPiece:
@@ -112,7 +115,10 @@ class TokenDataset:
         self.num_frames = sum(p.codes.shape[1] for p in pieces if not p.offset)
         """Frames of music; those of another offset are not counted again."""
 
-    def draw(self, seed: int, rows: range, crop_frames: int, caption_dropout: float = 0.0) -> Batch:
+    def draw(
+        self, seed: int, rows: range, crop_frames: int, caption_dropout: float = 0.0,
+        loop_share: float = 0.0,
+    ) -> Batch:  # fmt: skip
         """Draw crops, every possible start in the split equally likely.
 
         Args:
@@ -120,6 +126,8 @@ class TokenDataset:
             rows: numbers of the rows; the same number always gives the same row.
             crop_frames: T.
             caption_dropout: share of rows that get the null prompt, 0 to 1.
+            loop_share: share of rows that are a loop: their first frames, from `SHORTEST_LOOP` to
+                half of them, over and over.
 
         Returns:
             B = len(rows) rows.
@@ -138,7 +146,18 @@ class TokenDataset:
             options = self._captions[chosen]
             caption = options[int(random.integers(len(options)))]
             captions.append(-1 if random.random() < caption_dropout else caption)
+            if loop_share and random.random() < loop_share:
+                codes[index] = _looped(codes[index], random.random())
         return Batch(codes, tuple(captions))
+
+
+def _looped(codes: Tensor, place: float) -> Tensor:
+    """Repeat the first frames of codes [K, T]; `place`, 0 to 1, says how many, in equal ratios."""
+    T = codes.shape[1]
+    longest = max(T // 2, 1)
+    shortest = min(SHORTEST_LOOP, longest)
+    length = round(shortest * (longest / shortest) ** place)
+    return codes[:, torch.arange(T) % length]
 
 
 def unique_captions(pieces: Sequence[TokenPiece]) -> list[str]:

@@ -347,6 +347,7 @@ class _Trainer:
             range(first, first + rows),
             config.crop_frames // factor,
             config.caption_dropout,
+            config.loops_at(progress),
         )
         targets = apply_delay(batch.codes, pad, model_config.audio_channels).to(device)
         counts = self.accelerator.reduce((targets != pad).sum((0, 2)), "sum")  # [K]

@@ -26,6 +26,11 @@ class PretrainConfig:
     """How many times shorter, and more, those crops are."""
     caption_dropout: float = 0.15
     """Share of crops that get no prompt, which is what guidance needs."""
+    loop_share: float = 0.0
+    """Share of crops, at the run's start, that are a stretch of music over and over: they teach the
+    model to look back for what it heard before, which a short run on music alone does not."""
+    loop_until: float = 0.5
+    """Share of the run over which those loops grow fewer, until there are none."""
     muon_lr: float = 0.02
     """Peak rate of the blocks' matrices (Muon); 0 trains them with AdamW."""
     muon_steps: int = 5
@@ -77,7 +82,8 @@ class PretrainConfig:
             self.short_share == 0 or self.crop_frames % self.short_factor == 0,
             f"crop_frames {self.crop_frames} is not a multiple of short_factor {self.short_factor}",
         )
-        for name in ("caption_dropout", "short_share", "final_rate", "ema_decay"):
+        for name in ("caption_dropout", "short_share", "loop_share", "loop_until", "final_rate",
+                     "ema_decay"):  # fmt: skip
             require_number(name, getattr(self, name), 0, 1)
         for name in ("muon_lr", "adamw_lr", "muon_decay", "adamw_decay"):
             require_number(name, getattr(self, name), 0, 10)
@@ -92,3 +98,9 @@ class PretrainConfig:
             self.precision in ("auto", "fp32", "bf16"),
             f"precision must be auto, fp32 or bf16, got {self.precision!r}",
         )
+
+    def loops_at(self, progress: float) -> float:
+        """Say which share of the crops is a loop when `progress` of the run is done, 0 to 1."""
+        if progress >= self.loop_until:
+            return 0.0
+        return self.loop_share * (1.0 - progress / self.loop_until)

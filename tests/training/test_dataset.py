@@ -61,6 +61,28 @@ def test_prompts_are_dropped_as_often_as_asked(dropout: float) -> None:
     assert captions.count(-1) == pytest.approx(1000 * dropout, abs=60 * (0 < dropout < 1))
 
 
+def test_loops_repeat_the_crops_own_beginning_as_often_as_asked() -> None:
+    data = TokenDataset([piece(0, 500, "a")], ["a"], PAD)
+    plain, looped = data.draw(3, range(400), 100), data.draw(3, range(400), 100, 0.0, 0.5)
+    assert plain.captions == looped.captions
+    lengths = []
+    for before, after in zip(plain.codes, looped.codes, strict=True):
+        if torch.equal(before, after):
+            continue
+        length = int((after[0] != before[0]).nonzero()[0])
+        lengths.append(length)
+        assert torch.equal(after, before[:, torch.arange(100) % length])
+    assert 160 < len(lengths) < 240
+    assert min(lengths) == 8
+    assert 45 <= max(lengths) <= 50
+    assert 0.4 < sum(length < 20 for length in lengths) / len(lengths) < 0.6  # equal ratios
+
+
+def test_a_crop_too_short_for_a_loop_is_still_a_crop() -> None:
+    data = TokenDataset([piece(0, 50, "a")], ["a"], PAD)
+    assert data.draw(0, range(4), 1, 0.0, 1.0).codes.shape == (4, 2, 1)
+
+
 def test_a_piece_shorter_than_the_crop_is_padded() -> None:
     batch = TokenDataset([piece(7, 3, "a")], ["a"], PAD).draw(0, range(1), 5)
     assert batch.codes[0, 0].tolist() == [7, 8, 9, PAD, PAD]

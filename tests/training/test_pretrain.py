@@ -119,6 +119,30 @@ def test_short_crops_come_first_and_are_as_many_times_more(
     assert seen == [short, short, (4, 12), (4, 12)]
 
 
+def test_a_run_draws_fewer_and_fewer_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    real = TokenDataset.draw
+
+    def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
+        if seed != module.EVAL_SEED:
+            seen.append(rest[1])
+        return real(self, seed, rows, frames, *rest)
+
+    monkeypatch.setattr(TokenDataset, "draw", draw)
+    run(tmp_path, replace(FAST, steps=4, loop_share=0.8, loop_until=0.5))
+    assert seen == pytest.approx([0.8, 0.4, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("until", "at", "share"),
+    [(0.5, 0.0, 0.6), (0.5, 0.25, 0.3), (0.5, 0.5, 0.0), (0.5, 1.0, 0.0), (0.0, 0.0, 0.0)],
+)
+def test_loops_grow_fewer(until: float, at: float, share: float) -> None:
+    assert PretrainConfig(loop_share=0.6, loop_until=until).loops_at(at) == pytest.approx(share)
+
+
 def test_a_crop_that_cannot_be_cut_is_refused() -> None:
     assert PretrainConfig(crop_frames=375).short_share == 0
     with pytest.raises(ConfigError, match="crop_frames 375 is not a multiple of short_factor 2"):
