@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.passwords import checker, read_account
 from app.service import Limits, Service
+from musicgen_rl.cli.stopping import StopSignals
 from musicgen_rl.config import require
 from musicgen_rl.errors import ConfigError
 
@@ -158,6 +159,7 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
         requests_per_minute=0 if is_loopback(config.host) else REQUESTS_PER_MINUTE
     )
     services: dict[str, Service] = {}
+    page: gr.Blocks | None = None
     try:
         _set_up_gradio(folder)
         from starlette.middleware import Middleware
@@ -212,9 +214,16 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
             mcp_server=config.mcp,
             footer_links=["api"],
         )
+        require(
+            not config.mcp or bool(page.mcp_server),
+            f"--mcp cannot be offered ({page.mcp_error}): the package mcp may be of a version that "
+            "Gradio does not know; .venv/bin/pip install 'gradio[mcp]' brings the right one",
+        )
     except BaseException:
         for service in services.values():
             service.close()
+        if page is not None:
+            page.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)
         raise
     # What is loaded now stays: a collection that walked all of it would hold every visitor up.
@@ -234,7 +243,8 @@ def serve(config: ServeConfig, say: Callable[[str], None]) -> None:
     ended = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     say(f"loading {config.model} ...")
-    running = start(config)
+    with StopSignals():  # a process that is ended while it loads removes its files, too
+        running = start(config)
     try:
         for number in before:
             signal.signal(number, lambda *_: ended.set())

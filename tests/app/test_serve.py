@@ -143,6 +143,43 @@ def test_a_missing_package_of_mcp_is_named_with_the_command_that_brings_it(monke
         ServeConfig(mcp=True)
 
 
+def test_a_version_of_mcp_that_gradio_cannot_use_is_told(tiny_folder, tmp_path):
+    (tmp_path / "other" / "mcp").mkdir(parents=True)
+    (tmp_path / "other" / "mcp" / "__init__.py").write_text("")
+    told = subprocess.run(
+        [sys.executable, "-m", "app", "--model", str(tiny_folder), "--mcp"],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: --mcp cannot be offered (Error launching MCP server: ")
+    assert "may be of a version" in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert list(tmp_path.glob("musicgen-rl-studio-*")) == []
+
+
+def test_a_studio_that_is_ended_while_it_loads_leaves_nothing_behind(tiny_folder, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--model", str(tiny_folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline().startswith("loading")
+    waited = 0.0
+    while not list(tmp_path.glob("musicgen-rl-studio-*")) and waited < 60:
+        time.sleep(0.02)
+        waited += 0.02
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("musicgen-rl-studio-*")) == []
+
+
 @pytest.mark.parametrize(
     ("headers", "root"),
     [

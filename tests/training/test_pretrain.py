@@ -119,9 +119,7 @@ def test_short_crops_come_first_and_are_as_many_times_more(
     assert seen == [short, short, (4, 12), (4, 12)]
 
 
-def test_a_run_draws_fewer_and_fewer_loops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_draws_fewer_and_fewer_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     real = TokenDataset.draw
 
