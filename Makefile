@@ -8,7 +8,7 @@ SIZE ?= cpu
 STEPS ?= 75
 # Two cores are shared by torch and the test workers: one torch thread in each worker.
 WORKERS ?= 2
-DEBIAN := chromium ffmpeg
+DEBIAN := chromium
 
 .PHONY: setup demo generate test test-slow test-ray lint bench pocket evidence system
 
@@ -28,7 +28,7 @@ demo: setup
 generate: setup
 	$(RUN) generate "$(PROMPT)" --output out
 
-# Chromium (for the browser tests) and ffmpeg (for streamed sound), where the machine has apt.
+# Chromium, for the browser tests, where the machine has apt.
 system:
 	@for p in $(DEBIAN); do command -v $$p >/dev/null || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

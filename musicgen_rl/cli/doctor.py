@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -78,7 +77,6 @@ def examine() -> list[Check]:
         "processors": _processors,
         "memory": _memory,
         "audio formats": _formats,
-        "ffmpeg": _ffmpeg,
         "model pocket": _pocket,
         "text encoder MiniLM": _minilm,
         "current folder": _folder,
@@ -191,12 +189,6 @@ def _formats() -> Check:
         fix="pip install --upgrade soundfile",
         needed="wav" in missing,
     )
-
-
-def _ffmpeg() -> Check:
-    path = shutil.which("ffmpeg")
-    fix = "not needed for files; for sound while it is made in the studio, install ffmpeg"
-    return Check(name="ffmpeg", ok=path is not None, found=path or "not on PATH", fix=fix)
 
 
 def _pocket() -> Check:
