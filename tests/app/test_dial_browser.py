@@ -228,6 +228,11 @@ def test_the_spread_shows_clips_as_points_that_play(visit):
     page.get_by_text(re.compile(r"^Clip 2 at diversity 0\.5$")).wait_for()
     page.wait_for_function("document.querySelector('.dot.playing')")
     assert page.get_by_text("Mean distance between clips").is_visible()
+    topmost = page.locator(".dot").nth(8)  # no other lies over it
+    name = topmost.get_attribute("aria-label")
+    topmost.click()
+    page.get_by_text(name, exact=True).wait_for()
+    page.wait_for_function("document.querySelectorAll('.dot')[8].matches('.playing')")
 
 
 def test_a_phone_shows_every_way_without_sideways_scrolling(visit):

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 import time
 from types import SimpleNamespace
 
@@ -98,6 +99,25 @@ def test_copies_go_when_no_open_page_can_show_them(rooms):
     assert (mine.exists(), theirs.exists(), stray.exists()) == (True, True, False)
     rooms.visits.leave("one")
     assert [path.name for path in rooms.cache.iterdir()] == ["flute"]
+
+
+def test_one_tidies_at_a_time(rooms, monkeypatch):
+    """A folder that another thread removes would end the listing."""
+    inside, most = [], []
+
+    def slowly(visits, cache):
+        inside.append(cache)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+
+    monkeypatch.setattr(Visits, "_tidy", slowly)
+    threads = [threading.Thread(target=rooms.visits.tidy) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
 
 
 def test_copies_of_one_clip_stay_while_any_page_shows_it(rooms):
