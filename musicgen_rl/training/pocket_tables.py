@@ -62,10 +62,12 @@ def codec_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """Tell what the codec keeps: `codec_report`'s figures, a row for each kind of clip."""
     rows = []
     for clips, report in reports.items():
-        used = report["used"]
+        used, onsets = report["used"], f"{report['onset_f1']:.2f}"
+        if "onset_f1_moved" in report:
+            onsets += f" ({report['onset_f1_moved']:.2f})"
         rows.append((
             f"{report['clips']} {clips}", f"{report['distance']:.2f}", f"{report['chroma']:.2f}",
-            f"{report['onset_f1']:.2f}", f"{min(used):.2f} to {max(used):.2f}",
+            onsets, f"{min(used):.2f} to {max(used):.2f}",
         ))  # fmt: skip
     head = ("clips", "distance (asked: 1.8 at most)", "chroma correlation (.9)", "onset F1 (.9)",
             "codebooks used (.6)")  # fmt: skip

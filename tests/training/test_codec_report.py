@@ -74,6 +74,7 @@ def test_a_perfect_codec_is_judged_perfect_and_a_quiet_one_quiet() -> None:
     assert report["distance"] == 0.0
     assert report["chroma"] == 1.0
     assert report["onset_f1"] == 1.0
+    assert 0.8 < report["onset_f1_moved"] <= 1.0
     assert report["level_db"] == 0.0
     assert report["used"] == [0.75, 0.75]
     assert len(report["each"]) == 2

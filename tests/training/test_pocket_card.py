@@ -132,6 +132,8 @@ def test_codec_rows_are_read_from_the_reports() -> None:
               "used": [0.555, 0.394]}  # fmt: skip
     row = tables.codec_table({"of held-out pieces": report}).splitlines()[-1]
     assert row == "| 24 of held-out pieces | 1.69 | 0.79 | 0.86 | 0.39 to 0.56 |"
+    row = tables.codec_table({"of held-out pieces": {**report, "onset_f1_moved": 0.927}})
+    assert "| 0.86 (0.93) |" in row
 
 
 def test_used_codes_are_told_with_their_hours() -> None:
