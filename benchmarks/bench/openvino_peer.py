@@ -49,12 +49,12 @@ class _Step(nn.Module):
         kept: list[Tensor] = []
         for i, b in enumerate(m.blocks):
             past_k, past_v, text_k, text_v = states[4 * i : 4 * i + 4]
-            q, k, v = b._heads(b.self_qkv(b.self_norm(x)), 3)
+            q, k, v = b.split_heads(b.self_qkv(b.self_norm(x)), 3)
             k = torch.cat([past_k.index_select(0, beam), k], 2)
             v = torch.cat([past_v.index_select(0, beam), v], 2)
             kept += [k, v]
             x = x + b.self_out(b._join(F.scaled_dot_product_attention(q, k, v)))
-            (q,) = b._heads(b.cross_query(b.cross_norm(x)), 1)
+            (q,) = b.split_heads(b.cross_query(b.cross_norm(x)), 1)
             x = x + b.cross_out(b._join(F.scaled_dot_product_attention(q, text_k, text_v)))
             x = x + b.ffn_out(b.activation(b.ffn_in(b.ffn_norm(x))))
         return (m.logits(m.norm(x)).squeeze(2), *kept)

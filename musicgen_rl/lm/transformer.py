@@ -53,15 +53,15 @@ class Block(nn.Module):
 
     def cross_states(self, text: Tensor, mask: Tensor, dtype: torch.dtype) -> CrossStates:
         """Compute the text's keys and values: text [B, L, D], mask [B, 1, 1, L]."""
-        keys, values = self._heads(self.cross_key_value(text), 2)
+        keys, values = self.split_heads(self.cross_key_value(text), 2)
         return CrossStates(keys.to(dtype).contiguous(), values.to(dtype).contiguous(), mask)
 
     def forward(self, x: Tensor, cross: CrossStates, attend: Attend) -> Tensor:
         """Run the block on x [B, S, D]; `attend` is self-attention over whatever came before."""
-        q, k, v = self._heads(self.self_qkv(self.self_norm(x)), 3)
+        q, k, v = self.split_heads(self.self_qkv(self.self_norm(x)), 3)
         x = x + self.dropout(self.self_out(self._join(attend(q, k, v).to(x.dtype))))
 
-        (q,) = self._heads(self.cross_query(self.cross_norm(x)), 1)
+        (q,) = self.split_heads(self.cross_query(self.cross_norm(x)), 1)
         seen = attention(q.to(cross.keys.dtype), cross.keys, cross.values, mask=cross.mask)
         x = x + self.dropout(self.cross_out(self._join(seen.to(x.dtype))))
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
         out: Tensor = x + self.dropout(self.ffn_out(h))
         return out
 
-    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    def split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Split [B, S, parts * D] into `parts` tensors [B, H, S, head]."""
         B, S, _ = x.shape
         x = x.view(B, S, parts, self.num_heads, -1)
@@ -133,9 +133,9 @@ class MusicLM(nn.Module):
     def hidden_states(self, tokens: Tensor, condition: Condition) -> Tensor:
         """Compute the normed states [B, S, D] that the heads read; arguments as `forward`."""
         cross = self.cross_states(condition)
-        x = self.dropout(self._embed(tokens, 0))
+        x = self.dropout(self.embedded(tokens))
         for block, states in zip(self.blocks, cross, strict=True):
-            x = block(x, states, _attend_causal)
+            x = block(x, states, attend_causal)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -180,7 +180,7 @@ class MusicLM(nn.Module):
             Logits of the last of the S steps, [B, K, V].
         """
         start, S = cache.length, tokens.shape[-1]
-        x = self._embed(tokens, start)
+        x = self.embedded(tokens, start)
         for block, layer, cross in zip(self.blocks, cache.layers, cache.cross, strict=True):
             x = block(x, cross, partial(_attend_cached, layer, start))
         cache.length = start + S
@@ -204,7 +204,7 @@ class MusicLM(nn.Module):
             x = block(x, cross, partial(_attend_static, layer, cache.position, visible))
         return self.logits(self.norm(x)).squeeze(2)
 
-    def _embed(self, tokens: Tensor, start: int) -> Tensor:
+    def embedded(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Sum the K embeddings and add positions from step `start`: [B, K, S] to [B, S, D]."""
         end = start + tokens.shape[-1]
         if end > self.positions.shape[0]:
@@ -215,7 +215,8 @@ class MusicLM(nn.Module):
         return x
 
 
-def _attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend from each of the S places to those up to it, as `Attend` says."""
     return attention(q, k, v, causal=True)
 
 
