@@ -112,6 +112,7 @@ class TokenDataset:
         self.pieces = tuple(pieces)
         self._captions = [[number[caption] for caption in piece.captions] for piece in pieces]
         self._pad = pad
+        self._lengths = np.array([piece.codes.shape[1] for piece in pieces])
         self.num_frames = sum(p.codes.shape[1] for p in pieces if not p.offset)
         """Frames of music; those of another offset are not counted again."""
 
@@ -132,8 +133,7 @@ class TokenDataset:
         Returns:
             B = len(rows) rows.
         """
-        lengths = np.array([piece.codes.shape[1] for piece in self.pieces])
-        ends = np.cumsum(np.maximum(lengths - crop_frames, 0) + 1)
+        ends = np.cumsum(np.maximum(self._lengths - crop_frames, 0) + 1)
         codes = torch.full((len(rows), self.pieces[0].codes.shape[0], crop_frames), self._pad)
         captions: list[int] = []
         for index, row in enumerate(rows):

@@ -55,28 +55,30 @@ def group_parameters(shapes: Mapping[str, Sequence[int]]) -> ParameterGroups:
     return ParameterGroups(muon, tuple(decay), tuple(plain))
 
 
-def orthogonalize(matrix: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Push a matrix's singular values towards 1 by Newton-Schulz iteration.
+def orthogonalize(matrices: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Push matrices' singular values towards 1 by Newton-Schulz iteration.
 
     Args:
-        matrix: [R, C], any scale.
-        steps: iterations; 5 bring them to about 0.7..1.2.
+        matrices: [R, C], or many of one shape, [N, R, C]; any scale.
+        steps: iterations; 5 bring the values to about 0.7..1.2.
         dtype: what to compute in.
 
     Returns:
-        [R, C] in `dtype`, with the same singular vectors; zero where the matrix is zero.
+        The same shape in `dtype`, with the same singular vectors; zero where a matrix is zero.
 
     Source: Keller Jordan, "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.to(dtype)
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.to(dtype)
+    x = x if x.dim() == 3 else x.unsqueeze(0)
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else x.mT
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if wide else x.T
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x if wide else x.mT
+    return x.reshape(matrices.shape)
 
 
 class Muon(Optimizer):
@@ -119,27 +121,36 @@ class Muon(Optimizer):
         if closure is not None:
             raise NotImplementedError("Muon takes no closure")
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            given = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter, direction in zip(given, self._directions(given, group), strict=True):
+                R, C = parameter.shape[0] // group["parts"], parameter.shape[1]
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                rate = group["lr"] * math.sqrt(max(1.0, R / C))
+                parameter.add_(direction.to(parameter.dtype), alpha=-rate)
         return None
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        buffer: Tensor = state["momentum_buffer"]
-        buffer.lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(buffer, group["momentum"])
-        parts = [
-            orthogonalize(part, group["steps"], self._dtype) * math.sqrt(max(1.0, R / C))
-            for part in direction.chunk(group["parts"])
-            for R, C in [part.shape]
-        ]
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(torch.cat(parts).to(parameter.dtype), alpha=-group["lr"])
+    def _directions(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """Orthogonalise the momentum of matrices; those of one shape together, which spares a GPU
+        thousands of launches."""
+        momenta = []
+        for parameter in parameters:
+            gradient = parameter.grad
+            assert gradient is not None
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            buffer: Tensor = state["momentum_buffer"]
+            buffer.lerp_(gradient, 1 - group["momentum"])
+            momenta.append(gradient.lerp(buffer, group["momentum"]))
+        alike: dict[torch.Size, list[int]] = {}
+        for index, momentum in enumerate(momenta):
+            alike.setdefault(momentum.shape, []).append(index)
+        for members in alike.values():
+            parts = [part for i in members for part in momenta[i].chunk(group["parts"])]
+            done = orthogonalize(torch.stack(parts), group["steps"], self._dtype)
+            for index, own in zip(members, done.chunk(len(members)), strict=True):
+                momenta[index] = own.flatten(0, 1)
+        return momenta
 
 
 def build_optimizers(

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -170,6 +170,18 @@ def pretrain(
     return trainer.run(export, stop, live)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What one process learns from in one step, still on the CPU."""
+
+    key: tuple[int, int, float]
+    """Step, rows, share of loops: what it follows from."""
+    targets: Tensor
+    """Delayed codes [B, K, S]."""
+    condition: Condition
+    """Of B prompts."""
+
+
 class _Trainer:
     """The state of one run: what `save` writes and `restore` reads."""
 
@@ -224,6 +236,7 @@ class _Trainer:
         self.plan = Plan(config.steps)
         self.planned = config.minutes == 0  # by minutes: not before the speed is known
         self.timing: tuple[float, int] | None = None
+        self.ahead: _Drawn | None = None
         self.last_eval: dict[str, Any] = {}
 
     def restore(self) -> None:
@@ -336,25 +349,14 @@ class _Trainer:
     def _train_step(self, model: nn.Module) -> dict[str, Any]:
         config, model_config = self.config, self.model_config
         pad, device = model_config.pad_token, self.accelerator.device
-        progress = self.plan.progress(self.step) if self.planned else 0.0
-        factor = config.short_factor if progress < config.short_share else 1
-        rows = factor * config.batch_size // self.accelerator.num_processes
-        # Every step owns the numbers of its shortest crops, so that no row comes twice.
-        first = config.short_factor * self.step * config.batch_size
-        first += self.accelerator.process_index * rows
-        batch = self.train_data.draw(
-            config.seed,
-            range(first, first + rows),
-            config.crop_frames // factor,
-            config.caption_dropout,
-            config.loops_at(progress),
-        )
-        targets = apply_delay(batch.codes, pad, model_config.audio_channels).to(device)
+        rows = self._rows(self.step)
+        targets, condition = self._drawn(self.step)
+        targets, condition = targets.to(device), condition.to(device)
         counts = self.accelerator.reduce((targets != pad).sum((0, 2)), "sum")  # [K]
-        condition = self.text.condition(batch.captions).to(device)
         # Gradients are averaged over processes, and each holds a share of the sum.
         scale = self.accelerator.num_processes / counts.sum()
         sums = torch.zeros(model_config.num_codebooks, device=device)
+        factor = rows // (config.batch_size // self.accelerator.num_processes)
         chunks = list(_chunks(range(rows), factor * config.micro_batch_size))
         model.train()
         for index, chunk in enumerate(chunks):
@@ -367,13 +369,17 @@ class _Trainer:
                 losses = token_losses(logits, targets[part], pad)  # [b, K, S]
                 self.accelerator.backward(losses.sum() * scale)
             sums += losses.detach().sum((0, 2))
+        if device.type == "cuda":  # it is busy until the norm is read: draw meanwhile
+            self.ahead = self._draw(self.step + 1)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not math.isfinite(norm):
             raise ConfigError(
                 f"the gradient is {norm} at step {self.step}: lower muon_lr "
                 f"({config.muon_lr}) or adamw_lr ({config.adamw_lr}); the last save is intact"
             )
-        rate = rate_factor(self.step, progress, config.warmup_steps, config.final_rate)
+        rate = rate_factor(
+            self.step, self._progress(self.step), config.warmup_steps, config.final_rate
+        )
         set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -387,6 +393,45 @@ class _Trainer:
             "grad_norm": norm,
             "rate": rate,
         }
+
+    def _progress(self, step: int) -> float:
+        """Share of the run that is done after `step` steps."""
+        return self.plan.progress(step) if self.planned else 0.0
+
+    def _rows(self, step: int) -> int:
+        """Crops of this process in a step: more of them where they are short."""
+        short = self._progress(step) < self.config.short_share
+        factor = self.config.short_factor if short else 1
+        each: int = self.config.batch_size // self.accelerator.num_processes
+        return factor * each
+
+    def _drawn(self, step: int) -> tuple[Tensor, Condition]:
+        """Give a step's delayed codes and its prompts, drawn ahead where the plan still holds."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is None or ahead.key != self._draw_key(step):
+            ahead = self._draw(step)
+        return ahead.targets, ahead.condition
+
+    def _draw_key(self, step: int) -> tuple[int, int, float]:
+        return step, self._rows(step), self.config.loops_at(self._progress(step))
+
+    def _draw(self, step: int) -> "_Drawn":
+        """Draw a step's crops, on the CPU."""
+        config, model_config = self.config, self.model_config
+        _, rows, loops = key = self._draw_key(step)
+        full = config.batch_size // self.accelerator.num_processes
+        # Every step owns the numbers of its shortest crops, so that no row comes twice.
+        first = config.short_factor * step * config.batch_size
+        first += self.accelerator.process_index * rows
+        batch = self.train_data.draw(
+            config.seed,
+            range(first, first + rows),
+            config.crop_frames * full // rows,
+            config.caption_dropout,
+            loops,
+        )
+        targets = apply_delay(batch.codes, model_config.pad_token, model_config.audio_channels)
+        return _Drawn(key, targets, self.text.condition(batch.captions))
 
     def _replan(self, speed_from: tuple[float, int]) -> bool:
         """Fit the steps to the minutes: after a few steps, then whenever an eighth is done.

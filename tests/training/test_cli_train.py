@@ -64,7 +64,7 @@ def test_every_field_of_the_config_is_an_option(called: dict[str, Any]) -> None:
             given[field.name] = type(field.default)(value)
             if field.name == "crop_frames":
                 given[field.name] = 252  # a multiple of short_factor
-            if field.name in ("caption_dropout", "final_rate", "ema_decay"):
+            if field.name in ("caption_dropout", "loop_until", "final_rate", "ema_decay"):
                 given[field.name] = 0.25
             arguments += [option, str(given[field.name])]
     result = invoke("lm", "--codec", "c", "--out", "o", "--tokens", "t", *arguments)

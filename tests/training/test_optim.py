@@ -50,6 +50,13 @@ def test_orthogonalize_of_nothing_is_nothing() -> None:
     assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 24), (3, 24, 8)])
+def test_many_matrices_are_as_one_after_the_other(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    one_by_one = torch.stack([orthogonalize(matrix) for matrix in matrices])
+    torch.testing.assert_close(orthogonalize(matrices), one_by_one)
+
+
 def test_more_iterations_are_not_the_same() -> None:
     matrix = torch.randn(6, 6, generator=torch.Generator().manual_seed(2))
     assert not torch.allclose(orthogonalize(matrix, 2), orthogonalize(matrix, 5))

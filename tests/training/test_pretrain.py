@@ -119,6 +119,23 @@ def test_short_crops_come_first_and_are_as_many_times_more(
     assert seen == [short, short, (4, 12), (4, 12)]
 
 
+def test_crops_drawn_ahead_are_those_of_the_step_or_drawn_again(tmp_path: Path) -> None:
+    train, valid, text = ramp_data()
+    config = replace(FAST, loop_share=0.5, loop_until=1.0)
+    trainer = module._Trainer(CONFIG, config, train, valid, text, tmp_path)
+    trainer.planned = True
+    fresh, _ = trainer._drawn(3)
+    trainer.ahead = ahead = trainer._draw(3)
+    found, _ = trainer._drawn(3)
+    assert found is ahead.targets
+    assert torch.equal(found, fresh)
+    assert trainer.ahead is None
+    trainer.ahead = trainer._draw(3)
+    trainer.plan = module.Plan(2 * trainer.plan.total_steps)  # the run was found to be longer
+    found, _ = trainer._drawn(3)
+    assert found is not ahead.targets
+
+
 def test_a_run_draws_fewer_and_fewer_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     real = TokenDataset.draw

@@ -7,6 +7,7 @@ from musicgen_rl.data.pocket.compose import (
     Piece,
     Section,
     choose_players,
+    draw_tempo,
     humanize,
     write_parts,
 )
@@ -42,8 +43,7 @@ def arrange(tune: Borrowed, style: Style, rng: random.Random, *, duration_s: flo
         duration_s: wanted length; the tune repeats or is cut at a phrase to come near it.
     """
     energy = rng.betavariate(1.6, 1.6)
-    low, high = style.tempo
-    tempo = round(min(high, max(low, low + (high - low) * energy + rng.gauss(0, (high - low) / 7))))
+    tempo = draw_tempo(style, rng, energy)
     tonic = rng.randrange(12)
     shift = (tonic - tune.tonic + 5) % 12 - 5
     bars = [
@@ -80,7 +80,7 @@ def arrange(tune: Borrowed, style: Style, rng: random.Random, *, duration_s: flo
     )  # fmt: skip
     fades = rng.random() < style.fade
     score = Score(
-        tempo_bpm=float(tempo),
+        tempo_bpm=tempo,
         beats_per_bar=tune.beats,
         parts=[p for p, _ in parts if p.notes],
         num_beats=float(sum(len(s.harmony) for s in sections) * tune.beats),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from musicgen_rl.data.pocket.accompany import write_bass, write_chords, write_drums
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS, DRUM_KITS, INSTRUMENTS
 from musicgen_rl.data.pocket.melody import double_in_thirds, write_melody
-from musicgen_rl.data.pocket.rhythm import swing_beat
+from musicgen_rl.data.pocket.rhythm import on_grid, swing_beat
 from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.style import Layer, Style
 from musicgen_rl.data.pocket.theory import (
@@ -79,8 +79,7 @@ def compose(style: Style, rng: random.Random, *, duration_s: float) -> Piece:
         duration_s: wanted length; the piece is a whole number of bars near it.
     """
     energy = min(1.0, max(0.0, rng.betavariate(1.6, 1.6)))
-    low, high = style.tempo
-    tempo = round(min(high, max(low, low + (high - low) * energy + rng.gauss(0, (high - low) / 7))))
+    tempo = draw_tempo(style, rng, energy)
     beats = rng.choice(style.meters)
     mode = pick_weighted(rng, style.modes)
     tonic = rng.randrange(12)
@@ -91,7 +90,7 @@ def compose(style: Style, rng: random.Random, *, duration_s: float) -> Piece:
     fades = rng.random() < style.fade
     num_beats = float(sum(len(s.harmony) for s in sections) * beats)
     score = Score(
-        tempo_bpm=float(tempo),
+        tempo_bpm=tempo,
         beats_per_bar=beats,
         parts=[p for p, _ in parts if p.notes],
         num_beats=num_beats,
@@ -99,6 +98,13 @@ def compose(style: Style, rng: random.Random, *, duration_s: float) -> Piece:
     )
     humanize(score, rng, swing, style.swing_unit, style.human_ms)
     return Piece(score, style, KEY_NAMES[tonic], mode, energy, swing, fades)
+
+
+def draw_tempo(style: Style, rng: random.Random, energy: float) -> float:
+    """Draw quarter notes a minute on the grid: about where the energy is in the style's range."""
+    low, high = style.tempo
+    drawn = low + (high - low) * energy + rng.gauss(0, (high - low) / 7)
+    return on_grid(min(high, max(low, drawn)))
 
 
 def plan_form(
@@ -381,6 +387,9 @@ def humanize(
 ) -> None:
     """Swing the off-beats and shift every note a little, in place.
 
+    Players have habits: what comes at one place of the bar comes early or late by the same in every
+    bar, but for a smaller part.
+
     Args:
         score: what to play.
         rng: source of chance.
@@ -390,10 +399,14 @@ def humanize(
     """
     for part in score.parts:
         drag = rng.gauss(0, human_ms * 0.4) / 1000
+        habits: dict[tuple[int, int], float] = {}
         played = []
         for n in part.notes:
             start = swing_beat(n.start, swing, swing_unit)
             end = swing_beat(n.start + n.duration, swing, swing_unit)
-            shift = n.shift_s + drag + rng.gauss(0, human_ms * 0.5) / 1000
+            place = (round(n.start % score.beats_per_bar * 12), n.pitch if part.is_drums else 0)
+            if place not in habits:
+                habits[place] = rng.gauss(0, human_ms * 0.45) / 1000
+            shift = n.shift_s + drag + habits[place] + rng.gauss(0, human_ms * 0.2) / 1000
             played.append(replace(n, start=start, duration=max(0.03, end - start), shift_s=shift))
         part.notes = played

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 CONTROL = ".-"
+GRID_S = 0.04
+"""Two beats are a whole number of these: a frame of pocket's codec. A bar that comes back falls on
+the frames as it did before and gets nearly the same codes, so a language model can find it."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,8 @@ def swing_beat(beat: float, position: float, unit: float) -> float:
     whole, part = divmod(beat / unit, 1.0)
     bent = part * 2 * position if part < 0.5 else position + (part - 0.5) * 2 * (1 - position)
     return (whole + bent) * unit
+
+
+def on_grid(tempo_bpm: float) -> float:
+    """Find the nearest tempo at which two beats last a whole number of `GRID_S`."""
+    return 120.0 / (GRID_S * max(1, round(120.0 / (GRID_S * tempo_bpm))))

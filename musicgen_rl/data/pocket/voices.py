@@ -14,6 +14,7 @@ from pathlib import Path
 from musicgen_rl.data.pocket.compose import ROLE_GAIN_DB, Piece, humanize
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.musicxml import Bar, Work, read_musicxml
+from musicgen_rl.data.pocket.rhythm import on_grid
 from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.theory import KEY_NAMES
@@ -234,7 +235,7 @@ def score_voices(
     tonic, mode = find_key(excerpt.voices)
     move = rng.randint(-3, 3)
     busiest = max(len(voice) for voice in excerpt.voices) / excerpt.num_beats
-    tempo = float(round(min(tempo, NOTES_A_SECOND * 60 / busiest)))
+    tempo = on_grid(min(tempo, NOTES_A_SECOND * 60 / busiest))
     parts = []
     for index, (name, voice) in enumerate(zip(names, excerpt.voices, strict=True)):
         role = ("lead", "counter", "chords", "bass")[index]

@@ -1,9 +1,12 @@
 import random
 
+import numpy as np
 import pytest
 
-from musicgen_rl.data.pocket.compose import compose, layer_gain, plan_form
+from musicgen_rl.data.pocket.compose import compose, humanize, layer_gain, plan_form
 from musicgen_rl.data.pocket.instruments import DRUM_KITS, INSTRUMENTS
+from musicgen_rl.data.pocket.rhythm import on_grid
+from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.style import Layer
 from musicgen_rl.data.pocket.styles import BROADER, STYLES
 from musicgen_rl.data.pocket.theory import KEY_NAMES, MODES, parse_progression
@@ -35,7 +38,8 @@ def test_a_piece_is_playable_in_key_and_in_tempo(name: str) -> None:
     style = STYLES[name]
     piece = compose(style, random.Random(f"test {name}"), duration_s=35)
     score = piece.score
-    assert style.tempo[0] <= score.tempo_bpm <= style.tempo[1]
+    assert on_grid(style.tempo[0]) <= score.tempo_bpm <= on_grid(style.tempo[1])
+    assert on_grid(score.tempo_bpm) == pytest.approx(score.tempo_bpm)
     assert 20 < score.duration_s < 60
     assert score.parts
     scale = {(KEY_NAMES.index(piece.key) + s) % 12 for s in MODES[piece.mode]}
@@ -123,3 +127,12 @@ def test_leads_are_mixed_above_basses_and_soft_layers_raised() -> None:
 
 def test_broader_words_cover_known_styles() -> None:
     assert all(set(styles) <= set(STYLES) for styles in BROADER.values())
+
+
+def test_players_have_habits() -> None:
+    notes = [Note(beat / 2, 0.4, 60, 80) for beat in range(8 * 40)]
+    score = Score(120.0, 4, [Part("lead", "piano", 0, notes)], 160.0)
+    humanize(score, random.Random(3), 0.5, 1.0, 20.0)
+    shifts = np.array([n.shift_s for n in score.parts[0].notes]).reshape(40, 8)  # by bar, by place
+    assert shifts.std(0).mean() == pytest.approx(0.004, abs=0.001)  # from bar to bar
+    assert 0.004 < shifts.mean(0).std() < 0.016  # from place to place

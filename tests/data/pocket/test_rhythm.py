@@ -1,6 +1,14 @@
 import pytest
 
-from musicgen_rl.data.pocket.rhythm import Hit, bars_of, fit_bar, read_bar, swing_beat
+from musicgen_rl.data.pocket.rhythm import (
+    GRID_S,
+    Hit,
+    bars_of,
+    fit_bar,
+    on_grid,
+    read_bar,
+    swing_beat,
+)
 
 
 def test_bars_are_split_and_spaces_ignored() -> None:
@@ -43,3 +51,12 @@ def test_swing_moves_the_middle_of_a_pair(
     beat: float, position: float, unit: float, expected: float
 ) -> None:
     assert swing_beat(beat, position, unit) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bpm", [48.0, 61.0, 97.3, 120.0, 124.0, 190.0])
+def test_two_beats_are_a_whole_number_of_frames(bpm: float) -> None:
+    tempo = on_grid(bpm)
+    frames = 120 / tempo / GRID_S
+    assert frames == pytest.approx(round(frames))
+    assert tempo == pytest.approx(bpm, rel=0.5 / frames + 0.01)
+    assert on_grid(120.0) == 120.0
