@@ -5,7 +5,7 @@ PIP := .venv/bin/python -m pip
 RUN := .venv/bin/musicgen-rl
 PROMPT ?= slow sad piano
 SIZE ?= cpu
-STEPS ?= 75
+STEPS ?= 97
 # Two cores are shared by torch and the test workers: one torch thread in each worker.
 WORKERS ?= 2
 DEBIAN := chromium
@@ -63,12 +63,13 @@ pocket: setup
 # Every step goes on where it stopped. Training has other bits on another machine.
 EVIDENCE := runs/evidence
 evidence: setup
-	$(RUN) data make $(EVIDENCE)/words --hours 100 --seed 1501 --workers $(WORKERS) --no-audio
+	$(RUN) data make $(EVIDENCE)/words --hours 100 --seed 1701 --workers $(WORKERS) --no-audio
 	$(RUN) data make $(EVIDENCE)/music --hours 4 --seed 909 --workers $(WORKERS)
-	$(RUN) train endpoints --base pocket --start checkpoints/pocket/quality --preset pocket \
-		--end diversity --diversity-weight 0 --steps $(STEPS) --minutes 0 --seed 1 \
-		--processes $(WORKERS) --prompts $(EVIDENCE)/words/manifest.jsonl -o $(EVIDENCE)/beta0
-	.venv/bin/python -m musicgen_rl.training.ease $(EVIDENCE)/beta0/export --part 0.25 --share 0.75 \
+	$(RUN) train endpoints --base pocket --start checkpoints/pocket/quality --preset pocket-gpu \
+		--end diversity --diversity-weight 0 --prompts-per-step 10 --micro-batch-size 16 \
+		--steps $(STEPS) --minutes 0 --seed 42 --processes $(WORKERS) \
+		--prompts $(EVIDENCE)/words/manifest.jsonl -o $(EVIDENCE)/beta0
+	.venv/bin/python -m musicgen_rl.training.ease $(EVIDENCE)/beta0/export --part 1 --share 1 \
 		--out $(EVIDENCE)/beta0/eased
 	$(RUN) train lm --start pocket --codec checkpoints/pocket/codec --steps $(STEPS) --minutes 0 \
 		--batch-size 8 --micro-batch-size 4 --crop-frames 500 --muon-lr 0.005 --adamw-lr 0.0005 \

@@ -103,5 +103,6 @@ SIZES = {
     ),
 }  # fmt: skip
 """tiny tries every stage in minutes; cpu is what two cores make in a night; gpu is for one GPU
-beside sixteen cores: the shipped model was made like that, from 34 hours of music instead of 150,
-with a language model trained for two minutes instead of eight, and the judges of an earlier one."""
+beside sixteen cores: the shipped model began like that, from 34 hours of music instead of 150, with
+a language model trained for two minutes instead of eight. How it went on from there, and came to
+keep a beat, is in docs/experiments/2026-11-26-lookback.md; no size does that by itself yet."""
