@@ -70,7 +70,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     for k in range(len(valid[0]["loss_per_codebook"])):
         right.plot(steps, [row["loss_per_codebook"][k] for row in valid], label=f"codebook {k + 1}")
     right.set(xlabel="step", ylabel="nats a code, held out")
-    right.legend(fontsize=7, ncols=2)
+    right.set_ylim(bottom=min(valid[-1]["loss_per_codebook"]) - 1)  # room for the legend
+    right.legend(fontsize=7, ncols=4, loc="lower center")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 

@@ -1,7 +1,7 @@
 """Thirty prompts in plain words, one clip each, measured instead of picked.
 
     python benchmarks/pocket_prompts.py [--model pocket] [--diversity 0] [--keep FOLDER]
-    python benchmarks/pocket_prompts.py --own captions.csv --out own   # people's own words
+    python benchmarks/pocket_prompts.py --own captions.csv --out own_words   # people's own words
     python benchmarks/pocket_prompts.py --calibrate held_out/manifest.jsonl
 
 For each clip of 10 s, seed 0, sampling as the model ships it: level and peak, the tempo librosa
