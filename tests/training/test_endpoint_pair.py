@@ -85,20 +85,36 @@ def test_a_folder_is_tempered_whole_and_its_second_end_eased(
     options = [x for setting in low_rank for x in ("--diversity", setting)]
     assert pair(home, prompts, home, *options, "--diversity-weight", 40) == 0
     capsys.readouterr()
-    command = [str(home), "--temperature", "1.25", "--out", str(out)]
-    assert temper(command) == 0
+    K = read_info(home).lm.num_codebooks
+    by_codebook = [1.0, *([1.25] * (K - 1))]
+    command = [str(home), "--out", str(out), "--temperature"]
+    assert temper([*command, "1.2", *("1" for _ in range(K))]) == 2
+    assert f"{K + 1} temperatures for a model of {K} codebooks" in capsys.readouterr().err
+    assert not out.exists()
+    assert temper([*command, *map(str, by_codebook)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     for end in ("", "quality", "diversity"):
         before, after = (load_state(read_info(folder / end)) for folder in (home, out))
         for name in before:
-            factor = 1.25 if name == "heads.weight" else 1.0
+            factor = torch.ones(1)
+            if name == "heads.weight":
+                factor = torch.tensor(by_codebook).repeat_interleave(len(before[name]) // K)[
+                    :, None
+                ]
             torch.testing.assert_close(
                 factor * after[name].float(), before[name].float(), rtol=2e-3, atol=1e-3
             )
     told = read_info(out / "diversity").notes
     assert told["base"]["sha256"] == model_hash(read_info(out)) != model_hash(read_info(home))
     assert told["low_rank"]["over"]["sha256"] == model_hash(read_info(out / "quality"))
-    assert read_info(out).notes["temperature_in_heads"] == 1.25
+    assert read_info(out).notes["temperature_in_heads"] == by_codebook
+    again = tmp_path / "again"
+    assert (
+        temper([str(out), "--out", str(again), "--temperature", *(str(1 / t) for t in by_codebook)])
+        == 0
+    )
+    assert read_info(again).notes["temperature_in_heads"] == 1.0
+    shutil.rmtree(again)
 
     end, other = out / "diversity", tmp_path / "deep" / "er" / "eased"
     other.parent.mkdir(parents=True)
@@ -127,10 +143,13 @@ def test_a_folder_is_tempered_whole_and_its_second_end_eased(
     assert main([str(a) for a in (*generate, "--diversity", 0.5)]) == 0
 
     for wrong, words in (
-        (command, "is there already"),
-        ([str(out / "diversity"), *command[1:3], "--out", str(tmp_path / "x")], "no heads"),
+        ([*command, "1.25"], "is there already"),
+        (
+            [str(out / "diversity"), "--temperature", "1.25", "--out", str(tmp_path / "x")],
+            "no heads",
+        ),
         ([str(out), "--temperature", "0", "--out", str(tmp_path / "x")], "temperature must be"),
-        ([str(home), *command[1:3], "--out", str(tmp_path / "x")], str(home)),
+        ([str(home), "--temperature", "1.25", "--out", str(tmp_path / "x")], str(home)),
     ):
         assert temper(wrong) == 2
         assert words in capsys.readouterr().err
