@@ -105,6 +105,9 @@ def _compare(page: Any) -> None:
 
 def _spread(page: Any) -> None:
     page.get_by_role("tab", name="Spread").click()
+    number = page.get_by_label("number input for Clips at each of three positions")
+    number.fill("8")
+    number.press("Tab")
     page.get_by_role("button", name="Draw the spread").click()
     page.locator(".dot").first.focus(timeout=_PATIENCE_MS)  # another may cover its middle
     page.keyboard.press("Enter")
