@@ -42,6 +42,8 @@ LEAD_S = 2.2
 """Seconds of music decided ahead of what is heard."""
 SLICE_S = 0.24
 """Seconds of music made at a time."""
+PLAYS_ON_S = 1.5
+"""For so long a jam is taken to play on untold: longer than one request for sound waits."""
 GONE_S = 15.0
 """A jam nobody has listened to for so long ends."""
 _KEPT_S = 900.0  # a jam that ended can still be written to a file
@@ -102,7 +104,9 @@ class LiveJam:
         self._wanted: list[tuple[int, float, dict[str, Any]]] = []  # number, when, what
         self._moved: list[Moved] = []
         self._numbers = 0
-        self._played_s = 0.0
+        self._played_s = 0.0  # as it was told last
+        self._told_at = 0.0
+        self._given_s = 0.0
         self._began_at: float | None = None  # when its first sound was there
         self._listened_at = room.clock()
         self.ended_at: float | None = None
@@ -172,7 +176,11 @@ class LiveJam:
             self._listened_at = now
             # Nobody hears faster than time goes: a wrong number must not make the machine run.
             most = 0.0 if self._began_at is None else now - self._began_at + 1.0
-            self._played_s = max(self._played_s, min(played_s, most))
+            if min(played_s, most) > self._played_s:
+                self._played_s, self._told_at = min(played_s, most), now
+            self._given_s += (
+                sum(len(part) for part in self._sound) / self._room.pipeline.sample_rate
+            )
             sound, self._sound = self._sound, []
             moved, self._moved = self._moved, []
         if sound:
@@ -218,7 +226,17 @@ class LiveJam:
     def due(self, now: float) -> bool:
         """Tell whether its next part should be made now."""
         with self._lock:
-            return self.jam is None or self._room.ahead_s(self.jam) - self._played_s < LEAD_S
+            return self.jam is None or self._room.ahead_s(self.jam) - self._heard_s(now) < LEAD_S
+
+    def _heard_s(self, now: float) -> float:
+        """Estimate what is heard by now: once it plays it plays on, until there is no more.
+
+        A visitor who waits for sound tells nothing meanwhile. Making that stood still for as long
+        would use up what is ahead.
+        """
+        if not self._played_s:
+            return 0.0
+        return min(self._played_s + min(now - self._told_at, PLAYS_ON_S), self._given_s)
 
     def gone(self, now: float) -> bool:
         """Tell whether nobody listens any more, or it is as long as a jam may be."""
