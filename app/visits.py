@@ -22,6 +22,7 @@ BEAT_S = 20.0
 GONE_S = 150.0
 """A page that gave no sign for so long is closed; browsers let a hidden one speak once a minute."""
 _SWEEP_S = 10.0
+_COPYING_S = 60.0  # a copy that Gradio has not finished after so long never will be
 log = logging.getLogger(__name__)
 _MOST_RUNS = 30
 _MOST_BYTES = 300_000_000
@@ -188,7 +189,7 @@ class Visits:
 
     def _tidy(self, cache: Path) -> None:
         # Listed first: what is copied from now on belongs to a run that is looked at below.
-        copies = [path for path in cache.glob("*/*") if path.is_file()]
+        copies = [path for path in cache.glob("*/*") if path.is_file() and not _is_copying(path)]
         with self._lock:
             visits = [visit for visit, _ in self._open.values()]
         shown = {path.stem for visit in visits for run in visit.runs() for path in run.files()}
@@ -205,3 +206,16 @@ class Visits:
                 self.tidy()
             except Exception:  # what could not be removed now may be later, and others' files can
                 log.exception("visits that have ended could not be put away; trying again")
+
+
+def _is_copying(path: Path) -> bool:
+    """Say whether Gradio is still writing this copy: until it is whole its name is hidden.
+
+    Without the copy Gradio would give the page the job's own path, which is not served.
+    """
+    if not path.name.startswith("."):
+        return False
+    try:
+        return time.time() - path.stat().st_ctime < _COPYING_S
+    except FileNotFoundError:  # it has its name by now
+        return True

@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from gradio.processing_utils import save_file_to_cache
 
 from app import visits as visits_module
 from app.service import JobRequest, State
@@ -99,6 +101,40 @@ def test_copies_go_when_no_open_page_can_show_them(rooms):
     assert (mine.exists(), theirs.exists(), stray.exists()) == (True, True, False)
     rooms.visits.leave("one")
     assert [path.name for path in rooms.cache.iterdir()] == ["flute"]
+
+
+def test_a_copy_that_is_being_made_is_left_alone(rooms):
+    """Without it Gradio gives the page the job's own path, which is refused."""
+    made = run(rooms, "one")
+    ended = threading.Event()
+
+    def tidy():
+        while not ended.is_set():
+            rooms.visits.tidy()
+
+    tidying = threading.Thread(target=tidy)
+    tidying.start()
+    try:
+        for number in range(50):
+            clip = made.files()[0]
+            clip.write_bytes(bytes([number]) * 400_000)  # another content, another folder
+            copy = Path(save_file_to_cache(clip, str(rooms.cache)))
+            assert copy.read_bytes() == clip.read_bytes()
+    finally:
+        ended.set()
+        tidying.join()
+
+
+def test_a_copy_that_was_never_finished_goes(rooms, monkeypatch):
+    run(rooms, "one")
+    half = rooms.cache / "dead" / ".flute.wav.x1y2"
+    half.parent.mkdir()
+    half.write_bytes(b"RIFF")
+    rooms.visits.tidy()
+    assert half.exists()
+    monkeypatch.setattr("app.visits._COPYING_S", 0.0)
+    rooms.visits.tidy()
+    assert not half.parent.exists()
 
 
 def test_one_tidies_at_a_time(rooms, monkeypatch):
