@@ -1,6 +1,7 @@
 """A clip as a picture: time to the right, pitch upwards, loudness as light."""
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -11,6 +12,10 @@ _COLOURS = np.array(  # from silence to loud; dark on both a light and a dark pa
     [[12, 10, 24], [40, 27, 84], [118, 42, 122], [214, 79, 88], [250, 157, 72], [255, 240, 200]],
     dtype=np.float64,
 )
+_STEPS = np.linspace(0, len(_COLOURS) - 1, 1024)
+_PALETTE = np.stack(
+    [np.interp(_STEPS, np.arange(len(_COLOURS)), shade) for shade in _COLOURS.T], axis=-1
+).round().astype(np.uint8)  # fmt: skip
 
 
 def spectrogram(
@@ -30,15 +35,16 @@ def spectrogram(
     mono = samples.mean(axis=0)
     padded = np.pad(mono, _WINDOW // 2)
     starts = np.linspace(0, max(0, len(padded) - _WINDOW), width).astype(int)
-    frames = padded[starts[:, None] + np.arange(_WINDOW)]  # [width, window]
-    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)) ** 2  # [width, bins]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts]  # [width, window]
+    bins = scipy.fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32), axis=1)
+    power = np.square(bins.real) + np.square(bins.imag)  # [width, bins]
     edges = np.geomspace(_LOWEST_HZ, sample_rate / 2, height + 1) * _WINDOW / sample_rate
-    sums = np.concatenate([np.zeros((width, 1)), power.cumsum(axis=1)], axis=1)
-    bins = np.arange(sums.shape[1])
-    at_edges = np.stack([np.interp(edges, bins, row) for row in sums])  # [width, height + 1]
+    sums = np.zeros((width, power.shape[1] + 1))
+    np.cumsum(power, axis=1, out=sums[:, 1:])
+    below = np.minimum(edges.astype(int), power.shape[1] - 1)
+    at_edges = sums[:, below] + (edges - below) * power[:, below]  # [width, height + 1]
     bands = np.diff(at_edges, axis=1) / np.diff(edges)
     level = 10 * np.log10(np.maximum(bands, 1e-12))
     light = np.clip((level - level.max()) / _FLOOR_DB + 1, 0, 1) if power.any() else level * 0
-    steps = np.linspace(0, 1, len(_COLOURS))
-    rgb = np.stack([np.interp(light, steps, _COLOURS[:, c]) for c in range(3)], axis=-1)
-    return Image.fromarray(np.flipud(rgb.transpose(1, 0, 2)).round().astype(np.uint8), "RGB")
+    shades = _PALETTE[np.round(light * (len(_PALETTE) - 1)).astype(int)]  # [width, height, 3]
+    return Image.fromarray(np.flipud(shades.transpose(1, 0, 2)), "RGB")

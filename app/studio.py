@@ -50,6 +50,7 @@ _LOOK_S = 0.1  # between two looks at a job
 _SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
 _HELD_SHARE = 0.2  # sound held back longer than this is explained
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_AS_IT_IS = _QUIET | {"postprocess": False}  # what goes into cards, see `app.cards`
 
 
 def build(
@@ -104,9 +105,10 @@ def build(
 class Studio:
     """What happens on the page.
 
-    A run is four events: one admits the job; one clears the cards of the last run while another
-    follows the job; one shows the clips. Not one alone, because Gradio works through all outputs of
-    an event at every update: with the cards among them that took 90 ms, without 5.
+    A run is five events: one admits the job; one clears the cards of the last run while another
+    follows the job; one shows the clips while another opens the page for the next run. Not one
+    alone, because Gradio works through all outputs of an event at every update: with the cards
+    among them that took 90 ms, without 5.
 
     Args:
         services: what makes the music, by model.
@@ -143,9 +145,10 @@ class Studio:
             outputs=[*head, results.empty, controls.seed],
             **_QUIET,
         )
-        begun.success(self.clear, outputs=cards, **_QUIET)
+        begun.success(self.clear, outputs=cards, **_AS_IT_IS)
         followed = begun.success(self.follow, outputs=[actions.status], **_QUIET)
-        followed.success(self.show, outputs=[*head[:2], actions.history, *cards], **_QUIET)
+        followed.success(self.show, outputs=cards, **_AS_IT_IS)
+        followed.success(self.reopen, outputs=[*head[:2], actions.history], **_QUIET)
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
         controls.seed.input(
@@ -170,9 +173,9 @@ class Studio:
         actions.restore.click(
             self.restore,
             inputs=actions.history,
-            outputs=[*controls.components, actions.status, results.live, results.empty, *cards],
+            outputs=[*controls.components, actions.status, results.live, results.empty],
             **_QUIET,
-        )
+        ).success(self.show, outputs=cards, **_AS_IT_IS)
         actions.link.click(
             self.link, inputs=settings, outputs=actions.link_text, **_QUIET
         ).success(
@@ -252,13 +255,19 @@ class Studio:
                 service.release(job)
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
-        """Show the clips; the page gets its own copies of their files."""
-        visit = self.visits.known(_client(request))
-        shown = await self._cards(visit.shown)
-        choices = [(run.label, run.number) for run in visit.runs()]
+        """Show the clips, and none but them; the page gets its own copies of their files."""
+        run, shown = self.visits.known(_client(request)).shown, self.clear()
+        if run is not None:
+            for card, path in zip(self.results.cards, run.files(), strict=False):
+                shown |= card.showing(path, await asyncio.to_thread(draw, path))
+        return shown
+
+    def reopen(self, request: gr.Request) -> dict[Any, Any]:
+        """Have the page ready for another run, with this one in its history."""
+        choices = [(run.label, run.number) for run in self.visits.known(_client(request)).runs()]
         # A page that is being closed has forgotten its runs already.
         newest = choices[0][1] if choices else None
-        return shown | {
+        return {
             self.actions.go: gr.update(interactive=True),
             self.actions.stop: gr.update(interactive=False),
             self.actions.history: gr.update(choices=choices, value=newest),
@@ -291,8 +300,8 @@ class Studio:
         """Set all controls as they were for a clip."""
         return self.controls.showing(replace(self._shown(request).settings, locked=True))
 
-    async def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
-        """Bring back a run of this visit: its settings, and its clips while they are there."""
+    def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
+        """Bring back a run of this visit: its settings; its clips follow, while they are there."""
         visit = self.visits.known(_client(request))
         run = visit.find(int(number)) if number is not None else None
         if run is None:
@@ -301,8 +310,6 @@ class Studio:
         said = "Restored." if run.files() else "Settings restored; the clips are no longer kept."
         return (
             self.controls.showing(replace(run.settings, locked=True))
-            | self.clear()
-            | await self._cards(run)
             | {self.actions.status: line(said)}
             | dict.fromkeys((self.results.empty, self.results.live), gr.update(visible=False))
         )
@@ -311,13 +318,6 @@ class Studio:
         """Write the settings into a link's query; the page puts its address before it."""
         settings: Settings = self.controls.read(values)
         return gr.update(value=settings.query(), visible=True)
-
-    async def _cards(self, run: Run | None) -> dict[Any, Any]:
-        shown: dict[Any, Any] = {}
-        if run is not None:
-            for card, path in zip(self.results.cards, run.files(), strict=False):
-                shown |= card.showing(path, await asyncio.to_thread(draw, path))
-        return shown
 
     def _shown(self, request: gr.Request) -> Run:
         run = self.visits.known(_client(request)).shown

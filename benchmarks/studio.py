@@ -3,8 +3,9 @@
     python benchmarks/studio.py --visitors 20 --minutes 5
 
 Visitors speak Gradio's own protocol, as the page does: they join the queue, listen to events, and
-note when the first sound and when the last clip is there. Positions of the dial, prompts and
-numbers of clips differ between them. Written to benchmarks/results/studio.md and .json.
+note when the first sound is there and when they have fetched the last clip, with its picture.
+Positions of the dial, prompts and numbers of clips differ between them. Written to
+benchmarks/results/studio.md and .json.
 """
 
 import argparse
@@ -69,6 +70,8 @@ class Visitor:
         chained = [d for d in named.values() if d.get("trigger_after") == self.begin]
         # The second of the two is the one that follows the job and brings its sound.
         self.follow = max(chained, key=lambda d: d["id"])["id"]
+        # The first of those that come after it shows the clips.
+        self.show = min(d["id"] for d in named.values() if d["trigger_after"] == self.follow)
         self.inputs = [by_label[i] for i in named[self.begin]["inputs"]]
 
     async def press(self, client: httpx.AsyncClient, seen: Seen, seconds: float) -> None:
@@ -93,6 +96,8 @@ class Visitor:
         heard, (error, _) = await asyncio.gather(
             self._hear(client, address[0]), self._run(client, self.follow, [])
         )
+        if not error:
+            error = await self._fetch(client, clips=values["variations"])
         if error:
             seen.errors.append(error)
         elif heard is not None:
@@ -124,6 +129,18 @@ class Visitor:
                 if part and first is None:
                     first = time.monotonic()
         return first
+
+    async def _fetch(self, client: httpx.AsyncClient, clips: int) -> str:
+        """Have the clips shown and take their files; what went wrong, empty if nothing."""
+        error, answer = await self._run(client, self.show, [])
+        files = set(re.findall(r'"url":\s*"([^"]+)"', answer))
+        if error or len(files) < 2 * clips:  # the sound and the picture of each
+            return error or f"{len(files)} files for {clips} clips"
+        for file in files:
+            got = await client.get(file)
+            if not got.is_success or not got.content:
+                return f"{got.status_code} for a clip's file"
+        return ""
 
     async def _run(self, client: httpx.AsyncClient, number: int, data: Any) -> tuple[str, str]:
         """Run one event; the error it ended with, empty if none, and its answer as it came."""
@@ -265,7 +282,7 @@ each closes its page.
 | | p50 | p95 |
 |---|---|---|
 | press to first sound, s | {first[50]:.2f} | {first[95]:.2f} |
-| press to the last clip, s | {done[50]:.2f} | {done[95]:.2f} |
+| press to all clips on the page, s | {done[50]:.2f} | {done[95]:.2f} |
 
 | | |
 |---|---|
