@@ -89,7 +89,8 @@ def make_card(number: int) -> Card:
 
 def _file(path: Path) -> dict[str, Any]:
     """Name a file as Gradio's components do; Gradio gives the page a copy of its own."""
-    return FileData(path=str(path), orig_name=path.name).model_dump()
+    named: dict[str, Any] = FileData(path=str(path), orig_name=path.name).model_dump()
+    return named
 
 
 def draw(path: Path) -> Path:

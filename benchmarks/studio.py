@@ -38,6 +38,7 @@ from musicgen_rl.evaluation.summary import describe_machine
 RESULTS = Path(__file__).parent / "results"
 POSITIONS = (0.0, 0.5, 1.0)
 _THINK_S = (1.0, 6.0)
+_WARM_S = 45.0
 _CLOSED_S = 12.0  # one look of the server at what is left
 
 
@@ -229,9 +230,10 @@ def main() -> None:
             "model": own.model,
         }  # fmt: skip
         process = psutil.Process()
-        asyncio.run(
-            load(running.url, running.folder, fresh, 2, 5.0, 2.0)
-        )  # what is loaded once is no growth
+        asyncio.run(  # what is loaded once, and what so many need at all, is no growth
+            load(running.url, running.folder, fresh, options.visitors, _WARM_S, options.seconds)
+        )
+        time.sleep(_CLOSED_S)
         before = process.memory_info().rss, folder_bytes(running.folder)
         seen = asyncio.run(
             load(

@@ -145,6 +145,16 @@ def test_events_of_the_page_are_not_offered_to_programs(studio):
     assert list(named) == ["/generate"]
 
 
+def test_no_clip_is_probed_by_another_program_while_visitors_wait(studio):
+    showing = [
+        each
+        for each in studio.page.fns.values()
+        if any(output.get_block_name() == "audio" for output in each.outputs)
+    ]
+    assert showing
+    assert [each.name for each in showing if each.postprocess] == []
+
+
 def test_the_python_client_gets_music(studio):
     from gradio_client import Client
 

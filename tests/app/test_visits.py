@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import gradio as gr
 import pytest
 from gradio.processing_utils import save_file_to_cache
 
@@ -15,8 +14,6 @@ from app import visits as visits_module
 from app.service import JobRequest, State
 from app.service.live import JamRequest
 from app.settings import Settings
-from app.shelf import Shelf
-from app.studio import build
 from app.visits import BEAT_S, GONE_S, Visits
 from tests.app.conftest import finish
 
@@ -209,17 +206,6 @@ def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
     assert shown[history]["choices"] == []
     assert shown[history]["value"] is None
     assert rooms.visits._open == {}
-
-
-def test_no_clip_is_probed_by_another_program_while_visitors_wait(rooms):
-    page = build({"tiny": rooms.service}, Shelf(), rooms.visits)
-    showing = [
-        each
-        for each in page.fns.values()
-        if any(isinstance(output, gr.Audio) for output in each.outputs)
-    ]
-    assert showing
-    assert [each.name for each in showing if each.postprocess] == []
 
 
 def test_what_goes_wrong_once_does_not_end_the_looking_after(rooms, monkeypatch, caplog):
