@@ -156,10 +156,11 @@ def true_peak_envelope(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     envelope = np.zeros(M + 1, dtype=np.float32)
     for start in range(0, M, _PEAK_BLOCK):
         fine = np.abs(_oversampled(samples, start)).max(axis=0)  # [m, 4]: sample, +1/4, ...
-        stop = start + len(fine)
-        around = envelope[start : stop + 1]
-        around[:-1] = np.maximum(around[:-1], fine.max(axis=1))
-        around[1:] = np.maximum(around[1:], fine[:, 1:].max(axis=1))
+        # Point by point: numpy takes five times as long for the largest of a short last axis.
+        between = np.maximum(np.maximum(fine[:, 1], fine[:, 2]), fine[:, 3])
+        around = envelope[start : start + len(fine) + 1]
+        around[:-1] = np.maximum(around[:-1], np.maximum(fine[:, 0], between))
+        around[1:] = np.maximum(around[1:], between)
     loudest: NDArray[np.float32] = np.maximum(envelope[:M], np.abs(samples).max(axis=0))
     return loudest
 

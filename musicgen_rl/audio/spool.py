@@ -18,7 +18,7 @@ from musicgen_rl.audio.loudness import (
     LoudnessConfig,
     gain_to_target,
     integrated_loudness,
-    true_peak_envelope,
+    true_peak,
 )
 from musicgen_rl.audio.stream_level import RunningLoudness
 
@@ -74,7 +74,7 @@ class Spool:
         self.num_samples += samples.shape[1]
         self._meter.push(samples)
         joined = np.concatenate([self._tail, samples], axis=1)
-        self._peak = max(self._peak, float(true_peak_envelope(joined).max()))
+        self._peak = max(self._peak, true_peak(joined))
         self._tail = joined[:, -_CONTEXT:]
 
     def finish(
