@@ -18,7 +18,7 @@ import torch
 
 from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.item import Item
-from musicgen_rl.checkpoint import ModelInfo
+from musicgen_rl.checkpoint import ModelInfo, find_model, read_info
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
@@ -27,6 +27,9 @@ from musicgen_rl.pipeline.dial import sampling_at
 CPU_BATCH, GPU_BATCH = 16, 256
 """Clips side by side where nobody says. On a CPU the rate is flat beyond 16 (docs/performance.md);
 on a GPU it still grows there, and memory decides."""
+_BATCHES_PAY = 4  # for starting another process
+_MOST_WORKERS = 16
+_PROCESS_BYTES = 500_000_000  # torch, the codec, the text encoder
 _MEMORY_SHARE = 0.4  # of all there is; what else runs is not known, and may change
 _ID_CHARACTERS = 20  # 80 bits: of ten million clips two share an id with probability 4e-11
 
@@ -201,17 +204,60 @@ def find_batch_size(
     It depends on the machine's whole memory, not on what is free now, so that the same plan made
     twice on one machine is the same; what does not fit after all is halved when it comes to it.
     """
-    rows = 2 if sampling.guidance_scale != 1.0 else 1
-    frames = duration_s * info.frame_rate
-    steps = int(min(frames, info.window.frames)) + info.lm.num_codebooks
-    # The sound is held about four times over: decoded, joined, levelled, encoded; 96 kHz at most.
-    sound = 4 * 4 * int(duration_s * 96_000) * info.lm.audio_channels
-    one = devices.cache_bytes(info.lm, rows, steps, dtype, device) + sound
+    one = _clip_bytes(info, duration_s, sampling, device, dtype)
     largest = GPU_BATCH if device.type == "cuda" else CPU_BATCH
     fits = int(_total_bytes(device) * _MEMORY_SHARE) // one
     while largest > 1 and largest > fits:
         largest //= 2
     return largest
+
+
+def choose_workers(plan: Plan, missing: frozenset[str]) -> int:
+    """Choose how many processes of this machine share a run, where nobody says.
+
+    On a CPU a process on each core is 1.4 to 1.6 times as fast as one that spreads over all of
+    them (docs/scaling.md). Each has a model of its own, so there are only as many as free memory
+    holds, and as pay for being started.
+
+    Args:
+        plan: of the run.
+        missing: ids to make.
+
+    Raises:
+        ModelError: a model is no longer there.
+    """
+    batches: dict[int, list[PlannedClip]] = {}
+    for clip in plan.clips:
+        if clip.id in missing:
+            batches.setdefault(clip.batch, []).append(clip)
+    device = torch.device(plan.device)
+    most = min(torch.get_num_threads(), len(batches) // _BATCHES_PAY, _MOST_WORKERS)
+    if device.type != "cpu" or most <= 1:
+        return 1
+    infos = {model.name: read_info(find_model(model.name)) for model in plan.models}
+    models = max(devices.load_bytes(info.lm, plan.dtype) for info in infos.values())
+    largest = max(
+        len(own) * _clip_bytes(
+            infos[own[0].item.model], own[0].item.duration_s, own[0].sampling, device, plan.dtype
+        )
+        for own in batches.values()
+    )  # fmt: skip
+    free = devices.available_bytes(device)
+    if free is not None:
+        most = min(most, int(free * _MEMORY_SHARE) // (models + largest + _PROCESS_BYTES))
+    return max(1, most)
+
+
+def _clip_bytes(
+    info: ModelInfo, duration_s: float, sampling: SamplingConfig, device: torch.device, dtype: str
+) -> int:
+    """Estimate the memory of one clip in a batch: its cache and its sound."""
+    rows = 2 if sampling.guidance_scale != 1.0 else 1
+    frames = duration_s * info.frame_rate
+    steps = int(min(frames, info.window.frames)) + info.lm.num_codebooks
+    # The sound is held about four times over: decoded, joined, levelled, encoded; 96 kHz at most.
+    sound = 4 * 4 * int(duration_s * 96_000) * info.lm.audio_channels
+    return devices.cache_bytes(info.lm, rows, steps, dtype, device) + sound
 
 
 def plan_date() -> str:

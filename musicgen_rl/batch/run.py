@@ -274,7 +274,7 @@ def _results(
     jobs = jobs_of(plan.clips, missing)
     if not missing:
         return
-    threads = _threads(options)
+    threads = share_threads(options)
     setup = Setup.of(plan, options.format, threads)
     if options.engine == "ray":
         from musicgen_rl.batch.cluster import run_cluster
@@ -292,8 +292,12 @@ def _results(
         yield from run_here(jobs, setup, stop=stop, pipelines=pipelines)
 
 
-def _threads(options: RunOptions) -> int:
-    """Share this machine's torch threads among its processes; elsewhere Ray's CPUs decide."""
+def share_threads(options: RunOptions) -> int:
+    """Share this machine's torch threads among its processes; elsewhere Ray's CPUs decide.
+
+    Returns:
+        Threads of each worker; 0 leaves them as they are.
+    """
     if options.engine == "ray" or options.workers == 1:
         return 1 if options.engine == "ray" and not options.gpus_per_worker else 0
     import torch

@@ -33,7 +33,6 @@ from musicgen_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from musicgen_rl.batch.plan import Plan
-    from musicgen_rl.batch.run import RunOptions
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -118,7 +117,7 @@ def batch(
         typer.Option(
             metavar=WHOLE,
             help="Processes on this machine, or actors on the cluster.",
-            show_default="1",
+            show_default="by itself; with ray 1",
         ),
     ] = None,
     gpus_per_worker: Annotated[
@@ -175,14 +174,14 @@ def batch(
     from musicgen_rl.batch.plan import make_plan
     from musicgen_rl.batch.run import RunOptions
 
-    options = RunOptions(**run_options)
+    RunOptions(**run_options)  # what cannot be is said before the models are read
     if verify and dry_run:
         raise ConfigError("--verify and --dry-run are two things: give one of them")
     if verify:
         raise typer.Exit(_verify(folder))
     plan = make_plan(items, device=device, dtype=dtype, batch_size=size or 0)
     if dry_run:
-        _dry_run(plan, folder, options)
+        _dry_run(plan, folder, run_options)
         return
     with StopSignals() as stop:
         stop.patient = True
@@ -193,13 +192,14 @@ def batch(
 def _run(plan: "Plan", folder: Path, run_options: dict[str, Any], stop: Callable[[], bool]) -> int:
     """Make the clips and say what it came to; 1 where not all are there."""
     from musicgen_rl.batch.progress import spell_seconds
-    from musicgen_rl.batch.run import RunOptions, left_of, run_batch
+    from musicgen_rl.batch.run import run_batch
 
-    left = len(left_of(plan, folder, RunOptions(**run_options)))  # refuses another plan's folder
-    some = "" if left == len(plan.clips) else f", {left} of them to make"
+    left, run_options = _left(plan, folder, run_options)
+    some = "" if len(left) == len(plan.clips) else f", {len(left)} of them to make"
+    workers = run_options.get("workers", 1)
     note(
         f"{len(plan.clips)} clips{some}, {spell_seconds(plan.audio_s)} of audio, in {plan.dtype} "
-        f"on {plan.device}"
+        f"on {plan.device}" + (f", {workers} workers" if workers > 1 else "")
     )
     with _Line() as line:
         summary = run_batch(plan, folder, stop=stop, progress=line, **run_options)
@@ -226,6 +226,19 @@ def _run(plan: "Plan", folder: Path, run_options: dict[str, Any], stop: Callable
     return 0 if summary.complete else 1
 
 
+def _left(
+    plan: "Plan", folder: Path, run_options: dict[str, Any]
+) -> tuple[frozenset[str], dict[str, Any]]:
+    """Tell what is to be made, and the options with as many workers as pay where nobody says."""
+    from musicgen_rl.batch.plan import choose_workers
+    from musicgen_rl.batch.run import RunOptions, left_of
+
+    left = left_of(plan, folder, RunOptions(**run_options))  # refuses another plan's folder
+    if "workers" not in run_options and run_options["engine"] == "local":
+        run_options = run_options | {"workers": choose_workers(plan, left)}
+    return left, run_options
+
+
 def _verify(folder: Path) -> int:
     """Check every file; 1 where something is wrong."""
     from musicgen_rl.batch.check import verify
@@ -244,17 +257,22 @@ def _verify(folder: Path) -> int:
     return 0
 
 
-def _dry_run(plan: "Plan", folder: Path, options: "RunOptions") -> None:
+def _dry_run(plan: "Plan", folder: Path, run_options: dict[str, Any]) -> None:
     """Say what a run would take; the folder is only read."""
+    import torch
+
     from musicgen_rl.batch.estimate import estimate
-    from musicgen_rl.batch.run import left_of
+    from musicgen_rl.batch.run import RunOptions, share_threads
     from musicgen_rl.pipeline import Pipeline
 
-    missing = left_of(plan, folder, options)
+    missing, run_options = _left(plan, folder, run_options)
+    options = RunOptions(**run_options)
     if not missing:
         note("every clip is made already")
         return
     first = next(clip for clip in plan.clips if clip.id in missing)
+    if threads := share_threads(options):  # one worker's part of the machine is measured
+        torch.set_num_threads(threads)
     pipeline = Pipeline.load(first.item.model, device=plan.device, dtype=plan.dtype)
     found = estimate(plan, missing, pipeline, format=options.format, workers=options.workers)
     for line in found.lines():

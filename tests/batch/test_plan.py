@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from musicgen_rl.batch import Item, make_plan, plan
-from musicgen_rl.batch.plan import difference, find_batch_size
+from musicgen_rl.batch.plan import choose_workers, difference, find_batch_size
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError, ModelNotFoundError
+from musicgen_rl.pipeline import devices
 from tests.models import save_tiny
 
 CPU = torch.device("cpu")
@@ -138,6 +139,28 @@ def test_the_batch_is_as_large_as_pays_and_as_memory_allows(model, monkeypatch):
     small = find_batch_size(*short)
     assert 1 < small < 16
     assert find_batch_size(info, 600.0, SamplingConfig(), CPU, "fp32") == 1
+
+
+def test_a_run_that_pays_for_it_takes_a_process_for_each_core_as_memory_allows(
+    plan, model, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(devices, "available_bytes", lambda device: 10**12)
+    many = make_plan(
+        [Item(prompt="drums", seed=seed, duration_s=0.2, model=model) for seed in range(64)],
+        device="cpu", dtype="fp32", batch_size=4,
+    )  # fmt: skip
+    everything = frozenset(many.ids)
+    assert choose_workers(many, everything) == 4
+    assert choose_workers(many, frozenset(c.id for c in many.clips[:40])) == 2
+    assert choose_workers(many, frozenset(many.ids[:9])) == 1
+    assert choose_workers(many, frozenset()) == 1
+    assert choose_workers(plan, frozenset(plan.ids)) == 1
+    assert choose_workers(replace(many, device="cuda"), everything) == 1
+    monkeypatch.setattr(devices, "available_bytes", lambda device: 3 * 10**9)
+    assert choose_workers(many, everything) == 2
+    monkeypatch.setattr(devices, "available_bytes", lambda device: 10**6)
+    assert choose_workers(many, everything) == 1
 
 
 def test_the_date_is_the_reproducible_one_where_it_is_set(item, monkeypatch):

@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from musicgen_rl.batch import read_results
+from musicgen_rl.errors import ConfigError
 from tests.cli.conftest import REPOSITORY, command, environment
 
 
@@ -38,6 +39,20 @@ def test_a_file_becomes_clips_and_the_same_command_goes_on(batch, tmp_path):
     again = batch("-n", 2)
     assert again.code == 0
     assert "0 made, 4 kept" in again.err
+
+
+def test_as_many_processes_as_pay_unless_said(batch, tmp_path, monkeypatch):
+    given = []
+
+    def run(plan, folder, **options):
+        given.append(options["workers"])
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("musicgen_rl.batch.run.run_batch", run)
+    monkeypatch.setattr("musicgen_rl.batch.plan.choose_workers", lambda plan, missing: len(missing))
+    assert "4 clips, 1 s of audio, in fp32 on cpu, 4 workers" in batch("-n", 2).err
+    batch("-n", 2, "--workers", 1)
+    assert given == [4, 1]
 
 
 def test_options_reach_the_clips(batch, tmp_path):
