@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ from musicgen_rl.config import FrameCodecConfig, LMConfig, SamplingConfig
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.sampling.decode import DecodeStream, Window
-from musicgen_rl.sampling.runner import EagerRunner, GraphRunner
 from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.advantages import EmbeddingBank
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
 from musicgen_rl.training.endpoint_config import EndpointConfig, read_preset
+from musicgen_rl.training.endpoint_loop import actor_dtype_of, autocast_of
 from musicgen_rl.training.endpoint_step import Clock, EndpointStep
-from musicgen_rl.training.rollout import frames_of
+from musicgen_rl.training.rollout import decode_by, frames_of, narrowed
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES: dict[str, tuple[LMConfig, float]] = {
@@ -145,20 +146,16 @@ def _plain_decode(
     """Time the decode loop alone, on the same model and rows, at generation's own settings."""
     model = stepper.student.actor
     condition = stepper.text.encode(["prompt"] * clips)
-
-    def make(rows: int, max_steps: int, text_length: int) -> EagerRunner:
-        if stepper.device.type == "cuda":
-            return GraphRunner(model, rows, max_steps, text_length)
-        return EagerRunner(model, rows, max_steps)
-
     seconds = []
     for _ in range(2):
         stream = DecodeStream(
-            model.config, make, condition, SamplingConfig(top_k=250), seeds=list(range(clips)),
-            window=Window(frames=frames, keep_frames=1), num_frames=frames,
+            model.config, decode_by(model), condition, SamplingConfig(top_k=250),
+            seeds=list(range(clips)), window=Window(frames=frames, keep_frames=1),
+            num_frames=frames,
         )  # fmt: skip
         start = now()
-        stream.advance(frames)
+        with stepper.autocast() if narrowed(model) else nullcontext():
+            stream.advance(frames)
         seconds.append(now() - start)
     return min(seconds)
 
@@ -195,12 +192,13 @@ def _stepper(
     student = Student(
         replace(teacher.config, dropout=0.0), teacher.state_dict(), train=config.train,
         rank=config.rank, train_norms=config.train_norms, device=device,
+        actor_dtype=actor_dtype_of(config, device),
     )  # fmt: skip
     critic = EmbeddingCritic(teacher.config.hidden_size, size).to(device)
     return EndpointStep(
         config, student, teacher, FixedText(teacher.config.text_hidden_size), codec,
         encoder=encoder, critic=CriticTrainer(critic, 1e-3, config.critic_epochs),
-        bank=EmbeddingBank(config.bank_keep), device=device,
+        bank=EmbeddingBank(config.bank_keep), device=device, autocast=autocast_of(config, device),
     )  # fmt: skip
 
 

@@ -92,10 +92,18 @@ class GraphRunner(EagerRunner):
         rows: sequences side by side.
         max_steps: room of the cache; attention reads all of it at every step.
         text_length: most text states of any prompt.
+        cache_dtype: of keys and values.
     """
 
-    def __init__(self, model: MusicLM, rows: int, max_steps: int, text_length: int) -> None:
-        super().__init__(model, rows, max_steps)
+    def __init__(
+        self,
+        model: MusicLM,
+        rows: int,
+        max_steps: int,
+        text_length: int,
+        cache_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model, rows, max_steps, cache_dtype)
         self.text_length = text_length
         K, device = model.config.num_codebooks, model.norm.weight.device
         self._tokens = torch.zeros(rows, K, 1, dtype=torch.long, device=device)

@@ -3,6 +3,11 @@
 The rollout runs on plain weights. With factors there is a second module, the actor, whose matrices
 are set to `W + b a` before every rollout, so that decoding costs no more than the base's; the loss
 runs through peft's layers, whose backward pass needs no gradient of the large matrices.
+
+Where the loss's pass multiplies in bfloat16 on a GPU (autocast), so does the actor, and its
+matrices are kept in it: a decoding step reads all of them, and they are half as much. Norms,
+embeddings and what is added up stay float32, as autocast has them, so both passes round alike. Not
+with factors: `W + b a` rounded to bfloat16 is often W.
 """
 
 from collections.abc import Mapping
@@ -32,6 +37,8 @@ class Student:
         train_norms: with low-rank, norms and biases too.
         seed: of the factors' start.
         device: where it lives.
+        actor_dtype: of the actor's matrices; bfloat16 for a rollout under autocast, not with
+            factors.
     """
 
     def __init__(
@@ -44,20 +51,25 @@ class Student:
         train_norms: bool = True,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        actor_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.train, self.rank = train, rank
         self.model = _plain_model(config, state, device)
         """What the loss runs through."""
         self.actor = self.model
-        """What decodes: the same module, or with factors one of composed weights."""
+        """What decodes: the same module, or another of composed weights or of narrower ones."""
         for parameter in self.model.parameters():
             parameter.requires_grad_(train == "all")
         if train != "all" and (train_norms or train == "norms"):
             for name, parameter in self.model.named_parameters():
                 if parameter.dim() == 1 and name != "text_projection.bias":
                     parameter.requires_grad_(True)
-        if train == "low-rank":
+        if train == "low-rank" or actor_dtype != torch.float32:
             self.actor = _plain_model(config, state, device).requires_grad_(False)
+            for module in self.actor.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight.data = module.weight.data.to(actor_dtype)
+        if train == "low-rank":
             _inject(self.model, rank, seed)
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         """Name in `model` -> what is trained."""
@@ -73,7 +85,7 @@ class Student:
             fixed = layer.get_parameter("base_layer.weight")
             torch.addmm(fixed, b, a, out=target[f"{name}.weight"])
         for name, parameter in self.parameters.items():
-            if parameter.dim() == 1:
+            if name in target:  # not a factor
                 target[name].copy_(parameter)
 
     def state(self, average: Mapping[str, Tensor]) -> dict[str, Tensor]:

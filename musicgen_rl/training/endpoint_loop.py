@@ -90,6 +90,27 @@ def train_endpoint(
     return _Run(parts, config, Path(folder), name).go(stop, live)
 
 
+def autocast_of(
+    config: EndpointConfig, device: torch.device
+) -> Callable[[], AbstractContextManager[object]]:
+    """Choose what both passes multiply in: bfloat16 where asked for or on a GPU, else float32."""
+    on_gpu = config.precision == "auto" and device.type == "cuda" and has_native_bf16(device)
+    if config.precision == "bf16" or on_gpu:
+        return lambda: torch.autocast(device.type, torch.bfloat16)
+    return nullcontext
+
+
+def actor_dtype_of(config: EndpointConfig, device: torch.device) -> torch.dtype:
+    """Choose the dtype of the actor's matrices: that of both passes.
+
+    But float32 with factors, see `adapters`, and on a CPU, where attention over one query is slow
+    in bfloat16.
+    """
+    if device.type != "cuda" or config.train == "low-rank":
+        return torch.float32
+    return torch.float32 if autocast_of(config, device) is nullcontext else torch.bfloat16
+
+
 class _Run:
     """One run, from what it remembers to what it leaves."""
 
@@ -107,6 +128,7 @@ class _Run:
         self.student = Student(
             lm, self.start_state, train=config.train, rank=config.rank,
             train_norms=config.train_norms, seed=config.seed % 2**31, device=device,
+            actor_dtype=actor_dtype_of(config, device),
         )  # fmt: skip
         teacher = MusicLM(lm)
         teacher.load_state_dict({n: t.float() for n, t in parts.base_state.items()})
@@ -116,7 +138,7 @@ class _Run:
         bank = EmbeddingBank(config.bank_keep)
         self.stepper = EndpointStep(
             config, self.student, teacher, parts.text, parts.codec, encoder=parts.encoder,
-            critic=self.critic, bank=bank, device=device, autocast=self._autocast(),
+            critic=self.critic, bank=bank, device=device, autocast=autocast_of(config, device),
         )  # fmt: skip
         self.centre = Centre()
         self.updater = Updater(config, self.student.parameters, self.processes)
@@ -143,13 +165,6 @@ class _Run:
         torch.set_rng_state(state)
         mean = self.processes.mean
         return CriticTrainer(critic, config.critic_lr, config.critic_epochs, reduce=mean)
-
-    def _autocast(self) -> Callable[[], AbstractContextManager[object]]:
-        choice, device = self.config.precision, self.processes.device
-        on_gpu = choice == "auto" and device.type == "cuda" and has_native_bf16(device)
-        if choice == "bf16" or on_gpu:
-            return lambda: torch.autocast(device.type, torch.bfloat16)
-        return nullcontext
 
     def save(self) -> None:
         """Write the state and the export, from the first process."""

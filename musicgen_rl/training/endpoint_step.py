@@ -135,7 +135,7 @@ class EndpointStep:
         critic: needed with credit "critic" where diversity_weight > 0.
         bank: of prompts' embeddings.
         device: of the models.
-        autocast: makes the context of both passes.
+        autocast: makes the context of both passes, and of an actor that is as narrow as they are.
     """
 
     def __init__(
@@ -185,6 +185,7 @@ class EndpointStep:
                 first_clip=first_clip,
                 num_frames=num_frames,
                 temperature=self.config.temperature,
+                autocast=self.autocast,
             )
         generator = torch.Generator().manual_seed(seed * 1_000_003 + first_clip)
         order = torch.randperm(len(codes), generator=generator)

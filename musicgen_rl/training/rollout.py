@@ -4,6 +4,9 @@ The distribution that is sampled is the one whose log-probabilities enter the lo
 its temperature, no top-k, no top-p, no dropout.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -38,6 +41,7 @@ def rollout(
     first_clip: int,
     num_frames: int,
     temperature: float,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Tensor:
     """Let a model make clips.
 
@@ -48,6 +52,8 @@ def rollout(
         first_clip: number of the first clip in the run; each hears random numbers of its own.
         num_frames: T; no longer than the model's context.
         temperature: of the student.
+        autocast: makes the context of the loss's pass; for a model whose matrices are narrower
+            than its norms.
 
     Returns:
         Codes, long [B, K, T], on the CPU.
@@ -56,14 +62,15 @@ def rollout(
     B = condition.mask.shape[0]
     stream = DecodeStream(
         config,
-        _runner_of(model),
+        decode_by(model),
         condition,
         SamplingConfig(guidance_scale=1.0, temperature=temperature, top_k=0, top_p=1.0),
         seeds=[clip_seed(seed, first_clip + index) for index in range(B)],
         window=Window(frames=max(num_frames, 2), keep_frames=1),
         num_frames=num_frames,
     )
-    return stream.advance(num_frames)
+    with autocast() if narrowed(model) else nullcontext():
+        return stream.advance(num_frames)
 
 
 @torch.no_grad()
@@ -106,10 +113,21 @@ def pad_rows(config: LMConfig) -> int:
     return config.num_codebooks // config.audio_channels - 1
 
 
-def _runner_of(model: MusicLM) -> MakeRunner:
+def narrowed(model: MusicLM) -> bool:
+    """Tell whether a model's matrices are narrower than its norms, so that it needs autocast."""
+    return model.heads.weight.dtype != model.norm.weight.dtype
+
+
+def decode_by(model: MusicLM) -> MakeRunner:
+    """Choose what decodes: a captured graph on a GPU, plain torch elsewhere.
+
+    Keys and values are kept as the matrices are.
+    """
+
     def make(rows: int, max_steps: int, text_length: int) -> Runner:
+        dtype = model.heads.weight.dtype
         if model.norm.weight.device.type == "cuda":
-            return GraphRunner(model, rows, max_steps, text_length)
-        return EagerRunner(model, rows, max_steps)
+            return GraphRunner(model, rows, max_steps, text_length, dtype)
+        return EagerRunner(model, rows, max_steps, dtype)
 
     return make

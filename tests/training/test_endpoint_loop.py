@@ -282,6 +282,43 @@ def test_an_adapter_is_pefts_and_its_actor_decodes_the_same(tmp_path: Path) -> N
     assert not torch.allclose(found[0], plain, atol=1e-2)
 
 
+@pytest.mark.parametrize("train", ["all", "norms"])
+def test_an_actor_in_bfloat16_rounds_as_the_losss_pass_does(train: str) -> None:
+    from musicgen_rl.training.adapters import Student
+    from musicgen_rl.training.rollout import decode_by, narrowed
+    from tests.training.endpoint_fakes import LM, HashText, small_lm
+
+    student = Student(LM, small_lm(1).state_dict(), train=train, actor_dtype=torch.bfloat16)
+    with torch.no_grad():
+        for parameter in student.parameters.values():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    student.sync_actor()
+    assert narrowed(student.actor)
+    assert not narrowed(student.model)
+    tokens = torch.randint(40, (2, 3, 6))
+    condition = HashText().encode(["a", "b"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        passed, acted = (m(tokens, condition).float() for m in (student.model, student.actor))
+        runner = decode_by(student.actor)(2, 8, condition.mask.shape[1])
+        runner.begin(condition)
+        runner.prefill(tokens[..., :5])
+        decoded = runner.step(tokens[..., 5])
+    wide = student.model(tokens, condition).detach()
+    assert float((wide - passed).abs().max()) > 1e-3  # bfloat16 is heard of at all
+    assert torch.equal(passed, acted)
+    torch.testing.assert_close(acted[:, :, -1], decoded, rtol=0, atol=0.05)
+
+
+def test_on_a_cpu_the_actor_stays_as_it_is() -> None:
+    from musicgen_rl.training.endpoint_loop import actor_dtype_of
+
+    config = small_config(precision="bf16")
+    assert actor_dtype_of(config, torch.device("cpu")) == torch.float32
+    assert actor_dtype_of(config, torch.device("cuda")) == torch.bfloat16
+    for other in ({"precision": "fp32"}, {"precision": "bf16", "train": "low-rank"}):
+        assert actor_dtype_of(small_config(**other), torch.device("cuda")) == torch.float32
+
+
 def test_the_share_encoder_tells_clips_apart() -> None:
     e = ShareEncoder().embed(torch.tensor([[0.1, 0.2, 0.1], [0.9, 0.9, 0.8]]), 150)
     assert float(e[0] @ e[1]) < 0.5
