@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from app.playback import stream
 from app.service import QueueFullError, Service, ServiceClosedError
-from app.service.live import JamRequest, LiveJam
+from app.service.jam import JamRequest, LiveJam
 from app.service.metrics import together
 from app.shelf import Shelf
 from app.visits import Visits

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.service import Limits, QueueFullError, Service, ServiceClosedError
-from app.service.live import GONE_S, LEAD_S, PLAYS_ON_S, SLICE_S, JamRequest
+from app.service.jam import GONE_S, LEAD_S, PLAYS_ON_S, JamRequest
+from app.service.live import SLICE_S
 from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import Pipeline

@@ -12,7 +12,7 @@ from gradio.processing_utils import save_file_to_cache
 
 from app import visits as visits_module
 from app.service import JobRequest, State
-from app.service.live import JamRequest
+from app.service.jam import JamRequest
 from app.settings import Settings
 from app.visits import BEAT_S, GONE_S, Visits
 from tests.app.conftest import finish
