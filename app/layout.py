@@ -164,7 +164,15 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
         max_length=limits.max_prompt_characters, submit_btn=False, autofocus=True,
         elem_id="prompt",
     )  # fmt: skip
-    gr.Examples([[t] for t in words.EXAMPLES], at["prompt"], label="Or start from", elem_id="try")
+    examples = gr.Dataset(
+        components=[at["prompt"]], samples=[[text] for text in words.EXAMPLES], type="index",
+        label="Or start from", elem_id="try",
+    )  # fmt: skip
+    # In the page itself: gr.Examples would ask the server, which may be making music.
+    examples.click(
+        None, examples, at["prompt"], js=f"(number) => {json.dumps(words.EXAMPLES)}[number]",
+        api_visibility="private",
+    )  # fmt: skip
     at["diversity"] = gr.Slider(
         0, 1, fresh.diversity, step=0.01, label="Quality to diversity", info=words.DIAL,
         buttons=[], elem_id="dial", elem_classes="dial", visible=dialled,

@@ -207,6 +207,15 @@ def test_the_clips_of_a_closed_page_leave_the_disk(visit, studio):
         page.wait_for_timeout(50)
 
 
+def test_an_example_is_there_at_once_however_busy_the_server(visit):
+    page = visit()
+    page.route("**/gradio_api/**", lambda route: None)  # nothing that is asked is answered
+    page.locator("#try").get_by_role("button", name="bossa nova for vibraphone").click()
+    page.wait_for_function(
+        "document.querySelector('#prompt textarea').value === 'bossa nova for vibraphone'"
+    )
+
+
 def test_mistakes_are_answered_in_a_sentence(visit):
     page = visit()
     settle(page, "   ")
