@@ -15,6 +15,8 @@ _OPEN = frozenset(
         "/robots.txt", "/theme.css", "/gradio_api/theme.css", "/gradio_api/startup-events",
     }
 )  # fmt: skip
+# Gradio's, of no use to this page: what is sent there stays on the disk, or is given to ffmpeg.
+_CLOSED = frozenset({"/gradio_api/process_recording", "/gradio_api/deep_link"})
 _OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")
 
 
@@ -54,6 +56,8 @@ class Gate:
             return 403, "Another site may not use this studio."
         if not _may_enter(request):
             return 401, "Log in on the page first."
+        if request.url.path.rstrip("/") in _CLOSED:
+            return 404, "There is nothing here."
         return None
 
 

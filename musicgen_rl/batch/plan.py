@@ -30,6 +30,7 @@ on a GPU it still grows there, and memory decides."""
 _BATCHES_PAY = 4  # for starting another process
 _MOST_WORKERS = 16
 _PROCESS_BYTES = 500_000_000  # torch, the codec, the text encoder
+_FREE_SHARE = 0.7  # of the memory that is free when a run begins
 _MEMORY_SHARE = 0.4  # of all there is; what else runs is not known, and may change
 _ID_CHARACTERS = 20  # 80 bits: of ten million clips two share an id with probability 4e-11
 
@@ -244,7 +245,7 @@ def choose_workers(plan: Plan, missing: frozenset[str]) -> int:
     )  # fmt: skip
     free = devices.available_bytes(device)
     if free is not None:
-        most = min(most, int(free * _MEMORY_SHARE) // (models + largest + _PROCESS_BYTES))
+        most = min(most, int(free * _FREE_SHARE) // (models + largest + _PROCESS_BYTES))
     return max(1, most)
 
 

@@ -138,6 +138,18 @@ def test_uploads_that_are_meant_to_hold_the_server_up_do_not(studio):
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "process_recording"), ("GET", "deep_link?session_hash=x"), ("GET", "deep_link/")],
+)
+def test_gradios_ways_to_leave_something_on_the_disk_are_closed(studio, method, path):
+    before = sorted(studio.folder.rglob("*"))
+    files = {"video": ("x.mp4", b"x" * 1000)} if method == "POST" else None
+    answer = httpx.request(method, f"{studio.url}gradio_api/{path}", files=files)
+    assert (answer.status_code, answer.json()) == (404, {"error": "There is nothing here."})
+    assert sorted(studio.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
     ("path", "codes"),
     [
         ("monitoring", (403, 404)), ("monitoring/summary", (403, 404)),

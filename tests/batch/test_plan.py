@@ -157,7 +157,7 @@ def test_a_run_that_pays_for_it_takes_a_process_for_each_core_as_memory_allows(
     assert choose_workers(many, frozenset()) == 1
     assert choose_workers(plan, frozenset(plan.ids)) == 1
     assert choose_workers(replace(many, device="cuda"), everything) == 1
-    monkeypatch.setattr(devices, "available_bytes", lambda device: 3 * 10**9)
+    monkeypatch.setattr(devices, "available_bytes", lambda device: 2 * 10**9)
     assert choose_workers(many, everything) == 2
     monkeypatch.setattr(devices, "available_bytes", lambda device: 10**6)
     assert choose_workers(many, everything) == 1
