@@ -259,7 +259,13 @@ class Studio:
         run, shown = self.visits.known(_client(request)).shown, self.clear()
         if run is not None:
             for card, path in zip(self.results.cards, run.files(), strict=False):
-                shown |= card.showing(path, await asyncio.to_thread(draw, path))
+                try:
+                    picture = await asyncio.to_thread(draw, path)
+                except (OSError, MusicgenRLError):
+                    if path.is_file():
+                        raise
+                    continue  # the page was closed, and its files went with it
+                shown |= card.showing(path, picture)
         return shown
 
     def reopen(self, request: gr.Request) -> dict[Any, Any]:

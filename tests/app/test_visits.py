@@ -208,6 +208,28 @@ def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
     assert rooms.visits._open == {}
 
 
+def test_clips_that_go_while_they_are_drawn_are_no_error(rooms, monkeypatch):
+    from app.layout import Controls, Results
+    from app.studio import Studio
+
+    card = SimpleNamespace(hidden=dict, showing=lambda path, picture: {path: picture})
+    studio = Studio(
+        {"tiny": rooms.service}, rooms.visits, None, Controls({}), None,
+        Results(None, None, [card]),
+    )  # fmt: skip
+    made = run(rooms, "one")
+    (path,) = made.files()
+    drawn = asyncio.run(studio.show(SimpleNamespace(session_hash="one")))
+    assert drawn == {path: path.with_suffix(".webp")}
+
+    def gone(path):
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("app.studio.draw", gone)
+    assert asyncio.run(studio.show(SimpleNamespace(session_hash="one"))) == {}
+
+
 def test_what_goes_wrong_once_does_not_end_the_looking_after(rooms, monkeypatch, caplog):
     monkeypatch.setattr(visits_module, "_SWEEP_S", 0.01)
     run(rooms, "gone")
