@@ -15,7 +15,7 @@ from musicgen_rl.audio.io import read_audio
 class Card:
     """The components of one variation; hidden until there is something in it.
 
-    Updates are made for events that say `postprocess=False`: with it Gradio has each clip probed by
+    `showing` is for events that say `postprocess=False`: with it Gradio has each clip probed by
     another program, and all visitors wait until that has answered.
     """
 

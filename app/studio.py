@@ -106,9 +106,9 @@ class Studio:
     """What happens on the page.
 
     A run is five events: one admits the job; one clears the cards of the last run while another
-    follows the job; one shows the clips while another opens the page for the next run. Not one
-    alone, because Gradio works through all outputs of an event at every update: with the cards
-    among them that took 90 ms, without 5.
+    follows the job; one shows the clips; one opens the page for the next run. Not one alone,
+    because Gradio works through all outputs of an event at every update: with the cards among them
+    that took 90 ms, without 5.
 
     Args:
         services: what makes the music, by model.
@@ -145,10 +145,10 @@ class Studio:
             outputs=[*head, results.empty, controls.seed],
             **_QUIET,
         )
-        begun.success(self.clear, outputs=cards, **_AS_IT_IS)
+        begun.success(self.clear, outputs=cards, **_QUIET)
         followed = begun.success(self.follow, outputs=[actions.status], **_QUIET)
-        followed.success(self.show, outputs=cards, **_AS_IT_IS)
-        followed.success(self.reopen, outputs=[*head[:2], actions.history], **_QUIET)
+        shown = followed.success(self.show, outputs=cards, **_AS_IT_IS)
+        shown.then(self.reopen, outputs=[*head[:2], actions.history], **_QUIET)
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
         controls.seed.input(
@@ -175,7 +175,9 @@ class Studio:
             inputs=actions.history,
             outputs=[*controls.components, actions.status, results.live, results.empty],
             **_QUIET,
-        ).success(self.show, outputs=cards, **_AS_IT_IS)
+        ).success(self.clear, outputs=cards, **_AS_IT_IS).success(
+            self.show, outputs=cards, **_AS_IT_IS
+        )
         actions.link.click(
             self.link, inputs=settings, outputs=actions.link_text, **_QUIET
         ).success(
@@ -255,8 +257,9 @@ class Studio:
                 service.release(job)
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
-        """Show the clips, and none but them; the page gets its own copies of their files."""
-        run, shown = self.visits.known(_client(request)).shown, self.clear()
+        """Show the clips in cleared cards; the page gets its own copies of their files."""
+        run = self.visits.known(_client(request)).shown
+        shown: dict[Any, Any] = {}
         if run is not None:
             for card, path in zip(self.results.cards, run.files(), strict=False):
                 try:

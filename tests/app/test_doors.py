@@ -151,8 +151,9 @@ def test_no_clip_is_probed_by_another_program_while_visitors_wait(studio):
         for each in studio.page.fns.values()
         if any(output.get_block_name() == "audio" for output in each.outputs)
     ]
-    assert showing
-    assert [each.name for each in showing if each.postprocess] == []
+    assert "show" in [each.name for each in showing]
+    # Taking clips away is no such thing.
+    assert {each.name for each in showing if each.postprocess} == {"clear"}
 
 
 def test_the_python_client_gets_music(studio):
