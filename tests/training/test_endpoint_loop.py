@@ -300,6 +300,7 @@ def test_an_actor_in_bfloat16_rounds_as_the_losss_pass_does(train: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         passed, acted = (m(tokens, condition).float() for m in (student.model, student.actor))
         runner = decode_by(student.actor)(2, 8, condition.mask.shape[1])
+        assert runner.cache.dtype == torch.bfloat16
         runner.begin(condition)
         runner.prefill(tokens[..., :5])
         decoded = runner.step(tokens[..., 5])
