@@ -10,6 +10,7 @@ import gradio as gr
 
 from app import words
 from app.cards import Card, make_card
+from app.playback import stream_facts
 from app.service import Job, Service
 from app.settings import Settings, fresh_settings
 from app.status import READY, line
@@ -143,10 +144,14 @@ def theme() -> gr.themes.Base:
 
 
 def header(service: Service, visit: str = "") -> str:
-    """Write the top of the page, which also carries the page's own name, for static/visit.js."""
+    """Write the top of the page.
+
+    It also carries the page's own name, and how clips will sound, for what plays in the page.
+    """
     model = html.escape(service.info.name)
     return (
-        f'<header data-studio="visit" data-visit="{html.escape(visit, quote=True)}">'
+        f'<header data-studio="visit" data-visit="{html.escape(visit, quote=True)}" '
+        f'data-rate="{service.sample_rate}" data-channels="{service.channels}">'
         "<h1>musicgen-rl studio</h1>"
         "<p>Say what to play. It is made here, on this computer, by the model "
         f"<b>{model}</b>.</p></header>"
@@ -276,10 +281,9 @@ def place_clips(service: Service) -> Results:
 
 def stream_box(job: Job, service: Service) -> str:
     """Lay out the player of a clip that is being made; static/stream.js plays it."""
+    facts = " ".join(f'data-{name}="{fact}"' for name, fact in stream_facts(service, job).items())
     return (
-        f'<section class="stream" data-studio="stream" data-url="studio/stream/{job.id}" '
-        f'data-rate="{service.sample_rate}" data-channels="{service.channels}" '
-        f'data-seconds="{job.request.generation.duration_s}">'
+        f'<section class="stream" data-studio="stream" {facts}>'
         '<div class="row"><b>Variation 1, while it is made</b>'
         '<button data-studio="stream-pause">Pause</button><span data-studio="stream-said" '
         'class="say">The first sound is being made ...</span></div>'

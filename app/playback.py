@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ def sample_bytes(samples: NDArray[np.float32]) -> bytes:
     return np.round(samples.T * 32767).astype("<i2").tobytes()
 
 
+def stream_facts(service: Service, job: Job) -> dict[str, Any]:
+    """Say where a job's sound comes from, and what it will be."""
+    return {
+        "url": f"studio/stream/{job.id}",
+        "rate": service.sample_rate,
+        "channels": service.channels,
+        "seconds": job.request.generation.duration_s,
+    }
+
+
 async def stream(service: Service, job: Job) -> AsyncIterator[bytes]:
     """Give out a job's sound while it is made, once it may start; ends when the job has.
 
@@ -41,7 +52,10 @@ async def stream(service: Service, job: Job) -> AsyncIterator[bytes]:
         service: the job's own.
         job: nobody else may take its sound.
     """
-    playback = Playback(job.request.generation.duration_s, service.sample_rate)
+    job.awaited = True
+    playback = Playback(
+        job.request.generation.duration_s, service.sample_rate, service.seconds_for(job.request)
+    )
     while True:
         update = service.poll(job)
         ended = update.state not in ACTIVE
@@ -61,10 +75,13 @@ class Playback:
     Args:
         duration_s: of the whole clip.
         sample_rate: Hz.
+        expected_s: seconds that making the whole clip takes here, as far as is known; 0 where
+            nothing is. What comes first says little of it: half its time is spent on the prompt.
     """
 
-    def __init__(self, duration_s: float, sample_rate: int) -> None:
+    def __init__(self, duration_s: float, sample_rate: int, expected_s: float = 0.0) -> None:
         self._duration_s, self._sample_rate = duration_s, sample_rate
+        self._expected_rate = duration_s / expected_s if expected_s > 0 else 0.0
         self._held: list[NDArray[np.float32]] = []
         self._made, self._longest = 0, 0.0
         self._began_at: float | None = None
@@ -102,7 +119,7 @@ class Playback:
         if self.started:
             return True
         made_s = self._made / self._sample_rate
-        rate = made_s / spent_s if spent_s > 0 else 0.0
+        rate = max(self._expected_rate, made_s / spent_s if spent_s > 0 else 0.0)
         # What is held lasts until the next part is there, and the whole of it to the end.
         lasts = held_s * rate >= _GROWTH * self._longest
         return lasts and made_s >= start_after_s(self._duration_s, rate)

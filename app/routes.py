@@ -22,8 +22,8 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from app.playback import stream
-from app.service import QueueFullError, Service, ServiceClosedError
+from app.playback import stream, stream_facts
+from app.service import ACTIVE, Job, QueueFullError, Service, ServiceClosedError
 from app.service.jam import JamRequest, LiveJam
 from app.service.metrics import together
 from app.shelf import Shelf
@@ -38,6 +38,7 @@ SCRIPTS = frozenset(path.name for path in STATIC.glob("*.js"))
 _LONGEST_BODY = 20_000
 _WAIT_S = 1.0  # a request for sound waits so long for some
 _LOOK_S = 0.02
+_PRESS_S = 5.0  # a press of Generate that led to no job by then was refused
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -51,6 +52,7 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
         visits: of all open pages.
     """
     first = next(iter(services.values()))
+    expecting: dict[str, object] = {}  # the last press of each page that waits for its job
 
     async def health(request: Request) -> Response:
         waiting, running = first.load
@@ -76,11 +78,24 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
     async def clip(request: Request) -> Response:
         for service in services.values():
             if (job := service.find(request.path_params["id"])) is not None:
-                return StreamingResponse(
-                    stream(service, job), media_type="application/octet-stream",
-                    headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-                )  # fmt: skip
+                return _sound(service, job)
         raise _NotFoundError("This clip is not being made any more.")
+
+    async def next_clip(request: Request) -> Response:
+        visit, own = _text(await _body(request), "visit") or "", object()
+        expecting[visit] = own
+        try:
+            for _ in range(round(_PRESS_S / _LOOK_S)):
+                if expecting.get(visit) is not own:
+                    break  # pressed again
+                run = visits.known(visit).shown
+                if run is not None and run.job.state in ACTIVE and not run.job.awaited:
+                    return _sound(run.service, run.job)
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            if expecting.get(visit) is own:
+                del expecting[visit]
+        return Response(status_code=204)
 
     async def file(request: Request) -> Response:
         path = shelf.find(request.path_params["name"])
@@ -173,6 +188,7 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
         Route("/metrics", _guarded(metrics)),
         Route("/studio/{name}.js", _guarded(script)),
         Route("/studio/stream/{id}", _guarded(clip)),
+        post("stream", next_clip),
         Route("/studio/file/{name}", _guarded(file)),
         post("visit/beat", beat),
         post("visit/leave", leave),
@@ -193,6 +209,18 @@ _PLAIN = {
 
 class _NotFoundError(MusicgenRLError):
     """There is no such jam."""
+
+
+def _sound(service: Service, job: Job) -> Response:
+    """Answer with a clip's sound while it is made; the headers say what it is."""
+    job.awaited = True
+    return StreamingResponse(
+        stream(service, job), media_type="application/octet-stream",
+        headers={
+            "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+            "X-Stream": json.dumps(stream_facts(service, job)),
+        },
+    )  # fmt: skip
 
 
 def address_of(request: Any) -> str:

@@ -105,10 +105,10 @@ def build(
 class Studio:
     """What happens on the page.
 
-    A run is five events: one admits the job; one clears the cards of the last run while another
-    follows the job; one shows the clips; one opens the page for the next run. Not one alone,
-    because Gradio works through all outputs of an event at every update: with the cards among them
-    that took 90 ms, without 5.
+    A run is four events: one admits the job; one follows it; one shows the clips; one opens the
+    page for the next run. Not one alone, because Gradio works through all outputs of an event at
+    every update: with the cards among them that took 90 ms, without 5. Clips of the last run are
+    hidden by the page itself: taking them away would keep it busy just when sound should start.
 
     Args:
         services: what makes the music, by model.
@@ -145,9 +145,10 @@ class Studio:
             outputs=[*head, results.empty, controls.seed],
             **_QUIET,
         )
-        begun.success(self.clear, outputs=cards, **_QUIET)
         followed = begun.success(self.follow, outputs=[actions.status], **_QUIET)
         shown = followed.success(self.show, outputs=cards, **_AS_IT_IS)
+        uncover = {"fn": None, "js": "() => window.studio?.cardsShown()"} | _QUIET
+        shown.then(**uncover)
         shown.then(self.reopen, outputs=[*head[:2], actions.history], **_QUIET)
         actions.stop.click(self.stop, queue=False, **_QUIET)
         # A seed that was typed is meant to stay.
@@ -175,9 +176,7 @@ class Studio:
             inputs=actions.history,
             outputs=[*controls.components, actions.status, results.live, results.empty],
             **_QUIET,
-        ).success(self.clear, outputs=cards, **_AS_IT_IS).success(
-            self.show, outputs=cards, **_AS_IT_IS
-        )
+        ).success(self.show, outputs=cards, **_AS_IT_IS).then(**uncover)
         actions.link.click(
             self.link, inputs=settings, outputs=actions.link_text, **_QUIET
         ).success(
@@ -225,13 +224,6 @@ class Studio:
             self.controls.seed: job.seed,
         }
 
-    def clear(self) -> dict[Any, Any]:
-        """Take away the clips of the last run."""
-        cleared: dict[Any, Any] = {}
-        for card in self.results.cards:
-            cleared |= card.hidden()
-        return cleared
-
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Say how the job stands, until it has ended."""
         run = self.visits.known(_client(request)).shown
@@ -257,18 +249,20 @@ class Studio:
                 service.release(job)
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
-        """Show the clips in cleared cards; the page gets its own copies of their files."""
+        """Show a run's clips, and no others; the page gets its own copies of their files."""
         run = self.visits.known(_client(request)).shown
+        files = run.files() if run is not None else []
         shown: dict[Any, Any] = {}
-        if run is not None:
-            for card, path in zip(self.results.cards, run.files(), strict=False):
-                try:
-                    picture = await asyncio.to_thread(draw, path)
-                except (OSError, MusicgenRLError):
-                    if path.is_file():
-                        raise
-                    continue  # the page was closed, and its files went with it
-                shown |= card.showing(path, picture)
+        for card in self.results.cards:
+            shown |= card.hidden()
+        for card, path in zip(self.results.cards, files, strict=False):
+            try:
+                picture = await asyncio.to_thread(draw, path)
+            except (OSError, MusicgenRLError):
+                if path.is_file():
+                    raise
+                continue  # the page was closed, and its files went with it
+            shown |= card.showing(path, picture)
         return shown
 
     def reopen(self, request: gr.Request) -> dict[Any, Any]:

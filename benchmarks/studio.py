@@ -68,9 +68,7 @@ class Visitor:
         self.begin = next(
             d["id"] for d in named.values() if [go, "click"] in [list(t) for t in d["targets"]]
         )
-        chained = [d for d in named.values() if d.get("trigger_after") == self.begin]
-        # The second of the two is the one that follows the job and brings its sound.
-        self.follow = max(chained, key=lambda d: d["id"])["id"]
+        (self.follow,) = (d["id"] for d in named.values() if d["trigger_after"] == self.begin)
         # The first of those that come after it shows the clips.
         self.show = min(d["id"] for d in named.values() if d["trigger_after"] == self.follow)
         self.inputs = [by_label[i] for i in named[self.begin]["inputs"]]
@@ -86,17 +84,19 @@ class Visitor:
             "variations": self.random.choice((1, 1, 2)),
         }
         data = [values.get(name) for name in self.inputs]
+        named: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        hearing = asyncio.create_task(self._hear(client, named))
         error, answer = await self._run(client, self.begin, data)
         address = re.search(r"studio/stream/[\w-]+", answer)
         if error or address is None:
+            hearing.cancel()
             if "full" in error:
                 seen.full += 1
             else:
                 seen.errors.append(error or "no clip was named")
             return
-        heard, (error, _) = await asyncio.gather(
-            self._hear(client, address[0]), self._run(client, self.follow, [])
-        )
+        named.set_result(address[0])
+        heard, (error, _) = await asyncio.gather(hearing, self._run(client, self.follow, []))
         if not error:
             error = await self._fetch(client, clips=values["variations"])
         if error:
@@ -121,15 +121,17 @@ class Visitor:
         with suppress(httpx.HTTPError):  # the next one may come through
             await client.post(f"{self.url}studio/visit/{what}", json={"visit": self.session})
 
-    async def _hear(self, client: httpx.AsyncClient, address: str) -> float | None:
-        """Take a clip's sound while it is made; when the first of it came."""
-        first = None
-        async with client.stream("GET", f"{self.url}{address}", timeout=None) as answer:
-            answer.raise_for_status()
-            async for part in answer.aiter_bytes():
-                if part and first is None:
-                    first = time.monotonic()
-        return first
+    async def _hear(self, client: httpx.AsyncClient, named: asyncio.Future[str]) -> float | None:
+        """Take a clip's sound while it is made; when the first of it came.
+
+        It is asked for at the press, and by its address where the press is answered too late.
+        """
+        options = {"json": {"visit": self.session}, "timeout": None}
+        async with client.stream("POST", f"{self.url}studio/stream", **options) as answer:
+            if answer.status_code == httpx.codes.OK:
+                return await _first_byte(answer)
+        async with client.stream("GET", f"{self.url}{await named}", timeout=None) as answer:
+            return await _first_byte(answer)
 
     async def _fetch(self, client: httpx.AsyncClient, clips: int) -> str:
         """Have the clips shown and take their files; what went wrong, empty if nothing."""
@@ -159,6 +161,16 @@ class Visitor:
                         return str(event["output"].get("error") or event["output"]), row
                     return "", row
         return "the connection was closed", ""
+
+
+async def _first_byte(answer: httpx.Response) -> float | None:
+    """Take all of an answer; when the first of it came."""
+    answer.raise_for_status()
+    first = None
+    async for part in answer.aiter_bytes():
+        if part and first is None:
+            first = time.monotonic()
+    return first
 
 
 async def load(

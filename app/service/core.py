@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _SWEEP_S = 60.0
 _TAKEN_S = 30.0  # by then a page has taken the sound of a job that ended
-_WARM_UP_S = 0.5
+_WARM_UP_S = 1.0
 
 
 class Service:
@@ -44,7 +44,7 @@ class Service:
         pipeline: handed over: nobody else may use it.
         limits: what is granted.
         folder: for files of jobs; a new private one, removed on `close`, where None.
-        warm_up: make half a second of music first, so that the first visitor finds everything
+        warm_up: make a second of music first, so that the first visitor finds everything
             loaded and gets an honest estimate.
         clock: seconds, monotonic.
     """
@@ -294,17 +294,22 @@ class Service:
                 self.metrics.first_sound(first)
 
     def _practise(self) -> None:
-        started = self._clock()
-        request = GenerationConfig(duration_s=_WARM_UP_S, seed=0)
-        try:
-            for _ in range(2):  # the first one also loads and compiles, which happens only once
-                started = self._clock()
-                self._pipeline.run(["warming up"], request, self.info.sampling)
-        except Exception:
-            log.exception("the warm-up failed; jobs will say why")
-            return
-        rows = 2 if self.info.sampling.guidance_scale != 1.0 else 1
-        self._pace.note(rows, self._steps(request), self._clock() - started)
+        """Make a short clip as visitors will, twice: the first one loads and compiles."""
+        wanted = JobRequest(
+            prompt="warming up", seed=0,
+            duration_s=min(_WARM_UP_S, self.limits.max_duration_s),
+            diversity=0.5 if self.has_dial else None,
+        )  # fmt: skip
+        request = admit(wanted, self.limits, self.info)
+        for _ in range(2):
+            job, started = Job(request, "", self.folder / "warm-up", self._clock), self._clock()
+            job.begin()
+            make(self._pipeline, [job])
+            shutil.rmtree(job.folder, ignore_errors=True)
+            if job.state is not State.DONE:
+                log.error("the warm-up failed; jobs will say why")
+                return
+        self._pace.note(request.rows, self._steps(request.generation), self._clock() - started)
 
     def _sweep(self, *, everything: bool = False) -> None:
         """Remove the files of jobs that ended long ago or are too many, and sound nobody took."""

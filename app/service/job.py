@@ -81,6 +81,8 @@ class Job:
         """Seconds from the request to the first sound; None while there was none."""
         self.playing = False
         """Whether its sound has begun to go out to its visitor."""
+        self.awaited = False
+        """Whether somebody waits for its sound already."""
         self._done = self._total = 0
         self._parts: list[NDArray[np.float32]] = []
         self._files: list[Path] = []

@@ -1,26 +1,53 @@
 // A clip that is heard while it is made. The server holds its sound back until it will not break
-// off, then sends it as it comes.
+// off, then sends it as it comes. The page asks for it when Generate is pressed: until it has been
+// told of the clip and has drawn its box, the sound could long be there.
 
-import { base, find, say, silenced, silenceOthers } from "./page.js";
+import { base, find, post, say, silenced, silenceOthers } from "./page.js";
 import { Player } from "./player.js";
 
 const stream = { player: null, url: "", peaks: [], state: "silent" };
+let pressed = null; // the press that waits for its clip: how to end it, and when it has ended
+
+// Generate was pressed: ask for what will come of it.
+export function streamPress() {
+  streamStop();
+  pressed?.abort();
+  const { visit, rate, channels } = find("visit")?.dataset ?? {};
+  if (!visit) return; // its box will ask
+  const own = (pressed = new AbortController());
+  const player = new Player(Number(rate), Number(channels)); // wakes up meanwhile
+  player.context.resume();
+  own.done = post("studio/stream", { visit }, own.signal)
+    .then((answer) => {
+      const facts = JSON.parse(answer.headers.get("X-Stream")); // none where it was refused
+      if (facts && facts.url !== stream.url) play(facts, answer, player);
+    })
+    .catch(() => { /* its box will ask */ })
+    .finally(() => {
+      if (pressed === own) pressed = null;
+      if (stream.player !== player) player.close();
+    });
+}
 
 // Play what a box on the page names, once.
 export async function streamStart(box) {
+  await pressed?.done;
   const { url, rate, channels, seconds } = box.dataset;
-  if (url === stream.url) return; // only drawn anew
+  if (url === stream.url) ready(); // heard already, or only drawn anew
+  else play({ url, rate, channels, seconds }, fetch(base + url));
+}
+
+async function play({ url, rate, channels, seconds }, asked, awake) {
   streamStop();
   silenceOthers(streamStop);
-  const player = new Player(Number(rate), Number(channels));
+  const fits = awake && awake.rate === Number(rate) && awake.channels === Number(channels);
+  const player = fits ? awake : new Player(Number(rate), Number(channels));
   Object.assign(stream, { player, url, peaks: [], seconds: Number(seconds), state: "coming" });
   player.context.resume();
-  const pause = find("stream-pause");
-  pause.disabled = false;
-  pause.textContent = "Pause";
+  ready();
   requestAnimationFrame(() => streamDraw(player));
   try {
-    const answer = await fetch(base + url);
+    const answer = await asked;
     if (!answer.ok) throw new Error("This clip can only be heard when it is whole.");
     const reader = answer.body.getReader();
     const whole = 2 * player.channels; // bytes of one moment
@@ -39,6 +66,25 @@ export async function streamStart(box) {
     if (stream.state === "coming") stream.state = "whole";
   } catch (error) {
     if (stream.player === player) say("stream-said", error.message);
+  }
+}
+
+// The box of a clip that plays; the clips of the last run make room.
+function ready() {
+  document.querySelector(".cards")?.classList.add("last");
+  const pause = find("stream-pause");
+  if (!pause || !stream.player) return;
+  pause.disabled = false;
+  pause.textContent = stream.player.context.state === "suspended" ? "Play on" : "Pause";
+}
+
+// The clips are on the page.
+export const cardsShown = () => document.querySelector(".cards")?.classList.remove("last");
+
+// Gradio's players keep theirs where only they look.
+function cardsSilent() {
+  for (const element of document.querySelectorAll(".card *")) {
+    element.shadowRoot?.querySelectorAll("audio").forEach((audio) => audio.pause());
   }
 }
 
@@ -120,3 +166,4 @@ function streamPicture(at) {
 }
 
 silenced(streamStop);
+silenced(cardsSilent);

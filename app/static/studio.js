@@ -6,7 +6,9 @@ import { live, liveKeep, liveMove, liveStart, liveStop } from "./jam.js";
 import { find, say } from "./page.js";
 import { pair, pairAt, pairFade, pairGo, pairPlay, pairStop } from "./pair.js";
 import { frontMark, pointPlay } from "./spread.js";
-import { streamLevel, streamPause, streamStart, streamStop, streamed } from "./stream.js";
+import {
+  cardsShown, streamLevel, streamPause, streamPress, streamStart, streamStop, streamed,
+} from "./stream.js";
 import "./visit.js";
 
 let dialStands = 0.5;
@@ -34,7 +36,8 @@ document.addEventListener("click", (event) => {
   if (element?.dataset.play) pointPlay(element);
   else if (element) clicks[element.dataset.studio]?.();
   // Stop is silence at once, and no clip plays into another.
-  if (event.target.closest?.("#stop, #generate, .card .play-pause-button")) streamStop();
+  if (event.target.closest?.("#generate")) streamPress();
+  else if (event.target.closest?.("#stop, .card .play-pause-button")) streamStop();
 });
 
 document.addEventListener("keydown", (event) => {
@@ -43,6 +46,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     pointPlay(element);
   }
+  if (element.closest?.("#prompt") && event.key === "Enter" && event.shiftKey) streamPress();
   if (element.dataset?.studio === "live-prompt" && event.key === "Enter") clicks["live-say"]();
 });
 
@@ -90,6 +94,7 @@ window.studio = {
   live,
   pair,
   pairAt,
+  cardsShown,
   streamLevel,
   streamed,
   dial(value) {

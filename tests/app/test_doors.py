@@ -1,10 +1,13 @@
 """Gradio's own advisories and the studio's own addresses, knocked at one by one; no browser."""
 
+import json
 import re
 import secrets
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import soundfile
 
 from app.passwords import hash_password
 from app.service import JobRequest, Limits
+from app.settings import fresh_settings
 from tests.app.browsing import SERVED, served
 
 pytestmark = [*SERVED]
@@ -152,8 +156,7 @@ def test_no_clip_is_probed_by_another_program_while_visitors_wait(studio):
         if any(output.get_block_name() == "audio" for output in each.outputs)
     ]
     assert "show" in [each.name for each in showing]
-    # Taking clips away is no such thing.
-    assert {each.name for each in showing if each.postprocess} == {"clear"}
+    assert not [each.name for each in showing if each.postprocess]
 
 
 def test_the_python_client_gets_music(studio):
@@ -239,6 +242,47 @@ def test_a_clip_is_heard_while_it_is_made_by_whom_knows_its_name(studio):
     assert len(heard) == len(kept) == 16000
     assert np.corrcoef(heard, kept)[0, 1] > 0.95  # the same sound; its level is found on the way
     studio.service.release(job)
+
+
+def ask_for_the_next(studio, visit):
+    address = f"{studio.url}studio/stream"
+    with httpx.stream("POST", address, json={"visit": visit}, timeout=60) as answer:
+        facts = answer.headers.get("x-stream")
+        return answer.status_code, facts and json.loads(facts), b"".join(answer.iter_bytes())
+
+
+def submit_for(studio, visit):
+    """Have a page's job made, as a press of Generate does."""
+    service = studio.service
+    job = service.submit(JobRequest(prompt="drums", duration_s=2.0), visit)
+    studio.visits.of(visit).add(fresh_settings(service), job, service)
+    return job
+
+
+def test_a_page_that_waits_gets_its_next_clip_once_and_no_other_page_does(studio):
+    with ThreadPoolExecutor() as threads:
+        mine = threads.submit(ask_for_the_next, studio, "one")
+        others = threads.submit(ask_for_the_next, studio, "two")
+        time.sleep(0.3)  # both wait
+        job = submit_for(studio, "one")
+        status, facts, data = mine.result()
+        assert (status, facts["url"]) == (200, f"studio/stream/{job.id}")
+        assert (facts["rate"], facts["channels"], facts["seconds"]) == (8000, 1, 2.0)
+        assert len(data) == 2 * 16000
+        assert others.result() == (204, None, b"")  # nothing came of its press
+    assert ask_for_the_next(studio, "one")[0] == 204  # heard already
+    studio.visits.leave("one")
+
+
+def test_pressed_twice_only_the_last_press_waits(studio):
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(ask_for_the_next, studio, "one")
+        time.sleep(0.3)
+        second = threads.submit(ask_for_the_next, studio, "one")
+        assert first.result()[0] == 204
+        job = submit_for(studio, "one")
+        assert second.result()[1]["url"] == f"studio/stream/{job.id}"
+    studio.visits.leave("one")
 
 
 def post(studio, path, **options):

@@ -16,6 +16,9 @@ from tests.app.browsing import PATIENCE, SERVED, button, downloads, served, sett
 
 pytestmark = [*SERVED]
 
+PLAYING = """() => [...document.querySelectorAll('.card *')].some((element) =>
+    [...(element.shadowRoot?.querySelectorAll('audio') ?? [])].some((audio) => !audio.paused))"""
+
 
 @pytest.fixture(scope="module")
 def studio(tiny_folder):
@@ -64,6 +67,43 @@ def test_a_clip_is_heard_to_its_end_while_it_is_made(visit):
         page.wait_for_function("window.studio.streamed() > 0")
         page.get_by_text("Heard to the end.").wait_for()
         page.wait_for_function("!document.querySelector('#generate').disabled")
+
+
+def test_sound_is_asked_for_at_the_press_and_only_once(visit):
+    page = visit()
+    page.wait_for_function("document.querySelector('[data-visit]').dataset.visit")
+    settle(page, "drums", seconds=2)
+    asked = []
+    page.on("request", lambda r: asked.append(r) if "studio/stream" in r.url else None)
+    for _ in range(2):
+        button(page, "Generate").click()
+        page.get_by_text("Heard to the end.").wait_for()
+        page.wait_for_function("!document.querySelector('#generate').disabled")
+    assert [(r.method, r.url.rsplit("/", 1)[-1]) for r in asked if "stream.js" not in r.url] == [
+        ("POST", "stream")
+    ] * 2
+
+
+def test_clips_of_the_last_run_make_room_and_are_silent(visit):
+    page = visit()
+    settle(page, "drums", seconds=20, variations=2)
+    button(page, "Generate").click()
+    page.get_by_text("Done: 2 clips.").wait_for()
+    play = page.locator(".card:visible .play-pause-button").first
+    play.click()
+    page.wait_for_function(PLAYING)
+    settle(page, "", seconds=120, variations=1)
+    button(page, "Generate").click()
+    page.get_by_text("The prompt is empty").wait_for()  # refused: what is there stays
+    assert page.locator(".card:visible").count() == 2
+    page.get_by_label("What to play", exact=True).fill("flute")
+    button(page, "Generate").click()
+    page.wait_for_function("window.studio.streamed() > 0")
+    assert page.locator(".card:visible").count() == 0
+    assert not page.evaluate(PLAYING)
+    button(page, "Stop").click()
+    downloads(page, 1)
+    assert page.locator(".card:visible").count() == 1
 
 
 def test_stop_keeps_what_was_heard_and_frees_the_page(visit, studio):

@@ -116,6 +116,15 @@ def test_playing_waits_for_the_next_part_though_making_is_ahead():
     assert fast.push([part], 0.4 / 2.1) is not None
 
 
+def test_what_clips_take_here_counts_where_the_first_part_was_slow():
+    """The prompt is read and the weights are set before it; later parts come without that."""
+    part = np.zeros((1, 40), np.float32)
+    for expected_s, goes in ((0.0, False), (2.0, True), (9.0, False)):
+        playback = Playback(10.0, 100, expected_s)
+        playback.push([], 0.0)
+        assert (playback.push([part], 0.5) is not None) == goes
+
+
 def test_samples_go_out_in_16_bit_interleaved_and_keep_their_level():
     samples = np.array([[0.0, 0.25, -0.5], [0.1, 0.0, 1.0]], np.float32)
     read = np.frombuffer(sample_bytes(samples), "<i2").reshape(3, 2).T
