@@ -66,7 +66,7 @@ evidence: setup
 	$(RUN) data make $(EVIDENCE)/words --hours 100 --seed 1701 --workers $(WORKERS) --no-audio
 	$(RUN) data make $(EVIDENCE)/music --hours 4 --seed 909 --workers $(WORKERS)
 	$(RUN) train endpoints --base pocket --start checkpoints/pocket/quality --preset pocket-gpu \
-		--end diversity --diversity-weight 0 --prompts-per-step 10 --micro-batch-size 16 \
+		--end diversity --diversity-weight 0 --reward cosine --prompts-per-step 10 --micro-batch-size 16 \
 		--steps $(STEPS) --minutes 0 --seed 42 --processes $(WORKERS) \
 		--prompts $(EVIDENCE)/words/manifest.jsonl -o $(EVIDENCE)/beta0
 	.venv/bin/python -m musicgen_rl.training.ease $(EVIDENCE)/beta0/export --part 1 --share 1 \

@@ -1,6 +1,6 @@
 """Build heads that look back into a language model, for training to go on from.
 
-    python -m musicgen_rl.training.lookback MODEL --tokens FOLDER --out FOLDER
+    python -m musicgen_rl.training.lookback MODEL --tokens FOLDER --out FOLDER [--dropout .2]
 
 Music repeats, and a model that finds the place where it last heard what it hears now knows how that
 went on. It takes two heads, one after the other (induction heads, arXiv:2209.11895): one that tells
@@ -14,9 +14,11 @@ does: arXiv:2305.09828.
 """
 
 import math
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +37,9 @@ from musicgen_rl.lm.cache import CrossStates
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import Block, MusicLM, attend_causal
+from musicgen_rl.text.minilm import MiniLM
+from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, unique_captions
+from musicgen_rl.training.tokens import load_tokens
 
 SEED = 11
 CROPS, CROP_FRAMES = 24, 250
@@ -258,50 +263,77 @@ def _columns(width: int, head: int) -> slice:
     return slice(head * width, (head + 1) * width)
 
 
+def grow(
+    source: Path,
+    tokens: Path,
+    out: Path,
+    how: Lookback,
+    *,
+    text_encoder: Path | None = None,
+    dropout: float | None = None,
+) -> Path:
+    """Write a copy of a model with the heads built in; its ends and judges stay behind.
+
+    Args:
+        source: folder of the model.
+        tokens: of music to fit the heads by.
+        out: a new folder.
+        how: what is built.
+        text_encoder: MiniLM's folder; the one shipped where None.
+        dropout: for the training that follows; the model's own where None.
+
+    Returns:
+        `out`, whole or not there.
+
+    Raises:
+        ConfigError: the folder is there, or the model is a low-rank end or too small.
+        InputError: there are no tokens.
+        StorageError: the folder cannot be written.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} is there already: name a new folder")
+    if (source / LOW_RANK).is_file():
+        raise ConfigError(f"{source} has no weights of its own: name the model it lies over")
+    info = read_info(source)
+    lm = load_lm(info).eval()
+    _check(lm, how)
+    _, pieces = load_tokens(tokens)
+    captions = unique_captions(pieces)
+    encoder = MiniLM.load(text_encoder or checkpoints_folder() / "minilm")
+    pad = lm.config.pad_token
+    crops = TokenDataset(pieces, captions, pad).draw(SEED, range(CROPS), CROP_FRAMES)
+    with tempfile.TemporaryDirectory() as folder:
+        text = precompute_text_states(captions, encoder, folder)
+    given = shift_right(apply_delay(crops.codes, pad), pad)
+    build_lookback(lm, given, text.condition(crops.captions), how)
+    if dropout is not None:
+        info = replace(info, lm=replace(info.lm, dropout=dropout))
+    half_made = out.with_name(f"{out.name}.making")
+    try:
+        shutil.rmtree(half_made, ignore_errors=True)
+        left = shutil.ignore_patterns("quality", "diversity", "rewards")
+        shutil.copytree(source, half_made, ignore=left)
+        save_model(half_made, info, lm.state_dict())
+        half_made.rename(out)
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error}") from error
+    return out
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a command; returns the exit status."""
     import argparse
-    import shutil
-    import tempfile
-
-    from musicgen_rl.text.minilm import MiniLM
-    from musicgen_rl.training.dataset import (
-        TokenDataset,
-        precompute_text_states,
-        unique_captions,
-    )
-    from musicgen_rl.training.tokens import load_tokens
 
     parser = argparse.ArgumentParser(description="Build heads that look back into a model.")
     parser.add_argument("model")
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dropout", type=float, help="of the training that follows")
     given = parser.parse_args(arguments)
     try:
         source = find_model(given.model)
-        if given.out.exists():
-            raise ConfigError(f"{given.out} is there already: name a new folder")
-        if (source / LOW_RANK).is_file():
-            raise ConfigError(f"{source} has no weights of its own: name the model it lies over")
-        info = read_info(source)
-        lm = load_lm(info).eval()
-        _, pieces = load_tokens(given.tokens)
-        captions = unique_captions(pieces)
-        encoder = MiniLM.load(checkpoints_folder() / "minilm")
-        with tempfile.TemporaryDirectory() as folder:
-            text = precompute_text_states(captions, encoder, folder)
-        crops = TokenDataset(pieces, captions, lm.config.pad_token).draw(
-            SEED, range(CROPS), CROP_FRAMES
-        )
-        tokens = shift_right(apply_delay(crops.codes, lm.config.pad_token), lm.config.pad_token)
-        build_lookback(lm, tokens, text.condition(crops.captions), Lookback())
-        try:
-            ends = shutil.ignore_patterns("quality", "diversity", "rewards")
-            shutil.copytree(source, given.out, ignore=ends)
-        except OSError as error:
-            raise StorageError(f"cannot write {given.out}: {error}") from error
-        save_model(given.out, info, lm.state_dict())
-        sys.stdout.write(f"{given.out}\n")
+        grown = grow(source, given.tokens, given.out, Lookback(), dropout=given.dropout)
+        sys.stdout.write(f"{grown}\n")
     except MusicgenRLError as error:
         sys.stderr.write(f"{error}\n")
         return 2

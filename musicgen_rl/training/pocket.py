@@ -1,5 +1,7 @@
 """`make pocket`: corpus, codec, tokens, judges, language model, model folder, ends of the dial.
 
+Where a size says so, the language model is trained twice, the second time to look back.
+
 Every stage keeps its own folder under the work folder, goes on where a killed run stopped, and
 leaves `STAGE.json` behind when it is done: what it was made with and how many seconds it took.
 A stage that is done is skipped, unless its options changed, which is refused rather than mixed.
@@ -9,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +27,19 @@ from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.errors import ConfigError, StorageError, UnsupportedModelError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.codec import CodecTrainConfig, train_codec
+from musicgen_rl.training.ease import ease
 from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, read_preset
 from musicgen_rl.training.endpoint_run import EndpointSources, train_pair
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
+from musicgen_rl.training.lookback import grow
 from musicgen_rl.training.pocket_card import write_card
 from musicgen_rl.training.pocket_judges import judge_configs, make_judges, place_judges
 from musicgen_rl.training.pocket_sizes import SIZES
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.temper import tempered
 
-STAGES = ("corpus", "codec", "tokens", "rewards", "lm", "ship", "endpoints")
-"""In the order they run."""
+STAGES = ("corpus", "codec", "tokens", "rewards", "lm", "lookback", "ship", "endpoints")
+"""In the order they run; not every size has all."""
 LICENSE = "Apache-2.0"
 """Of the weights."""
 
@@ -132,6 +136,8 @@ def stages(
     )
     lm_shape, lm = LMConfig(**size.lm_shape), PretrainConfig(seed=seed, **size.lm)
     codec_folder, tokens, run = work / "codec" / "codec", work / "tokens", work / "lm"
+    again = PretrainConfig(seed=seed, **size.again) if size.again else None
+    last = run if again is None else work / "lookback"
     judges = judge_configs(size.judges)
     ends = {
         end: EndpointConfig(
@@ -164,28 +170,50 @@ def stages(
             license=LICENSE, stop=stop, live=live,
         )  # fmt: skip
 
+    def run_lookback() -> dict[str, Any]:
+        assert again is not None
+        grown = work / "grown"
+        if not grown.is_dir():
+            grow(
+                run / "export", tokens, grown, size.lookback,
+                text_encoder=config.text_encoder, dropout=size.again_dropout,
+            )  # fmt: skip
+        return train_lm(
+            tokens, codec_folder, config.text_encoder, last, lm_shape, again,
+            start=grown, license=LICENSE, stop=stop, live=live,
+        )  # fmt: skip
+
     def run_ship() -> dict[str, Any]:
-        return ship(run / "export", config.output, config.text_encoder, work, size.temperature)
+        return ship(last / "export", config.output, config.text_encoder, work, size.temperature)
 
     def run_endpoints() -> dict[str, Any]:
-        return make_endpoints(config.output, manifest, ends, work, preset=size.preset, stop=stop)
+        return make_endpoints(
+            config.output, manifest, ends, work, preset=size.preset, eased=size.eased, stop=stop
+        )
 
-    return {
+    plan: dict[str, tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = {
         "corpus": ({**size.corpus, "seed": seed}, run_corpus),
         "codec": ({**size.codec, **size.codec_shape, "seed": seed}, run_codec),
         "tokens": ({"offsets": size.offsets} if size.offsets > 1 else {}, run_tokens),
         "rewards": ({**size.judges, "coded_every": size.coded_every}, run_rewards),
         "lm": ({**size.lm_shape, **size.lm, "seed": seed}, run_lm),
+        "lookback": (
+            {**size.again, **asdict(size.lookback), "dropout": size.again_dropout, "seed": seed},
+            run_lookback,
+        ),
         "ship": (
             {"output": str(config.output)}
             | ({"temperature": size.temperature} if size.temperature != 1 else {}),
             run_ship,
         ),
         "endpoints": (
-            {"output": str(config.output)} | {k: asdict(v) for k, v in ends.items()},
+            {"output": str(config.output)}
+            | {k: asdict(v) for k, v in ends.items()}
+            | ({"eased": size.eased} if size.eased else {}),
             run_endpoints,
         ),
     }
+    return {name: made for name, made in plan.items() if name != "lookback" or again is not None}
 
 
 def check_record(name: str, record: Path, options: dict[str, Any]) -> None:
@@ -206,7 +234,11 @@ def check_record(name: str, record: Path, options: dict[str, Any]) -> None:
 
 
 def ship(
-    source: Path, target: Path, text_encoder: Path, work: Path, temperature: float = 1.0
+    source: Path,
+    target: Path,
+    text_encoder: Path,
+    work: Path,
+    temperature: float | Sequence[float] = 1.0,
 ) -> dict[str, Any]:
     """Write the finished model folder: weights, codec, judges, and a model card.
 
@@ -215,7 +247,7 @@ def ship(
         target: the model folder.
         text_encoder: MiniLM's folder; the card points to it, relative to `target`.
         work: holds the records of the stages, and the judges.
-        temperature: folded into the heads.
+        temperature: folded into the heads; one, or one for each codebook.
 
     Returns:
         Bytes of the folder.
@@ -242,6 +274,7 @@ def make_endpoints(
     work: Path,
     *,
     preset: str = "pocket",
+    eased: Mapping[str, float] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train both ends of the dial on the shipped model and put them into its folder.
@@ -252,6 +285,7 @@ def make_endpoints(
         ends: quality and diversity.
         work: gets the runs.
         preset: that the ends' options are of, for their cards.
+        eased: part and share by which the diversity end is eased; not where empty.
         stop: asked after every step; True saves and returns.
 
     Returns:
@@ -273,6 +307,8 @@ def make_endpoints(
                 f"{runs / end / 'metrics.jsonl'}, change its options, and remove {runs / end}"
             )
     finished = all(end in figures and figures[end]["finished"] for end in ENDS)
+    if finished and eased:
+        ease(output / "diversity", eased["part"], eased["share"])
     return {"finished": finished, **figures}
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from musicgen_rl.training.lookback import Lookback
+
 
 @dataclass(frozen=True, kw_only=True)
 class PocketSize:
@@ -22,8 +24,18 @@ class PocketSize:
     """Judge -> fields of its config, as in `JUDGES`; "all" holds for each of them."""
     offsets: int = 1
     """How often each training piece is encoded, each time another part of a frame later."""
-    temperature: float = 1.0
-    """Folded into the language model's heads before the ends are trained (training/temper.py)."""
+    again: dict[str, Any] = field(default_factory=dict)
+    """Fields of PretrainConfig for a second run of the language model, with heads built in that
+    look back (training/lookback.py); there is none where this is empty."""
+    again_dropout: float = 0.0
+    """Of the second run."""
+    lookback: Lookback = field(default_factory=Lookback)
+    """What is built in for it."""
+    temperature: float | tuple[float, ...] = 1.0
+    """Folded into the language model's heads before the ends are trained (training/temper.py): one,
+    or one for each codebook."""
+    eased: dict[str, float] = field(default_factory=dict)
+    """part and share by which the diversity end is eased (training/ease.py); not where empty."""
     preset: str = "pocket"
     """Of the ends."""
     ends: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -71,6 +83,11 @@ SIZES = {
         lm={"steps": 40, "batch_size": 4, "crop_frames": 200, "eval_rows": 4, "warmup_steps": 5},
         judges={"all": {"steps": 5, "batch_size": 8, "longest_s": 2.0},
                 "probe": {"least_pieces": 3, "shortest_s": 1.6}},
+        again={"steps": 20, "batch_size": 4, "crop_frames": 200, "eval_rows": 4,
+               "warmup_steps": 5, "loop_share": 0.4, "loop_until": 0.3},
+        lookback=Lookback(matching={1: 1}),
+        temperature=(1.1, 1.2, 1.2, 1.2),
+        eased={"part": 1.0, "share": 1.0},
         ends={"quality": _TINY_END, "diversity": _TINY_END},
     ),
     "cpu": PocketSize(
@@ -92,17 +109,23 @@ SIZES = {
         codec_shape=CODEC_SHAPE,
         lm_shape={"hidden_size": 384, "num_layers": 6, "num_heads": 6, "ffn_size": 1536,
                   "dropout": 0.1},
-        lm={"minutes": 8.0, "batch_size": 64, "micro_batch_size": 64, "short_share": 0.4,
+        lm={"minutes": 2.0, "batch_size": 64, "micro_batch_size": 64, "short_share": 0.4,
             "short_factor": 5, "warmup_steps": 60, "embedding_std": 0.25, "eval_rows": 128},
+        again={"minutes": 6.0, "batch_size": 32, "micro_batch_size": 32, "muon_lr": 0.015,
+               "adamw_lr": 0.0015, "loop_share": 0.4, "loop_until": 0.3, "warmup_steps": 50,
+               "ema_decay": 0.998, "eval_rows": 128},
+        again_dropout=0.2,
         judges={"all": {"minutes": 8.0, "batch_size": 96, "longest_s": 4.0},
                 "probe": {"batch_size": 64, "shortest_s": 2.0, "longest_s": 5.0}},
         offsets=3,
-        temperature=1.1,
+        temperature=(1.1, 1.21, 1.21, 1.21, 1.32, 1.32, 1.32, 1.32),
+        eased={"part": 1.0, "share": 1.0},
         preset="pocket-gpu",
         coded_every=8,
     ),
 }  # fmt: skip
-"""tiny tries every stage in minutes; cpu is what two cores make in a night; gpu is for one GPU
-beside sixteen cores: the shipped model began like that, from 34 hours of music instead of 150, with
-a language model trained for two minutes instead of eight. How it went on from there, and came to
-keep a beat, is in docs/experiments/2026-11-26-lookback.md; no size does that by itself yet."""
+"""tiny tries every stage in minutes; cpu is what two cores make in a night; gpu, for one GPU beside
+sixteen cores, is how the shipped model came about, in one go. That one was made in three sittings,
+of 71 hours of music instead of 150, with a second run of four minutes instead of six, and its finer
+codebooks were heated after the ends were trained, not before (docs/experiments). In one go and with
+150 hours it has not been run."""

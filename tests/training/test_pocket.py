@@ -61,7 +61,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_every_size_is_made_of_values_the_configs_accept(tmp_path: Path, size: str) -> None:
     plan = stages(config(tmp_path, size=size, seed=7))
-    assert tuple(plan) == STAGES
+    twice = bool(SIZES[size].again)  # trains the language model again, to look back
+    assert tuple(plan) == tuple(name for name in STAGES if twice or name != "lookback")
     assert plan["corpus"][0]["seed"] == plan["lm"][0]["seed"] == 7
 
 
@@ -103,7 +104,7 @@ def test_a_stage_whose_record_is_gone_runs_again(tmp_path: Path, ran: list[str])
 
 def test_skipped_stages_do_not_run(tmp_path: Path, ran: list[str]) -> None:
     make_pocket(config(tmp_path, skip=("corpus", "rewards", "ship", "endpoints")))
-    assert ran == ["codec", "tokens", "lm"]
+    assert ran == ["codec", "tokens", "lm", "lookback"]
 
 
 def test_another_seed_is_refused_in_a_work_folder_that_is_begun(
@@ -244,7 +245,13 @@ def test_tiny_runs_from_nothing_to_a_model_with_judges_and_a_dial(tmp_path: Path
     begun = time.monotonic()
     assert make_pocket(made, live=False) == tmp_path / "model"
     assert time.monotonic() - begun < 600
-    assert read_info(tmp_path / "model").notes["training"]["steps"] == 40
+    notes = read_info(tmp_path / "model").notes
+    assert (notes["start"]["training"]["steps"], notes["training"]["steps"]) == (40, 20)
+    assert notes["temperature_in_heads"] == [1.1, 1.2, 1.2, 1.2]
+    assert read_info(tmp_path / "model").lm.dropout == SIZES["tiny"].again_dropout
+    diversity = read_info(tmp_path / "model" / "diversity")
+    assert diversity.notes["eased"]["trained_at_share"] == 0.5
+    assert diversity.notes["low_rank"]["towards"]["share"] == 1.0
     for name in JUDGES:
         kind = name.split("-")[0]
         identity, *_ = read_description(tmp_path / "model" / "rewards" / name, kind)
