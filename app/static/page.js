@@ -9,12 +9,11 @@ export function say(name, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
-export async function post(path, body, signal) {
+export async function post(path, body) {
   const answer = await fetch(base + path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
-    signal,
   });
   if (!answer.ok) {
     let message = "The studio did not answer.";

@@ -6,32 +6,33 @@ import { base, find, post, say, silenced, silenceOthers } from "./page.js";
 import { Player } from "./player.js";
 
 const stream = { player: null, url: "", peaks: [], state: "silent" };
-let pressed = null; // the press that waits for its clip: how to end it, and when it has ended
+const DOUBLE_MS = 1000; // between two clicks that are meant as one
+let pressed = null; // while a press waits for its clip
 
 // Generate was pressed: ask for what will come of it.
 export function streamPress() {
+  if (pressed) return; // what comes of this press goes there too
+  if (stream.state === "coming" && performance.now() - stream.since < DOUBLE_MS) return;
   streamStop();
-  pressed?.abort();
   const { visit, rate, channels } = find("visit")?.dataset ?? {};
   if (!visit) return; // its box will ask
-  const own = (pressed = new AbortController());
   const player = new Player(Number(rate), Number(channels)); // wakes up meanwhile
   player.context.resume();
-  own.done = post("studio/stream", { visit }, own.signal)
+  pressed = post("studio/stream", { visit })
     .then((answer) => {
       const facts = JSON.parse(answer.headers.get("X-Stream")); // none where it was refused
       if (facts && facts.url !== stream.url) play(facts, answer, player);
     })
     .catch(() => { /* its box will ask */ })
     .finally(() => {
-      if (pressed === own) pressed = null;
+      pressed = null;
       if (stream.player !== player) player.close();
     });
 }
 
 // Play what a box on the page names, once.
 export async function streamStart(box) {
-  await pressed?.done;
+  await pressed;
   const { url, rate, channels, seconds } = box.dataset;
   if (url === stream.url) ready(); // heard already, or only drawn anew
   else play({ url, rate, channels, seconds }, fetch(base + url));
@@ -42,7 +43,8 @@ async function play({ url, rate, channels, seconds }, asked, awake) {
   silenceOthers(streamStop);
   const fits = awake && awake.rate === Number(rate) && awake.channels === Number(channels);
   const player = fits ? awake : new Player(Number(rate), Number(channels));
-  Object.assign(stream, { player, url, peaks: [], seconds: Number(seconds), state: "coming" });
+  const since = performance.now();
+  Object.assign(stream, { player, url, since, peaks: [], seconds: Number(seconds), state: "coming" });
   player.context.resume();
   ready();
   requestAnimationFrame(() => streamDraw(player));
@@ -69,9 +71,9 @@ async function play({ url, rate, channels, seconds }, asked, awake) {
   }
 }
 
-// The box of a clip that plays; the clips of the last run make room.
+// A clip plays: the clips of the last run make room, until its own are there; its box can pause it.
 function ready() {
-  document.querySelector(".cards")?.classList.add("last");
+  if (stream.shown !== stream.url) document.querySelector(".cards")?.classList.add("last");
   const pause = find("stream-pause");
   if (!pause || !stream.player) return;
   pause.disabled = false;
@@ -79,7 +81,10 @@ function ready() {
 }
 
 // The clips are on the page.
-export const cardsShown = () => document.querySelector(".cards")?.classList.remove("last");
+export function cardsShown() {
+  stream.shown = stream.url;
+  document.querySelector(".cards")?.classList.remove("last");
+}
 
 // Gradio's players keep theirs where only they look.
 function cardsSilent() {

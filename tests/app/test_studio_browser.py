@@ -84,6 +84,16 @@ def test_sound_is_asked_for_at_the_press_and_only_once(visit):
     ] * 2
 
 
+def test_a_double_click_is_heard_as_one(visit):
+    page = visit()
+    page.wait_for_function("document.querySelector('[data-visit]').dataset.visit")
+    settle(page, "drums", seconds=20)
+    button(page, "Generate").dblclick()
+    page.wait_for_function("window.studio.streamed() > 1.5")
+    button(page, "Stop").click()
+    page.get_by_text("Stopped. What was heard").wait_for()
+
+
 def test_clips_of_the_last_run_make_room_and_are_silent(visit):
     page = visit()
     settle(page, "drums", seconds=20, variations=2)
