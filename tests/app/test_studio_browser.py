@@ -87,7 +87,7 @@ def test_sound_is_asked_for_at_the_press_and_only_once(visit):
 def test_a_double_click_is_heard_as_one(visit):
     page = visit()
     page.wait_for_function("document.querySelector('[data-visit]').dataset.visit")
-    settle(page, "drums", seconds=20)
+    settle(page, "drums", seconds=120)
     button(page, "Generate").dblclick()
     page.wait_for_function("window.studio.streamed() > 1.5")
     button(page, "Stop").click()
