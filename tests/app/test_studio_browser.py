@@ -99,8 +99,8 @@ def test_clips_of_the_last_run_make_room_and_are_silent(visit):
     settle(page, "drums", seconds=20, variations=2)
     button(page, "Generate").click()
     page.get_by_text("Done: 2 clips.").wait_for()
-    play = page.locator(".card:visible .play-pause-button").first
-    play.click()
+    page.locator(".card:visible time", has_text="0:20").first.wait_for()  # its player is ready
+    page.locator(".card:visible .play-pause-button").first.click()
     page.wait_for_function(PLAYING)
     settle(page, "", seconds=120, variations=1)
     button(page, "Generate").click()
