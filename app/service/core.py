@@ -296,7 +296,7 @@ class Service:
     def _practise(self) -> None:
         """Make a short clip as visitors will, twice: the first one loads and compiles."""
         wanted = JobRequest(
-            prompt="warming up", seed=0,
+            prompt="a", seed=0,
             duration_s=min(_WARM_UP_S, self.limits.max_duration_s),
             diversity=0.5 if self.has_dial else None,
         )  # fmt: skip

@@ -16,7 +16,6 @@ does: arXiv:2305.09828.
 import math
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,7 +37,7 @@ from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import Block, MusicLM, attend_causal
 from musicgen_rl.text.minilm import MiniLM
-from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, unique_captions
+from musicgen_rl.training.dataset import TokenDataset, unique_captions
 from musicgen_rl.training.tokens import load_tokens
 
 SEED = 11
@@ -302,10 +301,10 @@ def grow(
     encoder = MiniLM.load(text_encoder or checkpoints_folder() / "minilm")
     pad = lm.config.pad_token
     crops = TokenDataset(pieces, captions, pad).draw(SEED, range(CROPS), CROP_FRAMES)
-    with tempfile.TemporaryDirectory() as folder:
-        text = precompute_text_states(captions, encoder, folder)
+    with torch.inference_mode():
+        text = encoder.encode([captions[number] for number in crops.captions])
     given = shift_right(apply_delay(crops.codes, pad), pad)
-    build_lookback(lm, given, text.condition(crops.captions), how)
+    build_lookback(lm, given, text, how)
     if dropout is not None:
         info = replace(info, lm=replace(info.lm, dropout=dropout))
     half_made = out.with_name(f"{out.name}.making")
