@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,8 @@ WIDTH, HEIGHT = 430, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 26, 34, 52
 _RIVALS = ("base", "guidance", "temperature", "top-p")
 _LETTER, _LINE = 5.7, 12.0  # of a label, in units of the figure
+_BESIDE = 16.0  # a label that is farther from its point gets a line to it
+_AWAY, _DOWN = range(-160, 161, 8), range(-110, 111, 5)  # where room is looked for
 
 Box = tuple[float, float, float, float]
 Place = tuple[float, float]
@@ -79,6 +82,7 @@ def front_html(summary: Mapping[str, Any], name: str, *, same_weights: bool) -> 
     ]
     at = [places[arm["name"]] for arm in named]
     spots = label_spots(at, texts, [*places.values(), *along])
+    parts += [_leader(*each) for each in zip(at, spots, texts, strict=True)]
     parts += [_point(arm, places[arm["name"]], x, y) for arm in arms]
     parts += [
         f'<text class="small" x="{left:.1f}" y="{base:.1f}">{html.escape(text)}</text>'
@@ -109,28 +113,50 @@ def label_spots(
         obstacles: all points of the figure, and of lines in it.
 
     Returns:
-        For each label where its text begins, left end and base line; where every place is taken,
-        the first that is inside the figure.
+        For each label where its text begins, left end and base line: beside its point where there
+        is room, else at the nearest free place; inside the figure in any case.
     """
     taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in obstacles]
     spots = []
     for (x, y), text in zip(points, texts, strict=True):
         long = _LETTER * len(text)
-        choices = [
+        beside = [
             (x + away, y + down)
-            for down in (4.0, -17.0, 25.0, -28.0, 36.0)
+            for down in (4.0, -17.0, 25.0)
             for away in ((15.0, -15.0 - long) if down == 4.0 else (-long / 2, 8.0, -8.0 - long))
         ]
-        boxes = [(a, b - _LINE + 2, a + long, b + 3) for a, b in choices]
-        free = (
-            spot for spot, box in zip(choices, boxes, strict=True)
-            if _inside(box) and not any(_overlap(box, other) for other in taken)
-        )  # fmt: skip
-        inside = (spot for spot, box in zip(choices, boxes, strict=True) if _inside(box))
-        left, base = next(free, next(inside, choices[0]))
-        taken.append((left, base - _LINE + 2, left + long, base + 3))
-        spots.append((left, base))
+        farther = sorted(
+            ((x + away - long / 2, y + down + 4) for away in _AWAY for down in _DOWN),
+            key=lambda spot: _gap((x, y), _box(spot, long)),
+        )
+        inside = [spot for spot in (*beside, *farther) if _inside(_box(spot, long))]
+        free = (s for s in inside if not any(_overlap(_box(s, long), box) for box in taken))
+        spot = next(free, inside[0])
+        taken.append(_box(spot, long))
+        spots.append(spot)
     return spots
+
+
+def _box(spot: Place, long: float) -> Box:
+    left, base = spot
+    return left, base - _LINE + 2, left + long, base + 3
+
+
+def _gap(point: Place, box: Box) -> float:
+    """Measure from a point to a box, 0 inside."""
+    across = max(box[0] - point[0], 0.0, point[0] - box[2])
+    down = max(box[1] - point[1], 0.0, point[1] - box[3])
+    return math.hypot(across, down)
+
+
+def _leader(point: Place, spot: Place, text: str) -> str:
+    """Draw a line to a label that does not stand beside its point."""
+    left, top, right, bottom = _box(spot, _LETTER * len(text))
+    if _gap(point, (left, top, right, bottom)) <= _BESIDE:
+        return ""
+    x, y = (min(max(p, low), high) for p, low, high in zip(point, (left, top), (right, bottom),
+                                                           strict=True))  # fmt: skip
+    return f'<path class="leader" d="M{point[0]:.1f} {point[1]:.1f}L{x:.1f} {y:.1f}"/>'
 
 
 def _measured(summary: Mapping[str, Any], info: ModelInfo) -> bool:

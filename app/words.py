@@ -7,7 +7,7 @@ EXAMPLES = (
     "fast funk with brass",
     "rainy lo-fi hip hop, jazz guitar",
     "bossa nova for vibraphone",
-    "aggressive metal, 160 bpm",
+    "aggressive metal, distorted guitars",
     "folk dance for flute, no drums",
 )
 

@@ -1,6 +1,6 @@
 // Jams: endless music that is steered while it plays.
 
-import { base, dialColour, find, post, say, silenceOthers } from "./page.js";
+import { base, dialColour, find, post, say, silenceOthers, times } from "./page.js";
 import { Player } from "./player.js";
 
 const MOVE_MS = 90; // between two moves sent while a slider is dragged
@@ -171,7 +171,7 @@ function liveDraw() {
   }
   if (jam.running) {
     const ahead = jam.made - jam.played();
-    const waits = jam.waits ? `, playing had to wait ${jam.waits} times` : "";
+    const waits = jam.waits ? `, playing had to wait ${times(jam.waits)}` : "";
     say("live-status", jam.made
       ? `Playing: ${jam.played().toFixed(0)} s, ${ahead.toFixed(1)} s of sound ahead${waits}. Seed ${jam.seed}.`
       : "Making the first sound ...");

@@ -4,6 +4,8 @@ export const base = new URL(".", document.baseURI).href;
 
 export const find = (name) => document.querySelector(`[data-studio="${name}"]`);
 
+export const times = (count) => (count === 1 ? "once" : `${count} times`);
+
 export function say(name, text) {
   const element = find(name);
   if (element && element.textContent !== text) element.textContent = text;

@@ -2,7 +2,7 @@
 // off, then sends it as it comes. The page asks for it when Generate is pressed: until it has been
 // told of the clip and has drawn its box, the sound could long be there.
 
-import { base, find, post, say, silenced, silenceOthers } from "./page.js";
+import { base, find, post, say, silenced, silenceOthers, times } from "./page.js";
 import { Player } from "./player.js";
 
 const stream = { player: null, url: "", peaks: [], state: "silent" };
@@ -138,7 +138,7 @@ function streamDraw(player) {
     return;
   }
   streamPicture(at);
-  const waits = player.waits ? `; it had to wait ${player.waits} times` : "";
+  const waits = player.waits ? `; it had to wait ${times(player.waits)}` : "";
   if (player.made) say("stream-said", `${at.toFixed(1)} of ${stream.seconds.toFixed(1)} s${waits}`);
   requestAnimationFrame(() => streamDraw(player));
 }

@@ -126,6 +126,16 @@ def test_labels_cover_neither_points_nor_each_other():
         assert not any(left < x < right and top < y < bottom for x, y in points)
 
 
+def test_labels_of_a_crowd_stand_apart():
+    points = [(350.0 + 4 * i, 200.0 + 5 * (i % 3)) for i in range(6)]
+    texts = [f"temperature 1.{i}" for i in range(6)]
+    spots = label_spots(points, texts, points)
+    boxes = [(x, y - 10, x + 5.7 * len(t), y + 3) for (x, y), t in zip(spots, texts, strict=True)]
+    for a, b in combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+    assert all(0 <= a and c <= WIDTH for a, _, c, _ in boxes)
+
+
 def test_a_label_without_a_free_place_still_stays_in_the_figure():
     corner = (WIDTH - 20.0, 150.0)
     around = [(float(x), float(y)) for x in range(0, WIDTH, 10) for y in range(90, 210, 10)]
