@@ -133,7 +133,7 @@ def test_labels_of_a_crowd_stand_apart():
     boxes = [(x, y - 10, x + 5.7 * len(t), y + 3) for (x, y), t in zip(spots, texts, strict=True)]
     for a, b in combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-    assert all(0 <= a and c <= WIDTH for a, _, c, _ in boxes)
+    assert all(a >= 0 and c <= WIDTH for a, _, c, _ in boxes)
 
 
 def test_a_label_without_a_free_place_still_stays_in_the_figure():
