@@ -129,9 +129,9 @@ def _beat_period(spectra: NDArray[np.float64]) -> float:
     full = np.correlate(onsets, onsets, mode="full")[n - 1 :]
     curve = full / full[0] * n / np.maximum(n - np.arange(n), 1)
     peak = shortest + int(np.argmax(curve[shortest : longest + 1]))
-    if curve[peak] < _PULSE:
-        return float("nan")
     left, middle, right = curve[peak - 1], curve[peak], curve[peak + 1]
+    if middle < _PULSE or middle < max(left, right):  # at the edge: a slope is no peak
+        return float("nan")
     bend = left - 2.0 * middle + right
     return float(peak + (0.0 if abs(bend) < 1e-9 else 0.5 * (left - right) / bend))
 

@@ -74,6 +74,17 @@ def test_double_time_is_no_drift_and_no_pulse_is_no_answer() -> None:
     assert np.isnan(tempo_drift(log_spectra(noise(1), RATE)))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_only_swells_has_no_pulse(seed: int) -> None:
+    """The likeness of its onsets falls all the way, so the shortest beat looks likeliest."""
+    walk = np.cumsum(np.random.default_rng(seed).normal(size=400))
+    slow = np.convolve(walk, np.ones(9) / 9, "same")
+    spectra = np.cumsum(slow - slow.min())[:, None] * np.ones((1, 3))
+    with np.errstate(all="raise"):
+        drift = tempo_drift(spectra)
+    assert np.isnan(drift) or 0.0 <= drift < 0.5
+
+
 def test_the_sample_rate_does_not_change_the_answer() -> None:
     import soxr
 
