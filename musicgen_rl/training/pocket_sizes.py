@@ -85,6 +85,7 @@ SIZES = {
                 "probe": {"least_pieces": 3, "shortest_s": 1.6}},
         again={"steps": 20, "batch_size": 4, "crop_frames": 200, "eval_rows": 4,
                "warmup_steps": 5, "loop_share": 0.4, "loop_until": 0.3},
+        again_dropout=0.1,
         lookback=Lookback(matching={1: 1}),
         temperature=(1.1, 1.2, 1.2, 1.2),
         eased={"part": 1.0, "share": 1.0},

@@ -248,7 +248,7 @@ def test_tiny_runs_from_nothing_to_a_model_with_judges_and_a_dial(tmp_path: Path
     notes = read_info(tmp_path / "model").notes
     assert (notes["start"]["training"]["steps"], notes["training"]["steps"]) == (40, 20)
     assert notes["temperature_in_heads"] == [1.1, 1.2, 1.2, 1.2]
-    assert read_info(tmp_path / "model").lm.dropout == SIZES["tiny"].again_dropout
+    assert read_info(tmp_path / "model").lm.dropout == SIZES["tiny"].again_dropout > 0
     diversity = read_info(tmp_path / "model" / "diversity")
     assert diversity.notes["eased"]["trained_at_share"] == 0.5
     assert diversity.notes["low_rank"]["towards"]["share"] == 1.0
