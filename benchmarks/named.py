@@ -5,8 +5,8 @@
 For each held-out piece the start of a crop is scored under short captions that differ in one word:
 the true one and four others. The share of pieces whose codes are likeliest under the true word is
 what the model knows of such words: one in five is chance. Asked are the style, the tempo as a
-number (the piece's own, and .8, .9, 1.12 and 1.25 times it), the lead instrument, and how fast it
-is (slow, medium, fast: one in three is chance). The first seconds of a crop count, because later
+number (the piece's own, and .8, .9, 1.12 and 1.25 times it), the lead instrument, the key, and how
+fast it is (slow, medium, fast: one in three is chance). The first seconds of a crop count, because later
 the music itself has told.
 
 FOLDER holds the tokens of a corpus that the model has not learnt from.
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.checkpoint import checkpoints_folder, find_model, load_lm, read_info
-from musicgen_rl.data.pocket.captions import TEMPO_WORDS
+from musicgen_rl.data.pocket.captions import TEMPO_WORDS, key_name
 from musicgen_rl.errors import InputError, MusicgenRLError
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
@@ -54,6 +54,7 @@ def captions_of(facts: Facts, known: Mapping[str, Sequence[str]], rng: random.Ra
         "style": others("style", style),
         "tempo in bpm": [f"{style}, {round(bpm * f)} bpm" for f in (1.0, *OTHER_TEMPI)],
         "lead instrument": [f"{style} with {name}" for name in others("lead", lead)],
+        "key": [f"{style} in {name}" for name in others("key", key_name(facts))],
         "slow, medium, fast": [f"{TEMPO_WORDS[band][0]} {style}" for band in bands],
     }
 
@@ -92,6 +93,7 @@ def share_known(
     if not asked:
         raise InputError("no held-out piece is long enough: make some with data make --test 0.9")
     known = {name: sorted({str(p.attributes[name]) for p in asked}) for name in ("style", "lead")}
+    known["key"] = sorted({key_name(p.attributes) for p in asked})
     won: dict[str, list[tuple[bool, float, int]]] = {}
     for piece in asked:
         start = rng.randrange(piece.codes.shape[1] - frames)

@@ -5,6 +5,7 @@ Configuration of one training stage lives beside that stage. Every field has a d
 """
 
 import ast
+import dataclasses
 import inspect
 import itertools
 import math
@@ -19,11 +20,19 @@ def field_help(config_class: type[Any]) -> dict[str, str]:
     """Collect the docstring under each field of a dataclass.
 
     Args:
-        config_class: a dataclass written in the style of this file.
+        config_class: a dataclass written in the style of this file; fields that it inherits count.
 
     Returns:
         Field name -> help text, whitespace folded.
     """
+    found: dict[str, str] = {}
+    for one in reversed(config_class.__mro__):
+        if dataclasses.is_dataclass(one):
+            found |= _own_field_help(one)
+    return found
+
+
+def _own_field_help(config_class: type[Any]) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
     body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
     found: dict[str, str] = {}

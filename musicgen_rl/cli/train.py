@@ -21,7 +21,7 @@ from musicgen_rl.cli.train_options import (
 )
 from musicgen_rl.config import LMConfig, field_help, require
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
 app.command()(train_rewards.encoder)
@@ -30,6 +30,13 @@ app.command()(train_rewards.probe)
 
 SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
 """Fields of LMConfig that are the user's to choose; the others follow from the data."""
+
+CONTRAST_OPTIONS = (
+    "minutes", "steps", "batch_size", "micro_batch_size", "crop_frames", "anchor", "muon_lr",
+    "adamw_lr", "warmup_steps", "final_rate", "ema_decay", "eval_minutes", "eval_rows",
+    "save_minutes", "precision", "seed",
+)  # fmt: skip
+"""Fields of ContrastConfig that are the user's to choose."""
 
 
 def with_options(
@@ -148,6 +155,61 @@ def lm(
             license=license,
             stop=lambda: bool(stopped),
         )
+    if stopped:
+        typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
+        raise typer.Exit(130)
+    typer.echo(str(out / "export"))
+
+
+@app.command()
+@closed
+@with_options(ContrastConfig, CONTRAST_OPTIONS)
+def contrast(
+    model: Annotated[str, typer.Option(help="Model folder or name to begin with.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run in it is continued.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Audio to learn from: encoded to tokens first.")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
+    ] = None,
+    text_encoder: Annotated[
+        Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
+    ] = None,
+    processes: Annotated[int, typer.Option(help=PROCESSES, min=1, max=64)] = 1,
+    threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
+    **options: Any,
+) -> None:
+    """Teach a language model words it passes over: true captions against wrong ones."""
+    config = ContrastConfig(**options)
+    if manifest is None and tokens is None:
+        raise ConfigError("nothing to learn from: give --manifest FILE, or --tokens FOLDER")
+    require(
+        config.batch_size % processes == 0,
+        f"batch_size {config.batch_size} is not a multiple of {processes} processes",
+    )
+
+    import torch
+
+    from musicgen_rl.checkpoint import checkpoints_folder, find_model
+    from musicgen_rl.training.contrast_run import train_contrast
+    from musicgen_rl.training.lm_run import encode_manifest
+    from musicgen_rl.training.processes import Processes
+
+    torch.set_flush_denormal(True)
+    folder = find_model(model)
+    tokens = tokens or out / "tokens"
+    if manifest is not None and is_first():
+        encode_manifest(manifest, folder / "codec", tokens, report=report_encoding)
+    if threads := threads_each(processes, threads):
+        torch.set_num_threads(threads)
+    stopped = stop_on_signal()
+    with side_by_side(processes):
+        Processes().wait()  # until the first has encoded all
+        figures = train_contrast(
+            folder, tokens, text_encoder or checkpoints_folder() / "minilm", out, config,
+            stop=lambda: bool(stopped),
+        )  # fmt: skip
     if stopped:
         typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
         raise typer.Exit(130)

@@ -49,6 +49,8 @@ class Batch:
     """long [B, K, T]; the pad token where a piece is shorter than the crop."""
     captions: tuple[int, ...]
     """B caption numbers; -1 is the null prompt."""
+    pieces: tuple[int, ...] = ()
+    """B places in `TokenDataset.pieces`: where each row is from."""
 
 
 class TextStates:
@@ -136,6 +138,7 @@ class TokenDataset:
         ends = np.cumsum(np.maximum(self._lengths - crop_frames, 0) + 1)
         codes = torch.full((len(rows), self.pieces[0].codes.shape[0], crop_frames), self._pad)
         captions: list[int] = []
+        pieces: list[int] = []
         for index, row in enumerate(rows):
             random = np.random.Generator(np.random.Philox(key=[seed, row]))
             place = int(random.integers(ends[-1]))
@@ -143,12 +146,13 @@ class TokenDataset:
             start = place - (int(ends[chosen - 1]) if chosen else 0)
             crop = self.pieces[chosen].codes[:, start : start + crop_frames]
             codes[index, :, : crop.shape[1]] = crop.long()
+            pieces.append(chosen)
             options = self._captions[chosen]
             caption = options[int(random.integers(len(options)))]
             captions.append(-1 if random.random() < caption_dropout else caption)
             if loop_share and random.random() < loop_share:
                 codes[index] = _looped(codes[index], random.random())
-        return Batch(codes, tuple(captions))
+        return Batch(codes, tuple(captions), tuple(pieces))
 
 
 def _looped(codes: Tensor, place: float) -> Tensor:

@@ -118,7 +118,7 @@ def train_lm(
     """
     folder, codec_folder = Path(folder), Path(codec_folder)
     info, pieces = load_tokens(tokens_folder)
-    begun = None if start is None else _read_start(start, info)
+    begun = None if start is None else read_start(start, info)
     if begun is not None:
         model = begun.lm
     if info.codec_hash != hash_folder(codec_folder):
@@ -200,7 +200,7 @@ def train_lm(
     )  # fmt: skip
 
 
-def _read_start(start: str | Path, tokens: TokenInfo) -> ModelInfo:
+def read_start(start: str | Path, tokens: TokenInfo) -> ModelInfo:
     """Read the card of the model to begin with; other codes than the tokens' are refused."""
     begun = read_info(Path(start))
     made_by = begun.notes.get("codec_hash", tokens.codec_hash)

@@ -165,7 +165,7 @@ def pretrain(
         CheckpointError: the folder's state is of another model.
         StorageError: the disk is full; what was saved before is intact.
     """
-    trainer = _Trainer(model_config, config, train_data, valid_data, text, Path(folder), start)
+    trainer = Trainer(model_config, config, train_data, valid_data, text, Path(folder), start)
     trainer.restore()
     return trainer.run(export, stop, live)
 
@@ -182,7 +182,7 @@ class _Drawn:
     """Of B prompts."""
 
 
-class _Trainer:
+class Trainer:
     """The state of one run: what `save` writes and `restore` reads."""
 
     def __init__(
@@ -371,6 +371,17 @@ class _Trainer:
             sums += losses.detach().sum((0, 2))
         if device.type == "cuda":  # it is busy until the norm is read: draw meanwhile
             self.ahead = self._draw(self.step + 1)
+        taken = self._update()
+        sums = self.accelerator.reduce(sums, "sum")
+        return {
+            "loss": (sums.sum() / counts.sum()).item(),
+            "loss_per_codebook": (sums / counts).tolist(),
+            **taken,
+        }
+
+    def _update(self) -> dict[str, float]:
+        """Step with the gradients at hand; returns their norm and the share of the peak rate."""
+        config = self.config
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not math.isfinite(norm):
             raise ConfigError(
@@ -386,13 +397,7 @@ class _Trainer:
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.model, self.step)
-        sums = self.accelerator.reduce(sums, "sum")
-        return {
-            "loss": (sums.sum() / counts.sum()).item(),
-            "loss_per_codebook": (sums / counts).tolist(),
-            "grad_norm": norm,
-            "rate": rate,
-        }
+        return {"grad_norm": norm, "rate": rate}
 
     def _progress(self, step: int) -> float:
         """Share of the run that is done after `step` steps."""

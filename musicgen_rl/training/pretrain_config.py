@@ -1,4 +1,4 @@
-"""Configuration of the language model's training; apart, so that the command line reads it fast."""
+"""Configuration of the language model's trainings: apart, so that the command line is fast."""
 
 from dataclasses import dataclass
 
@@ -104,3 +104,33 @@ class PretrainConfig:
         if progress >= self.loop_until:
             return 0.0
         return self.loop_share * (1.0 - progress / self.loop_until)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig(PretrainConfig):
+    """How words are taught; `crop_frames` are what the captions are judged on."""
+
+    steps: int = 300
+    batch_size: int = 32
+    micro_batch_size: int = 4
+    crop_frames: int = 100
+    caption_dropout: float = 0.0
+    muon_lr: float = 0.003
+    """Peak rate of the blocks' matrices (Muon); 0 trains them with AdamW."""
+    adamw_lr: float = 2e-4
+    """Peak rate of everything else (AdamW)."""
+    muon_decay: float = 0.0
+    adamw_decay: float = 0.0
+    warmup_steps: int = 10
+    final_rate: float = 0.05
+    ema_decay: float = 0.97
+    eval_rows: int = 64
+    anchor: float = 0.05
+    """Weight of the divergence from the model as it was, both in nats a crop."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        require_number("anchor", self.anchor, 0, 1000)
+        for name in ("caption_dropout", "loop_share", "short_share"):
+            require(getattr(self, name) == 0, f"{name} must be 0 where rivals are compared")

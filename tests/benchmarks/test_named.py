@@ -7,12 +7,13 @@ from musicgen_rl.errors import InputError
 from musicgen_rl.training.dataset import TokenPiece
 
 STYLES = ["disco", "funk", "hymn", "jazz", "metal", "tango"]
+KEYS = ["C", "D", "E", "F", "G", "A"]
 LEADS = ["cello", "flute", "harp", "oboe", "piano", "viola"]
 
 
 def piece(number: int, frames: int = 200, split: str = "valid") -> TokenPiece:
     facts = {"style": STYLES[number % 6], "lead": LEADS[number % 6], "tempo_bpm": 100 + number,
-             "tempo_band": "medium"}  # fmt: skip
+             "tempo_band": "medium", "key": KEYS[number % 6], "mode": "minor"}  # fmt: skip
     return TokenPiece(torch.full((2, frames), number).to(torch.uint16), ("a",), "p", split, facts)
 
 
@@ -38,11 +39,12 @@ def test_what_a_model_knows_is_told_from_what_it_does_not() -> None:
 def test_the_true_caption_comes_first_and_no_other_is_the_same() -> None:
     import random
 
-    known = {"style": STYLES, "lead": LEADS}
+    known = {"style": STYLES, "lead": LEADS, "key": [f"{key} minor" for key in KEYS]}
     asked = captions_of(PIECES[1].attributes, known, random.Random(1))
     assert asked["style"][0] == "funk"
     assert asked["tempo in bpm"][0] == "funk, 101 bpm"
     assert asked["lead instrument"][0] == "funk with flute"
+    assert asked["key"][0] == "funk in D minor"
     assert asked["slow, medium, fast"][0] == "mid-tempo funk"
     assert all(len(set(captions)) == len(captions) for captions in asked.values())
     assert len(asked["tempo in bpm"]) == 1 + len(OTHER_TEMPI)

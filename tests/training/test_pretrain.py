@@ -122,7 +122,7 @@ def test_short_crops_come_first_and_are_as_many_times_more(
 def test_crops_drawn_ahead_are_those_of_the_step_or_drawn_again(tmp_path: Path) -> None:
     train, valid, text = ramp_data()
     config = replace(FAST, loop_share=0.5, loop_until=1.0)
-    trainer = module._Trainer(CONFIG, config, train, valid, text, tmp_path)
+    trainer = module.Trainer(CONFIG, config, train, valid, text, tmp_path)
     trainer.planned = True
     fresh, _ = trainer._drawn(3)
     trainer.ahead = ahead = trainer._draw(3)
