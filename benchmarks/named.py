@@ -6,8 +6,8 @@ For each held-out piece the start of a crop is scored under short captions that 
 the true one and four others. The share of pieces whose codes are likeliest under the true word is
 what the model knows of such words: one in five is chance. Asked are the style, the tempo as a
 number (the piece's own, and .8, .9, 1.12 and 1.25 times it), the lead instrument, the key, and how
-fast it is (slow, medium, fast: one in three is chance). The first seconds of a crop count, because later
-the music itself has told.
+fast it is (slow, medium, fast: one in three is chance). The first seconds of a crop count, because
+later the music itself has told.
 
 FOLDER holds the tokens of a corpus that the model has not learnt from.
 """

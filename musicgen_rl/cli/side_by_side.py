@@ -57,6 +57,8 @@ def side_by_side(count: int, arguments: Sequence[str] | None = None) -> Iterator
         "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         "ACCELERATE_USE_CPU": "true", "MUSICGEN_RL_SIDE_BY_SIDE": "1",
     }  # fmt: skip
+    # Where this is not set, accelerate gives every process as many threads as there are cores.
+    shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(threads_each(count, 0))
     before = dict(os.environ)
     command = [sys.executable, "-m", "musicgen_rl", *(arguments or sys.argv[1:])]
     others = [
@@ -85,3 +87,5 @@ def side_by_side(count: int, arguments: Sequence[str] | None = None) -> Iterator
                 other.terminate()
         for name in (*shared, "RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]

@@ -46,6 +46,20 @@ def test_the_others_know_their_number_and_nothing_is_left_behind() -> None:
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize(("given", "threads"), [(None, "4"), ("3", "3")])
+def test_accelerate_is_told_how_many_threads_each_has(
+    given: str | None, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the variable it sets as many threads as there are cores, in every process.
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with side_by_side(2, ["--version"]):
+        assert os.environ["OMP_NUM_THREADS"] == threads
+    assert os.environ.get("OMP_NUM_THREADS") == given
+
+
 def test_another_process_that_dies_is_told_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,145 @@
+"""Are a tempo and a key that a prompt names heard in what is played?
+
+    python benchmarks/asked.py --manifest held_out/manifest.jsonl [--model pocket ...]
+        [--diversity 0 ...] [--pieces 80] [--seconds 10] [--out STEM]
+
+For each held-out piece two prompts are played once, unpicked: its style with its tempo in bpm, and
+its style with its key.
+
+- tempo: share of clips in which librosa hears the tempo named, its half or its double, within 4 %;
+- key: share of tonal energy on the notes of the key named.
+
+*Chance* is the same of the same clips against what the other prompts name, averaged over all of
+them. *Real* are the pieces themselves. Errors are standard errors over pieces of the difference to chance.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pocket_music import RATE, at_rate, key_named, pulse_and_wobble, share_of_key
+from pocket_prompts import tempo_fits
+
+from musicgen_rl.data.manifest import Entry, read_manifest
+from musicgen_rl.data.pocket.captions import key_name
+from musicgen_rl.data.pocket.listen import harmonic_chroma
+from musicgen_rl.errors import InputError, MusicgenRLError
+from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.storage import write_json
+from musicgen_rl.training.reward_mels import read_mono
+
+
+def against_chance(
+    heard: Sequence[Any], named: Sequence[Any], fits: Callable[[Any, Any], float]
+) -> dict[str, float]:
+    """Compare what is heard in each clip with what its prompt names, and with what others name.
+
+    Args:
+        heard: of N clips, N >= 2.
+        named: by their N prompts.
+        fits: how well one fits the other, 0 to 1.
+
+    Returns:
+        `share`, `chance`, and the standard `error` of their difference over clips.
+    """
+    table = np.array([[fits(h, n) for n in named] for h in heard], dtype=float)  # [N, N]
+    N = len(table)
+    own = table.diagonal()
+    others = (table.sum(1) - own) / (N - 1)
+    error = float((own - others).std(ddof=1) / N**0.5)
+    return {"share": float(own.mean()), "chance": float(others.mean()), "error": error}
+
+
+def fits_tempo(heard: float, named: float) -> float:
+    return float(tempo_fits(heard, named))
+
+
+def fits_key(chroma: np.ndarray, named: str) -> float:
+    found = key_named(f"in {named}")
+    assert found is not None
+    return share_of_key(chroma, *found)
+
+
+def hear(
+    tempo_clips: Sequence[np.ndarray], key_clips: Sequence[np.ndarray], pieces: Sequence[Entry]
+) -> dict[str, dict[str, float]]:
+    """Measure clips [M] at RATE of the two prompts of each piece."""
+    tempi = [float(p.attributes["tempo_bpm"]) for p in pieces]
+    keys = [key_name(p.attributes) for p in pieces]
+    return {
+        "tempo": against_chance([pulse_and_wobble(c)[0] for c in tempo_clips], tempi, fits_tempo),
+        "key": against_chance([harmonic_chroma(c) for c in key_clips], keys, fits_key),
+    }
+
+
+def play(
+    pipeline: Pipeline, prompts: list[str], seconds: float, diversity: float | None
+) -> list[np.ndarray]:
+    """Play each prompt once, seed 0: samples [M] at RATE."""
+    made = pipeline.generate(prompts, duration_s=seconds, seed=0, diversity=diversity)
+    return [at_rate(clip.samples.mean(0), clip.sample_rate) for clip in made]
+
+
+def real_clip(path: Path, seconds: float) -> np.ndarray:
+    """Read the beginning of a piece."""
+    samples, rate = read_mono(path)
+    return at_rate(samples[: round(seconds * rate)].numpy(), rate)
+
+
+def render(found: Mapping[str, Any], seconds: float) -> str:
+    """Write the measurements as Markdown."""
+    lines = [
+        "# Are a tempo and a key heard that a prompt names?", "",
+        f"Made by `benchmarks/asked.py`; its first lines say what is measured. Clips of {seconds:g} s.",
+        "", "| model | tempo met | chance | key | chance | pieces |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for model, row in found.items():
+        tempo, key = row["tempo"], row["key"]
+        lines.append(
+            f"| {model} | {tempo['share']:.2f} ± {tempo['error']:.2f} | {tempo['chance']:.2f} | "
+            f"{key['share']:.2f} ± {key['error']:.2f} | {key['chance']:.2f} | {row['pieces']} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--model", nargs="+", default=["pocket"])
+    parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
+    parser.add_argument("--pieces", type=int, default=80, help="how many of them are asked")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/asked"))
+    given = parser.parse_args()
+    try:
+        pieces = [e for e in read_manifest(given.manifest) if e.split != "train"][: given.pieces]
+        if len(pieces) < 2:
+            raise InputError("two held-out pieces or more are needed: data make --test 0.9")
+        facts = [p.attributes for p in pieces]
+        prompts = [f"{f['style']}, {f['tempo_bpm']} bpm" for f in facts]
+        prompts += [f"{f['style']} in {key_name(f)}" for f in facts]
+        real = [real_clip(given.manifest.parent / p.audio, given.seconds) for p in pieces]
+        found: dict[str, Any] = {"real": {**hear(real, real, pieces), "pieces": len(pieces)}}
+        for name in given.model:
+            pipeline = Pipeline.load(name)
+            for diversity in (None, *given.diversity):
+                clips = play(pipeline, prompts, given.seconds, diversity)
+                label = name if diversity is None else f"{name}, dial {diversity:g}"
+                found[label] = {
+                    **hear(clips[: len(pieces)], clips[len(pieces) :], pieces),
+                    "pieces": len(pieces),
+                }
+    except MusicgenRLError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    write_json(given.out.with_suffix(".json"), found)
+    given.out.with_suffix(".md").write_text(render(found, given.seconds), encoding="utf-8")
+    sys.stdout.write(render(found, given.seconds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
