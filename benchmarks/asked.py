@@ -10,7 +10,8 @@ its style with its key.
 - key: share of tonal energy on the notes of the key named.
 
 *Chance* is the same of the same clips against what the other prompts name, averaged over all of
-them. *Real* are the pieces themselves. Errors are standard errors over pieces of the difference to chance.
+them. *Real* are the pieces themselves. Errors are standard errors over pieces of the difference to
+chance.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pocket_music import RATE, at_rate, key_named, pulse_and_wobble, share_of_key
+from pocket_music import at_rate, key_named, pulse_and_wobble, share_of_key
 from pocket_prompts import tempo_fits
 
 from musicgen_rl.data.manifest import Entry, read_manifest
@@ -93,7 +94,8 @@ def render(found: Mapping[str, Any], seconds: float) -> str:
     """Write the measurements as Markdown."""
     lines = [
         "# Are a tempo and a key heard that a prompt names?", "",
-        f"Made by `benchmarks/asked.py`; its first lines say what is measured. Clips of {seconds:g} s.",
+        "Made by `benchmarks/asked.py`; its first lines say what is measured. Clips of "
+        f"{seconds:g} s.",
         "", "| model | tempo met | chance | key | chance | pieces |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for model, row in found.items():
