@@ -3,15 +3,15 @@
     python benchmarks/asked.py --manifest held_out/manifest.jsonl [--model pocket ...]
         [--diversity 0 ...] [--pieces 80] [--seconds 10] [--out STEM]
 
-For each held-out piece two prompts are played once, unpicked: its style with its tempo in bpm, and
-its style with its key.
+For each held-out piece three prompts are played once, unpicked: its style with its tempo in bpm,
+its style with its key, and its style alone.
 
 - tempo: share of clips in which librosa hears the tempo named, its half or its double, within 4 %;
 - key: share of tonal energy on the notes of the key named.
 
-*Chance* is the same of the same clips against what the other prompts name, averaged over all of
-them. *Real* are the pieces themselves. Errors are standard errors over pieces of the difference to
-chance.
+*Unasked* is the same of the clips that were told the style alone: what the style brings by itself.
+*Real* are the pieces themselves, unasked the next piece's in their place. Errors are standard
+errors over pieces of the difference between both.
 """
 
 import argparse
@@ -33,25 +33,27 @@ from musicgen_rl.storage import write_json
 from musicgen_rl.training.reward_mels import read_mono
 
 
-def against_chance(
-    heard: Sequence[Any], named: Sequence[Any], fits: Callable[[Any, Any], float]
-) -> dict[str, float]:
-    """Compare what is heard in each clip with what its prompt names, and with what others name.
+def beside_unasked(
+    asked: Sequence[Any], unasked: Sequence[Any], named: Sequence[Any],
+    fits: Callable[[Any, Any], float],
+) -> dict[str, float]:  # fmt: skip
+    """Compare what is heard with what the prompts name, where they name it and where they do not.
 
     Args:
-        heard: of N clips, N >= 2.
-        named: by their N prompts.
+        asked: heard in N clips of prompts that name it, N >= 2.
+        unasked: heard in N clips of the same prompts without it.
+        named: by the N prompts.
         fits: how well one fits the other, 0 to 1.
 
     Returns:
-        `share`, `chance`, and the standard `error` of their difference over clips.
+        `share`, `unasked`, and the standard `error` of their difference over clips.
     """
-    table = np.array([[fits(h, n) for n in named] for h in heard], dtype=float)  # [N, N]
-    N = len(table)
-    own = table.diagonal()
-    others = (table.sum(1) - own) / (N - 1)
-    error = float((own - others).std(ddof=1) / N**0.5)
-    return {"share": float(own.mean()), "chance": float(others.mean()), "error": error}
+    pairs = np.array(
+        [[fits(a, n), fits(u, n)] for a, u, n in zip(asked, unasked, named, strict=True)]
+    )  # [N, 2]
+    error = float((pairs[:, 0] - pairs[:, 1]).std(ddof=1) / len(pairs) ** 0.5)
+    share, without = pairs.mean(0).tolist()
+    return {"share": share, "unasked": without, "error": error}
 
 
 def fits_tempo(heard: float, named: float) -> float:
@@ -65,14 +67,19 @@ def fits_key(chroma: np.ndarray, named: str) -> float:
 
 
 def hear(
-    tempo_clips: Sequence[np.ndarray], key_clips: Sequence[np.ndarray], pieces: Sequence[Entry]
+    tempo_clips: Sequence[np.ndarray],
+    key_clips: Sequence[np.ndarray],
+    plain_clips: Sequence[np.ndarray],
+    pieces: Sequence[Entry],
 ) -> dict[str, dict[str, float]]:
-    """Measure clips [M] at RATE of the two prompts of each piece."""
+    """Measure clips [M] at RATE of the three prompts of each piece."""
     tempi = [float(p.attributes["tempo_bpm"]) for p in pieces]
     keys = [key_name(p.attributes) for p in pieces]
+    beats = [[pulse_and_wobble(c)[0] for c in clips] for clips in (tempo_clips, plain_clips)]
+    notes = [[harmonic_chroma(c) for c in clips] for clips in (key_clips, plain_clips)]
     return {
-        "tempo": against_chance([pulse_and_wobble(c)[0] for c in tempo_clips], tempi, fits_tempo),
-        "key": against_chance([harmonic_chroma(c) for c in key_clips], keys, fits_key),
+        "tempo": beside_unasked(*beats, tempi, fits_tempo),
+        "key": beside_unasked(*notes, keys, fits_key),
     }
 
 
@@ -96,13 +103,13 @@ def render(found: Mapping[str, Any], seconds: float) -> str:
         "# Are a tempo and a key heard that a prompt names?", "",
         "Made by `benchmarks/asked.py`; its first lines say what is measured. Clips of "
         f"{seconds:g} s.",
-        "", "| model | tempo met | chance | key | chance | pieces |", "|---|---|---|---|---|---|",
+        "", "| model | tempo met | unasked | key | unasked | pieces |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for model, row in found.items():
         tempo, key = row["tempo"], row["key"]
         lines.append(
-            f"| {model} | {tempo['share']:.2f} ± {tempo['error']:.2f} | {tempo['chance']:.2f} | "
-            f"{key['share']:.2f} ± {key['error']:.2f} | {key['chance']:.2f} | {row['pieces']} |"
+            f"| {model} | {tempo['share']:.2f} ± {tempo['error']:.2f} | {tempo['unasked']:.2f} | "
+            f"{key['share']:.2f} ± {key['error']:.2f} | {key['unasked']:.2f} | {row['pieces']} |"
         )
     return "\n".join([*lines, ""])
 
@@ -123,17 +130,19 @@ def main() -> int:
         facts = [p.attributes for p in pieces]
         prompts = [f"{f['style']}, {f['tempo_bpm']} bpm" for f in facts]
         prompts += [f"{f['style']} in {key_name(f)}" for f in facts]
+        prompts += [str(f["style"]) for f in facts]
         real = [real_clip(given.manifest.parent / p.audio, given.seconds) for p in pieces]
-        found: dict[str, Any] = {"real": {**hear(real, real, pieces), "pieces": len(pieces)}}
+        shifted = real[1:] + real[:1]
+        found: dict[str, Any] = {
+            "real": {**hear(real, real, shifted, pieces), "pieces": len(pieces)}
+        }
         for name in given.model:
             pipeline = Pipeline.load(name)
             for diversity in (None, *given.diversity):
                 clips = play(pipeline, prompts, given.seconds, diversity)
                 label = name if diversity is None else f"{name}, dial {diversity:g}"
-                found[label] = {
-                    **hear(clips[: len(pieces)], clips[len(pieces) :], pieces),
-                    "pieces": len(pieces),
-                }
+                thirds = [clips[i * len(pieces) : (i + 1) * len(pieces)] for i in range(3)]
+                found[label] = {**hear(*thirds, pieces), "pieces": len(pieces)}
     except MusicgenRLError as error:
         sys.stderr.write(f"{error}\n")
         return 2

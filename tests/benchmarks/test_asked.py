@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.asked import against_chance, fits_key, fits_tempo, hear, render
+from benchmarks.asked import beside_unasked, fits_key, fits_tempo, hear, render
 from musicgen_rl.data.manifest import Entry
 
 RATE = 16_000
@@ -27,23 +27,23 @@ def entry(bpm: int, key: str) -> Entry:
     return Entry(audio="a", captions=("a",), attributes=facts)
 
 
-def test_share_and_chance_by_hand() -> None:
-    found = against_chance([1, 2, 2], [1, 2, 3], lambda h, n: float(h == n))
-    # Own: 1, 1, 0. Of the two others: 0, 0, 1/2.
+def test_shares_by_hand() -> None:
+    found = beside_unasked([1, 2, 2], [3, 2, 1], [1, 2, 3], lambda h, n: float(h == n))
     assert found["share"] == pytest.approx(2 / 3)
-    assert found["chance"] == pytest.approx(1 / 6)
-    assert found["error"] == pytest.approx(np.std([1, 1, -0.5], ddof=1) / 3**0.5)
+    assert found["unasked"] == pytest.approx(1 / 3)
+    assert found["error"] == pytest.approx(np.std([1, 0, 0], ddof=1) / 3**0.5)
 
 
 def test_tempo_and_key_are_heard() -> None:
-    c_major, f_sharp = [261.6, 329.6, 392.0], [370.0, 466.2, 554.4]
+    chords = [tones([261.6, 329.6, 392.0]), tones([370.0, 466.2, 554.4])]
+    beats = [clicks(100), clicks(140)]
     pieces = [entry(100, "C"), entry(140, "F#")]
-    found = hear([clicks(100), clicks(140)], [tones(c_major), tones(f_sharp)], pieces)
-    assert found["tempo"]["share"] == 1.0
-    assert found["tempo"]["chance"] == 0.0
-    assert found["key"]["share"] > 0.9 > 0.5 > found["key"]["chance"]
-    crossed = hear([clicks(140), clicks(100)], [tones(f_sharp), tones(c_major)], pieces)
+    found = hear(beats, chords, beats[::-1], pieces)
+    assert found["tempo"] == {"share": 1.0, "unasked": 0.0, "error": 0.0}
+    assert found["key"]["share"] > 0.9
+    crossed = hear(beats[::-1], chords[::-1], chords[::-1], pieces)
     assert crossed["tempo"]["share"] == 0.0
+    assert crossed["key"]["share"] == crossed["key"]["unasked"] < 0.5
     row = {"mine": {**found, "pieces": 2}}
     assert "| mine | 1.00 ± 0.00 | 0.00 |" in render(row, 8.0)
 
