@@ -1,13 +1,16 @@
 """Are a tempo and a key that a prompt names heard in what is played?
 
     python benchmarks/asked.py --manifest held_out/manifest.jsonl [--model pocket ...]
-        [--diversity 0 ...] [--pieces 80] [--seconds 10] [--out STEM]
+        [--diversity 0 ...] [--guidance 2 ...] [--after 4] [--pieces 80] [--seconds 10] [--out STEM]
 
 For each held-out piece three prompts are played once, unpicked: its style with its tempo in bpm,
 its style with its key, and its style alone.
 
 - tempo: share of clips in which librosa hears the tempo named, its half or its double, within 4 %;
 - key: share of tonal energy on the notes of the key named.
+
+`--after 4` gives the first 4 s of the piece itself to go on from, which are not measured: is a
+tempo kept that is there already?
 
 *Unasked* is the same of the clips that were told the style alone: what the style brings by itself.
 *Real* are the pieces themselves, unasked the next piece's in their place. Errors are standard
@@ -17,6 +20,7 @@ errors over pieces of the difference between both.
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ import numpy as np
 from pocket_music import at_rate, key_named, pulse_and_wobble, share_of_key
 from pocket_prompts import tempo_fits
 
+from musicgen_rl.audio.clip import Clip
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.captions import key_name
 from musicgen_rl.data.pocket.listen import harmonic_chroma
@@ -84,17 +89,41 @@ def hear(
 
 
 def play(
-    pipeline: Pipeline, prompts: list[str], seconds: float, diversity: float | None
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    seconds: float,
+    begun: Sequence[Clip | None],
+    **how: float | None,
 ) -> list[np.ndarray]:
-    """Play each prompt once, seed 0: samples [M] at RATE."""
-    made = pipeline.generate(prompts, duration_s=seconds, seed=0, diversity=diversity)
-    return [at_rate(clip.samples.mean(0), clip.sample_rate) for clip in made]
+    """Play each prompt once, seed 0.
+
+    Args:
+        pipeline: of the model.
+        prompts: N texts.
+        seconds: of new music.
+        begun: what each of the N clips goes on from; None begins with nothing.
+        how: `diversity` and `guidance_scale`; None is the model's own.
+
+    Returns:
+        N times the new music alone, samples [M] at RATE.
+    """
+    given = {name: value for name, value in how.items() if value is not None}
+    made: list[Clip] = []
+    if any(begun):
+        for prompt, source in zip(prompts, begun, strict=True):
+            made += pipeline.generate(
+                prompt, duration_s=seconds, seed=0, continue_from=source, **given
+            )
+    else:
+        made = pipeline.generate(prompts, duration_s=seconds, seed=0, **given)
+    length = round(seconds * pipeline.sample_rate)
+    return [at_rate(c.samples.mean(0)[-length:], c.sample_rate) for c in made]
 
 
-def real_clip(path: Path, seconds: float) -> np.ndarray:
+def beginning(path: Path, seconds: float) -> Clip:
     """Read the beginning of a piece."""
     samples, rate = read_mono(path)
-    return at_rate(samples[: round(seconds * rate)].numpy(), rate)
+    return Clip(samples[: round(seconds * rate)].numpy(), rate)
 
 
 def render(found: Mapping[str, Any], seconds: float) -> str:
@@ -119,6 +148,10 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--model", nargs="+", default=["pocket"])
     parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
+    parser.add_argument("--guidance", type=float, nargs="*", default=[], help="in turn")
+    parser.add_argument(
+        "--after", type=float, default=0.0, help="seconds of the piece to go on from"
+    )
     parser.add_argument("--pieces", type=int, default=80, help="how many of them are asked")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/asked"))
@@ -131,16 +164,23 @@ def main() -> int:
         prompts = [f"{f['style']}, {f['tempo_bpm']} bpm" for f in facts]
         prompts += [f"{f['style']} in {key_name(f)}" for f in facts]
         prompts += [str(f["style"]) for f in facts]
-        real = [real_clip(given.manifest.parent / p.audio, given.seconds) for p in pieces]
+        places = [given.manifest.parent / p.audio for p in pieces]
+        heads = [beginning(place, given.seconds) for place in places]
+        real = [at_rate(head.samples[0], head.sample_rate) for head in heads]
+        begun = [beginning(place, given.after) if given.after else None for place in places]
         shifted = real[1:] + real[:1]
         found: dict[str, Any] = {
             "real": {**hear(real, real, shifted, pieces), "pieces": len(pieces)}
         }
         for name in given.model:
             pipeline = Pipeline.load(name)
-            for diversity in (None, *given.diversity):
-                clips = play(pipeline, prompts, given.seconds, diversity)
-                label = name if diversity is None else f"{name}, dial {diversity:g}"
+            for diversity, guidance in product((None, *given.diversity), given.guidance or (None,)):
+                clips = play(
+                    pipeline, prompts, given.seconds, begun * 3,
+                    diversity=diversity, guidance_scale=guidance,
+                )  # fmt: skip
+                told = {"dial": diversity, "guidance": guidance, "after": given.after or None}
+                label = ", ".join([name, *(f"{k} {v:g}" for k, v in told.items() if v is not None)])
                 thirds = [clips[i * len(pieces) : (i + 1) * len(pieces)] for i in range(3)]
                 found[label] = {**hear(*thirds, pieces), "pieces": len(pieces)}
     except MusicgenRLError as error:

@@ -38,7 +38,7 @@ from musicgen_rl.training.dataset import (
     precompute_text_states,
     unique_captions,
 )
-from musicgen_rl.training.pretrain import token_losses
+from musicgen_rl.training.lm_loss import token_losses
 from musicgen_rl.training.tokens import load_tokens
 
 SEED = 5

@@ -9,7 +9,8 @@ number (the piece's own, and .8, .9, 1.12 and 1.25 times it), the lead instrumen
 fast it is (slow, medium, fast: one in three is chance). The first seconds of a crop count, because
 later the music itself has told.
 
-FOLDER holds the tokens of a corpus that the model has not learnt from.
+FOLDER holds the tokens of a corpus that the model has not learnt from: `musicgen-rl data make probe
+--hours 1 --test 0.9`, then `musicgen-rl data encode probe/manifest.jsonl -o FOLDER`.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from musicgen_rl.storage import write_json
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.minilm import MiniLM
 from musicgen_rl.training.dataset import TokenPiece
-from musicgen_rl.training.pretrain import token_losses
+from musicgen_rl.training.lm_loss import token_losses
 from musicgen_rl.training.tokens import load_tokens
 
 SEED = 17

@@ -1,4 +1,4 @@
-"""`musicgen-rl data`: make a corpus, check a manifest, describe one."""
+"""`musicgen-rl data`: make a corpus, check a manifest, encode and describe one."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from musicgen_rl.cli.train_options import OFFSETS, report_encoding
 from musicgen_rl.config import field_help
 from musicgen_rl.data.check import CheckConfig, check_manifest
 from musicgen_rl.data.describe import describe_manifest
@@ -81,6 +82,24 @@ def make(
             typer.echo(f"{done} of {total} pieces, {made_hours:.2f} h", err=True)
 
     typer.echo(str(make_corpus(config, on_progress=report)))
+
+
+@app.command()
+def encode(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tokens.")],
+    codec: Annotated[
+        Path | None, typer.Option(help="Folder of the codec; pocket's where not given.")
+    ] = None,
+    offsets: Annotated[int, typer.Option(help=OFFSETS, min=1, max=16)] = 1,
+) -> None:
+    """Encode audio to tokens, to train on or to measure with; run it again to go on."""
+    from musicgen_rl.checkpoint import checkpoints_folder
+    from musicgen_rl.training.lm_run import encode_manifest  # slow to import
+
+    folder = codec or checkpoints_folder() / "pocket" / "codec"
+    encode_manifest(manifest, folder, output, offsets=offsets, report=report_encoding)
+    typer.echo(str(output))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from musicgen_rl.cli import train_rewards
 from musicgen_rl.cli.side_by_side import is_first, side_by_side, threads_each
 from musicgen_rl.cli.train_endpoints import register
 from musicgen_rl.cli.train_options import (
+    OFFSETS,
     PROCESSES,
     THREADS,
     parse_assignments,
@@ -97,15 +98,7 @@ def lm(
     tokens: Annotated[
         Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
     ] = None,
-    offsets: Annotated[
-        int,
-        typer.Option(
-            help="Encode each piece to learn from so often, each time another part of a frame "
-            "later: the same music in other codes.",
-            min=1,
-            max=16,
-        ),
-    ] = 1,
+    offsets: Annotated[int, typer.Option(help=OFFSETS, min=1, max=16)] = 1,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
     ] = None,

@@ -1,4 +1,4 @@
-"""What the commands of `musicgen-rl train` share: NAME=VALUE options, progress, stopping."""
+"""What commands that train or encode share: NAME=VALUE options, progress, stopping."""
 
 import dataclasses
 import signal
@@ -9,6 +9,10 @@ import typer
 
 from musicgen_rl.errors import ConfigError
 
+OFFSETS = (
+    "Encode each piece to learn from so often, each time another part of a frame later: the same "
+    "music in other codes."
+)
 PROCESSES = "Processes on this machine's processor, the batch shared out among them."
 THREADS = "CPU threads of a process; 0 lets torch choose, or shares them out among processes."
 

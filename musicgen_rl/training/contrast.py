@@ -29,8 +29,9 @@ from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.training.dataset import Batch, TextStates, TokenDataset, TokenPiece
+from musicgen_rl.training.lm_loss import EVAL_SEED, token_losses
 from musicgen_rl.training.metrics import MetricsLog
-from musicgen_rl.training.pretrain import EVAL_SEED, Trainer, token_losses
+from musicgen_rl.training.pretrain import Trainer
 from musicgen_rl.training.pretrain_config import ContrastConfig
 
 Rivals: TypeAlias = Callable[[TokenPiece, random.Random], list[str]]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.advantages import (
@@ -48,7 +49,6 @@ from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import Plan
-from musicgen_rl.training.pretrain import has_native_bf16
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.rollout import frames_of
 

@@ -11,7 +11,7 @@ delay pattern (arXiv:2306.05284) and frames a short piece lacks are left out. A 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from musicgen_rl.errors import CheckpointError, ConfigError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training.checkpointing import (
     load_training_state,
     pack_optimizer,
@@ -35,8 +36,8 @@ from musicgen_rl.training.checkpointing import (
     restore_rng,
     save_training_state,
 )
-from musicgen_rl.training.cross_entropy import cross_entropy
 from musicgen_rl.training.dataset import TextStates, TokenDataset
+from musicgen_rl.training.lm_loss import chunks_of, evaluate, token_losses
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import (
     Plan,
@@ -50,83 +51,8 @@ from musicgen_rl.training.pretrain_config import PretrainConfig
 Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
 """Called with (folder, config, averaged weights, figures of the run)."""
 
-EVAL_SEED = 20_240
-"""Held-out crops are drawn with this seed in every run, so that runs can be compared."""
 WARM_STEPS, TIMED_STEPS = 3, 6
 """A run by minutes measures its speed over these steps, after those, and then knows its length."""
-
-
-def token_losses(logits: Tensor, targets: Tensor, pad: int) -> Tensor:
-    """Compute the cross-entropy of each code.
-
-    Args:
-        logits: [B, K, S, V], any float dtype.
-        targets: delayed tokens [B, K, S]; `pad` marks places that do not count.
-        pad: the padding token, V.
-
-    Returns:
-        Nats, float32 [B, K, S], zero where the target is `pad`.
-    """
-    # The heads' order in memory is [B, S, K, V]: no copy of the logits is made in it.
-    return cross_entropy(logits.transpose(1, 2), targets.transpose(1, 2), pad).transpose(1, 2)
-
-
-def has_native_bf16(device: torch.device) -> bool:
-    """Say whether a device multiplies bfloat16 in hardware (elsewhere it is 200 times slower)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and "avx512_bf16" in flags.read_text()
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    config: LMConfig,
-    data: TokenDataset,
-    text: TextStates,
-    *,
-    rows: int,
-    crop_frames: int,
-    micro_batch_size: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Measure the loss on fixed held-out crops, with their prompts and without.
-
-    Args:
-        model: gives logits; left in the mode it was in.
-        config: its shape.
-        data: held-out pieces.
-        text: states of their captions.
-        rows: crops.
-        crop_frames: T.
-        micro_batch_size: crops at once.
-        device: of the model.
-
-    Returns:
-        loss and loss_null in nats a code, and both per codebook.
-    """
-    was_training = model.training
-    model.eval()
-    totals = torch.zeros(2, config.num_codebooks, dtype=torch.float64)
-    count = torch.zeros(config.num_codebooks, dtype=torch.float64)
-    for chunk in _chunks(range(rows), micro_batch_size):
-        batch = data.draw(EVAL_SEED, chunk, crop_frames)
-        targets = apply_delay(batch.codes, config.pad_token, config.audio_channels).to(device)
-        count += (targets != config.pad_token).sum((0, 2)).cpu()
-        for which, captions in enumerate((batch.captions, (-1,) * len(chunk))):
-            condition = text.condition(captions).to(device)
-            logits = model(shift_right(targets, config.pad_token), condition)
-            totals[which] += token_losses(logits, targets, config.pad_token).sum((0, 2)).cpu()
-    model.train(was_training)
-    given, null = totals / count
-    overall = totals.sum(1) / count.sum()
-    return {
-        "loss": overall[0].item(),
-        "loss_null": overall[1].item(),
-        "loss_per_codebook": given.tolist(),
-        "loss_null_per_codebook": null.tolist(),
-    }
 
 
 def pretrain(
@@ -357,7 +283,7 @@ class Trainer:
         scale = self.accelerator.num_processes / counts.sum()
         sums = torch.zeros(model_config.num_codebooks, device=device)
         factor = rows // (config.batch_size // self.accelerator.num_processes)
-        chunks = list(_chunks(range(rows), factor * config.micro_batch_size))
+        chunks = list(chunks_of(range(rows), factor * config.micro_batch_size))
         model.train()
         for index, chunk in enumerate(chunks):
             part = slice(chunk.start, chunk.stop)
@@ -509,8 +435,3 @@ class Trainer:
             f"step {self.step}/{total}  loss {row['loss']:.3f}  "
             f"{frames_per_s:.0f} frames/s  {left} left"
         )
-
-
-def _chunks(rows: range, size: int) -> Iterator[range]:
-    for first in range(rows.start, rows.stop, size):
-        yield range(first, min(rows.stop, first + size))

@@ -5,9 +5,12 @@ import pytest
 import soundfile as sf
 from typer.testing import CliRunner
 
+from musicgen_rl.checkpoint import checkpoints_folder
 from musicgen_rl.cli.data import app
 from musicgen_rl.data.manifest import Entry, write_manifest
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
+from musicgen_rl.errors import ModelNotFoundError
+from musicgen_rl.training.tokens import hash_folder, load_tokens
 
 RUN = CliRunner()
 
@@ -51,6 +54,25 @@ def test_spectrograms_writes_a_picture(manifest: Path) -> None:
     result = RUN.invoke(app, ["spectrograms", str(manifest), str(figure)])
     assert result.exit_code == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_encode_makes_the_tokens_that_training_reads(manifest: Path) -> None:
+    tokens = manifest.parent / "tokens"
+    result = RUN.invoke(app, ["encode", str(manifest), "-o", str(tokens)])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip().endswith(str(tokens))
+    info, pieces = load_tokens(tokens)
+    assert info.codec_hash == hash_folder(checkpoints_folder() / "pocket" / "codec")
+    assert [(p.piece, p.captions, tuple(p.codes.shape)) for p in pieces] == [
+        ("a", ("a tone",), (8, 75))
+    ]
+
+
+def test_encode_names_a_codec_that_is_not_there(manifest: Path) -> None:
+    given = ["encode", str(manifest), "-o", "tokens", "--codec", str(manifest.parent / "gone")]
+    result = RUN.invoke(app, given)
+    assert isinstance(result.exception, ModelNotFoundError)
+    assert "gone" in str(result.exception)
 
 
 def test_make_passes_every_option_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import Block, MusicLM
+from musicgen_rl.training.lm_loss import token_losses
 from musicgen_rl.training.lookback import Lookback, build_lookback, flattest_heads, main
-from musicgen_rl.training.pretrain import token_losses
 
 CONFIG = LMConfig(
     hidden_size=192, num_layers=3, num_heads=6, ffn_size=64, num_codebooks=2, codebook_size=32,

@@ -11,11 +11,13 @@ from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, StorageError
 from musicgen_rl.lm.delay import apply_delay
 from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training import pretrain as module
 from musicgen_rl.training.checkpointing import load_training_state
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece
+from musicgen_rl.training.lm_loss import evaluate, token_losses
 from musicgen_rl.training.metrics import read_metrics
-from musicgen_rl.training.pretrain import evaluate, has_native_bf16, pretrain, token_losses
+from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from tests.training.fakes import CONFIG, ramp_data
 
