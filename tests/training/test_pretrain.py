@@ -15,7 +15,7 @@ from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training import pretrain as module
 from musicgen_rl.training.checkpointing import load_training_state
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece
-from musicgen_rl.training.lm_loss import evaluate, token_losses
+from musicgen_rl.training.lm_loss import EVAL_SEED, evaluate, token_losses
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
@@ -73,7 +73,7 @@ def test_evaluation_agrees_with_a_sum_by_hand() -> None:
     model = MusicLM(CONFIG)
     options = {"rows": 3, "crop_frames": 5, "device": torch.device("cpu")}
     found = evaluate(model, CONFIG, train, text, micro_batch_size=2, **options)
-    batch = train.draw(module.EVAL_SEED, range(3), 5)
+    batch = train.draw(EVAL_SEED, range(3), 5)
     tokens = apply_delay(batch.codes, 8)
     inputs = torch.cat([torch.full((3, 2, 1), 8), tokens[..., :-1]], dim=-1)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_short_crops_come_first_and_are_as_many_times_more(
     real = TokenDataset.draw
 
     def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
-        if seed != module.EVAL_SEED:
+        if seed != EVAL_SEED:
             seen.append((len(rows), frames))
         return real(self, seed, rows, frames, *rest)
 
@@ -143,7 +143,7 @@ def test_a_run_draws_fewer_and_fewer_loops(tmp_path: Path, monkeypatch: pytest.M
     real = TokenDataset.draw
 
     def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
-        if seed != module.EVAL_SEED:
+        if seed != EVAL_SEED:
             seen.append(rest[1])
         return real(self, seed, rows, frames, *rest)
 
