@@ -1,7 +1,8 @@
 """The seam to audio codecs: what the rest of the package needs of one."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -40,6 +41,10 @@ class Codec(Protocol):
     @property
     def context_frames(self) -> tuple[int, int]:
         """Frames of codes (before, after) that a frame of audio depends on."""
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Move to a device, in place: codes and samples are given and come back there."""
         ...
 
     def encode(self, samples: Tensor) -> Tensor:

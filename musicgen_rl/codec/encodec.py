@@ -48,6 +48,11 @@ class EncodecCodec:
         self._bandwidth = model.config.target_bandwidths[-1]
         self._mono_codebooks: int = model.config.num_quantizers
 
+    def to(self, device: torch.device) -> "EncodecCodec":
+        """Move to a device, in place: codes and samples are given and come back there."""
+        self._model.to(device)
+        return self
+
     @property
     def model(self) -> Any:
         """The EncodecModel inside."""

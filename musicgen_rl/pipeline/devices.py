@@ -13,6 +13,8 @@ from musicgen_rl.errors import ConfigError, MemoryLimitError
 from musicgen_rl.lm.compiled import int8_available
 
 DTYPES = ("auto", "fp32", "bf16", "int8")
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""What torch says on a CPU: on Linux and macOS, and on Windows."""
 _BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0}
 
 
@@ -132,5 +134,5 @@ def memory_errors_named(what: str, way_out: str) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognise torch's errors of no memory, on a GPU and on a CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
     )

@@ -68,9 +68,7 @@ def load_codec_of(info: ModelInfo, device: torch.device) -> Codec:
                 f"{info.name}: the codec has {name} {of_codec}, the LM {of_lm}: they are not of "
                 "one model"
             )
-    move = getattr(codec, "to", None)
-    if move is not None and device.type != "cpu":
-        move(device)
+    codec.to(device)
     return codec
 
 

@@ -150,7 +150,8 @@ class GraphRunner(EagerRunner):
                 self.model.step_static(self._tokens, self.cache)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads (a jam, another model) may use the GPU meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = self.model.step_static(self._tokens, self.cache).float()
             self.cache.position.add_(1)
 

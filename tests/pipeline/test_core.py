@@ -6,8 +6,10 @@ import torch
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig, true_peak
+from musicgen_rl.checkpoint import read_info
 from musicgen_rl.errors import ConfigError, InputError, MemoryLimitError
 from musicgen_rl.pipeline import Pipeline, devices
+from musicgen_rl.pipeline.parts import load_codec_of
 from musicgen_rl.pipeline.provenance import codes_hash
 from musicgen_rl.pipeline.request import MAX_CLIPS
 
@@ -194,6 +196,30 @@ def test_out_of_memory_halves_the_batch_and_goes_on(pipeline, monkeypatch):
     assert [c.settings["codes_sha256"] for c in clips] == [
         c.settings["codes_sha256"] for c in expected
     ]
+
+
+def test_a_real_failed_allocation_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert devices.is_out_of_memory(caught.value)
+    assert not devices.is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_all_of_a_codec_goes_to_the_device(tiny_folder, tiny_musicgen_folder):
+    for folder in (tiny_folder, tiny_musicgen_folder):
+        codec = load_codec_of(read_info(folder), torch.device("meta"))
+        net = getattr(codec, "model", codec)
+        places = {t.device.type for t in (*net.parameters(), *net.buffers())}
+        assert places == {"meta"}, folder.name
+
+
+@pytest.mark.gpu
+def test_every_kind_of_model_plays_on_a_gpu(tiny_folder, tiny_musicgen_folder):
+    for folder in (tiny_folder, tiny_musicgen_folder):
+        pipeline = Pipeline.load(folder, device="cuda")
+        (clip,) = pipeline.generate("drums", duration_s=1.0, seed=1)
+        (longer,) = pipeline.generate("drums", duration_s=0.5, seed=1, continue_from=clip)
+        assert np.isfinite(longer.samples).all()
 
 
 def test_one_clip_that_does_not_fit_is_an_error_before_the_work(pipeline, monkeypatch):
