@@ -80,6 +80,7 @@ def examine() -> list[Check]:
         "model pocket": _pocket,
         "text encoder MiniLM": _minilm,
         "current folder": _folder,
+        "soundfonts": _soundfonts,
     }
     needed = {"python", "torch", "audio formats", "model pocket", "text encoder MiniLM"}
     checks = []
@@ -236,6 +237,20 @@ def _folder() -> Check:
     except StorageError as error:
         return Check(name="current folder", ok=False, found=str(error), fix="use -o FOLDER")
     return Check(name="current folder", ok=True, found=f"{Path.cwd()} can be written")
+
+
+def _soundfonts() -> Check:
+    if find_spec("mido") is None:
+        return Check(name="soundfonts", ok=False, found="not looked for without extra train")
+    from musicgen_rl.data.pocket.render import SOUNDFONTS
+
+    missing = [font.package for font in SOUNDFONTS.values() if not font.path.is_file()]
+    return Check(
+        name="soundfonts",
+        ok=not missing,
+        found=f"{' and '.join(missing)} missing" if missing else ", ".join(SOUNDFONTS),
+        fix=f"only for `data make` and `train pocket`: apt-get install {' '.join(missing)}",
+    )
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Check:

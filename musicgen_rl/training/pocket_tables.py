@@ -17,6 +17,8 @@ GUIDANCE, TEMPERATURE = 3.0, 1.0
 """Rows with one of the two are shown; the rest is in the result file."""
 AIM = 0.75
 """Share of the probe's accuracy on real clips that clips of the model are to reach."""
+FEW = 5
+"""A measure of fewer clips than this is left out."""
 FIGURES = {
     "encoder": ("recall@1, 5 s", "recall@1, 2 s"),
     "scorer": ("caption-to-clip recall@10", "chance of recall@10"),
@@ -144,11 +146,12 @@ def adherence_words(result: Mapping[str, Any]) -> str:
 
 
 def music_table(result: Mapping[str, Any]) -> str:
-    """Tell `pocket_music`'s measures: generated clips beside real ones."""
+    """Tell `pocket_music`'s measures: generated clips beside real ones, where there are a few."""
     rows = [
         (name, *(f"{row[kind]:{row['format']}}" if row.get(kind) is not None else ""
                  for kind in ("made", "real")))
         for name, row in result["summary"].items()
+        if min(row["clips"], row["real clips"]) >= FEW
     ]  # fmt: skip
     return table(("measure", "pocket", "real, held out"), rows)
 

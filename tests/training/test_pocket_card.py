@@ -78,10 +78,13 @@ def test_what_was_not_measured_is_not_talked_about(info: ModelInfo) -> None:
 
 
 def test_music_is_shown_beside_real_pieces(info: ModelInfo) -> None:
-    summary = {"pulse": {"made": 0.1, "real": 0.6, "format": ".2f"},
-               "tempo": {"made": None, "real": 0.75, "format": ".0%"}}  # fmt: skip
+    many, few = {"clips": 20, "real clips": 9}, {"clips": 20, "real clips": 1}
+    summary = {"pulse": {"made": 0.1, "real": 0.6, "format": ".2f", **many},
+               "tempo": {"made": None, "real": 0.75, "format": ".0%", **many},
+               "in named key": {"made": 0.5, "real": 0.9, "format": ".2f", **few}}  # fmt: skip
     card = model_card(info, {}, {}, {"music": {"summary": summary}})
     assert "| pulse | 0.10 | 0.60 |\n| tempo |  | 75% |" in card
+    assert "in named key" not in card
 
 
 @pytest.mark.parametrize(
