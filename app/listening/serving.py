@@ -25,7 +25,7 @@ from musicgen_rl.listening.links import base_address
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import to_html
 from musicgen_rl.listening.retention import delete_due
-from musicgen_rl.listening.store import Store, store_url
+from musicgen_rl.listening.store import Store, store_url, withdrawal
 
 _EVERY_S = 3600.0
 
@@ -69,8 +69,12 @@ def open_context(
         InputError: one of them is missing, changed, or of another study.
     """
     plan = load_plan(folder)
-    clips = load_clips(plan.folder, plan.study, required_clips(plan.assignment))
-    store = Store(store_url(plan.folder, database), plan.hash, clock=clock, simulated=simulated)
+    wanted = required_clips(plan.assignment)
+    clips = load_clips(plan.folder, plan.study, wanted, simulated=simulated)
+    store = Store(
+        store_url(plan.folder, database), plan.hash, slots=len(plan.assignment.sessions),
+        clock=clock, simulated=simulated,
+    )  # fmt: skip
     return Context(plan, store, clips)
 
 
@@ -98,6 +102,8 @@ def serve(config: StudyServer, say: Callable[[str], None]) -> None:
         InputError: the study is not ready.
     """
     app, context = build(config)
+    if context.store.withdrawn:
+        say(withdrawal(context.store.withdrawn))
     with kept_promise(context, say):
         _run(app, context, config, say)
 

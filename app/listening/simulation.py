@@ -12,6 +12,8 @@ from app.listening.server import create_app
 from app.listening.serving import InBackground, open_context
 from musicgen_rl.config import require
 from musicgen_rl.listening.analysis import analyse
+from musicgen_rl.listening.clips import KEY_FILE, is_sham
+from musicgen_rl.listening.files import read_json
 from musicgen_rl.listening.plan import freeze, make_plan, read_frozen
 from musicgen_rl.listening.raters import RaterModel, World
 from musicgen_rl.listening.report import write_report
@@ -57,11 +59,17 @@ def simulate_study(
         The report's files.
 
     Raises:
-        ConfigError: the folder holds answers already.
+        ConfigError: the folder holds answers, or clips that are not noise.
     """
     require(
         not (folder / DATABASE).exists(),
         f"{str(folder / DATABASE)!r} is there already: simulate in a folder of its own",
+    )
+    key = folder / KEY_FILE
+    require(
+        not key.exists() or is_sham(read_json(key, "it is made anew when it is gone")),
+        f"{str(key)!r} names real clips, which noise would replace: simulate in a folder of its "
+        "own, with a copy of study.yaml",
     )
     plan = make_plan(folder)
     if read_frozen(folder) != plan.hash:  # else the power that was planned with stays beside it

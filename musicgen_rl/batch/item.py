@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
@@ -12,7 +12,8 @@ from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
 
 SAMPLING_FIELDS = tuple(f.name for f in fields(SamplingConfig))
-_WITHOUT_SOUND = ("name", "split", "attributes")
+FACT_FIELDS = ("name", "split", "attributes")
+"""What stands in the manifest beside a clip, and is no part of its sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,15 @@ class Item:
 
     def sound(self) -> tuple[Any, ...]:
         """Collect what was asked of the sound, hashable: equal for equal clips."""
-        return tuple(getattr(self, f.name) for f in fields(self) if f.name not in _WITHOUT_SOUND)
+        return tuple(getattr(self, f.name) for f in fields(self) if f.name not in FACT_FIELDS)
+
+    def with_facts_of(self, other: "Item") -> "Item":
+        """Return it with another one's name, split and attributes; itself if they are the same."""
+        mine, given = ([getattr(item, n) for n in FACT_FIELDS] for item in (self, other))
+        # Compared as they are stored: Python takes 1 and true for equal, (1,) and [1] not.
+        if _packed(mine) == _packed(given):
+            return self
+        return replace(self, **dict(zip(FACT_FIELDS, given, strict=True)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
@@ -131,3 +140,8 @@ class Item:
         if "loudness" in given:
             given["loudness"] = LoudnessConfig(**given["loudness"])
         return cls(**given)
+
+
+def _packed(facts: list[Any]) -> str:
+    *plain, attributes = facts
+    return json.dumps([*plain, dict(attributes)])

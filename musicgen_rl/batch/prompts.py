@@ -164,6 +164,7 @@ def _row(where: str, found: dict[str, Any]) -> Row:
     values: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for column, value in found.items():
+        _require_text(column, value)
         name = COLUMNS.get(column.strip().lower())
         if name is None:
             _refuse_misspelt(column)
@@ -176,6 +177,19 @@ def _row(where: str, found: dict[str, Any]) -> Row:
     if "prompt" not in values:
         raise InputError("no prompt: give a column or key 'prompt' that says what to play")
     return Row(where=where, values=values, attributes=attributes)
+
+
+def _require_text(column: str, value: Any) -> None:
+    """Refuse what no file can hold as UTF-8, such as one half of an emoji in a JSON escape."""
+    try:
+        column.encode()
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise InputError(
+            f"{column!r:.40} holds {half!r}, which is no character but half of one: write the "
+            "whole character, or leave it out"
+        ) from error
 
 
 def _as_text(column: str, value: Any) -> str:

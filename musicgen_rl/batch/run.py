@@ -3,14 +3,14 @@
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.files import prepare_folder
 from musicgen_rl.batch.lock import only_run
-from musicgen_rl.batch.plan import Plan, difference
+from musicgen_rl.batch.plan import Plan, PlannedClip, difference
 from musicgen_rl.batch.progress import Report, Status
 from musicgen_rl.batch.results import Failure
 from musicgen_rl.batch.store import DONE, FILE, MISSING, Store
@@ -96,6 +96,8 @@ class BatchSummary:
     """Batches of this call that did not fit in memory whole."""
     lost: int = 0
     """Clips made by earlier calls whose file was gone."""
+    renamed: int = 0
+    """Clips whose name, split or facts were others in the call before."""
     stopped: str = ""
     """Why it ended before everything was tried; empty where it did not."""
     manifest: Path | None = field(default=None)
@@ -126,6 +128,7 @@ class BatchSummary:
             "real_time_factor": round(self.real_time_factor, 4),
             "halved_batches": self.halved,
             "lost_and_made_again": self.lost,
+            "facts_changed": self.renamed,
             "stopped": self.stopped,
             "failures": [vars(f) for f in self.failures],
         }
@@ -147,6 +150,8 @@ def run_batch(
     pipelines: "Mapping[str, Pipeline] | None" = None,
 ) -> BatchSummary:
     """Make every clip of a plan, each once; called again, go on where it ended.
+
+    Names, splits and facts may differ between calls: the manifest and the shards get the last ones.
 
     Args:
         plan: from `make_plan`.
@@ -183,14 +188,16 @@ def run_batch(
     start = time.monotonic()
     folder = prepare_folder(folder)
     with only_run(folder), Store(folder, create=True) as store:
-        plan = adopt(plan, folder, store, options)
+        plan, renamed = take_facts(adopt(plan, folder, store, options), plan)
         lost, _ = sweep(folder, plan, store)
-        states = store.states()
-        missing = frozenset(id for id, state in states.items() if state != DONE)
-        tally = _Tally(plan, missing, progress)
         writer = Writer(
             folder, plan, store, format=format, container=container, shard_size=shard_size
         )
+        writer.pack_again(clip.id for clip in renamed)
+        store.write_items(renamed)  # after the shards: a kill between leaves a difference to see
+        states = store.states()
+        missing = frozenset(id for id, state in states.items() if state != DONE)
+        tally = _Tally(plan, missing, progress)
         writer.pack_what_is_whole()
         results = _results(plan, missing, options, stop or (lambda: False), pipelines)
         stopped = ""
@@ -208,7 +215,7 @@ def run_batch(
                 f"{error} ({kept} of {len(plan.clips)} clips are finished and kept: the same run "
                 "goes on from there)"
             ) from error
-        return _finish(folder, plan, store, tally, start, lost, stopped, stop)
+        return _finish(folder, plan, store, tally, start, lost, len(renamed), stopped, stop)
 
 
 def adopt(plan: Plan, folder: Path, store: Store, options: RunOptions) -> Plan:
@@ -226,6 +233,27 @@ def adopt(plan: Plan, folder: Path, store: Store, options: RunOptions) -> Plan:
         return plan
     require_same(found, plan, folder, options)
     return found[0]
+
+
+def take_facts(plan: Plan, asked: Plan) -> tuple[Plan, list[PlannedClip]]:
+    """Give the clips of a folder's plan the names, splits and facts that are asked for now.
+
+    Args:
+        plan: of the folder.
+        asked: of the same clips.
+
+    Returns:
+        The folder's plan with them, and its clips whose facts were others before.
+    """
+    now = {clip.id: clip.item for clip in asked.clips}
+    clips, changed = [], []
+    for clip in plan.clips:
+        item = clip.item.with_facts_of(now[clip.id])
+        if item is not clip.item:
+            clip = replace(clip, item=item)
+            changed.append(clip)
+        clips.append(clip)
+    return (replace(plan, clips=tuple(clips)), changed) if changed else (plan, [])
 
 
 def require_same(
@@ -348,6 +376,7 @@ def _finish(
     tally: _Tally,
     start: float,
     lost: int,
+    renamed: int,
     stopped: str,
     stop: Stop | None,
 ) -> BatchSummary:
@@ -372,6 +401,7 @@ def _finish(
         frames=tally.frames,
         halved=tally.halved,
         lost=lost,
+        renamed=renamed,
         stopped=stopped,
         manifest=write_tables(folder, plan, store),
     )

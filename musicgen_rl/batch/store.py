@@ -168,6 +168,14 @@ class Store:
         models = tuple(ModelIdentity(**model) for model in about.pop("models"))
         return Plan(clips=clips, ids=ids, models=models, **about), meta["options"]
 
+    def write_items(self, clips: Iterable[PlannedClip]) -> None:
+        """Write some clips' items in place of what was there, at once or not at all."""
+        rows = [{"of": clip.id, "item": json.dumps(clip.item.to_json())} for clip in clips]
+        update = _clips.update().where(_clips.c.id == sa.bindparam("of"))
+        with self._transaction() as connection:
+            if rows:
+                connection.execute(update.values(item=sa.bindparam("item")), rows)
+
     def states(self) -> dict[str, int]:
         """Return the state of every clip: MISSING, DONE or FAILED."""
         with self._transaction() as connection:

@@ -64,7 +64,7 @@ def write_summary(folder: Path, call: dict[str, Any]) -> None:
         "calls": calls,
     }
     text = json.dumps(standing, indent=2, ensure_ascii=False)
-    write_atomic(path, f"{text}\n".encode())
+    write_atomic(path, f"{_whole(text)}\n".encode())
 
 
 def _entry(clip: PlannedClip, record: Record, license: str) -> Entry:
@@ -143,11 +143,25 @@ def _parquet(rows: Iterator[dict[str, Any]]) -> bytes:
         for row in rows:
             block.append(row)
             if len(block) == 10_000:
-                writer.write_table(pa.Table.from_pylist(block, schema))
+                writer.write_table(_table(block, schema))
                 block = []
         if block:
-            writer.write_table(pa.Table.from_pylist(block, schema))
+            writer.write_table(_table(block, schema))
     return out.getvalue()
+
+
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:  # half of a character, which parquet cannot hold
+        whole = [{k: _whole(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows]
+        return pa.Table.from_pylist(whole, schema)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _audio(record: Record) -> str:

@@ -8,7 +8,7 @@ counts and that the next run writes over with the same bytes; a kill after it le
 import queue
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -130,6 +130,12 @@ class Writer:
             if not self._open[number]:
                 self.pack(number)
 
+    def pack_again(self, ids: Iterable[str]) -> None:
+        """Write the shards anew that hold some of these clips: what is known of them changed."""
+        packed = {r.id for r in self._store.records(ids, settings=False) if r.member is not None}
+        for number in sorted({self._shard(self._clips[id]) for id in packed}):
+            self.pack(number)
+
     def pack(self, number: int) -> None:
         """Put the finished clips of a shard into its tar file, and take their own files away."""
         first = number * self._shard_size
@@ -143,7 +149,8 @@ class Writer:
         if any(r.member is not None for r in records.values()):  # some were added to it later
             packed = read_shard(self._folder / path, (ending,))
             gone = [r.id for r in records.values() if r.member and r.member not in packed]
-            self._store.forget(gone)  # the shard is damaged: the next run makes them again
+            self._store.forget(gone)  # the shard is damaged: they are made again
+            self._open[number] += len(gone)
             records = {id: r for id, r in records.items() if id not in gone}
         write_shard(self._folder / path, self._samples(clips, records, packed), self._plan.date)
         members = {id: f"{id}{ending}" for id in records}

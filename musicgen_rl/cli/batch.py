@@ -217,6 +217,8 @@ def _run(plan: "Plan", folder: Path, run_options: dict[str, Any], stop: Callable
     note(f"{', '.join(words)} in {spell_seconds(summary.seconds)}{speed}")
     if summary.lost:
         note(f"{summary.lost} files of earlier runs were gone and were made again")
+    if summary.renamed:
+        note(f"the names, splits or facts of {summary.renamed} clips were brought up to date")
     if summary.halved:
         note(f"{summary.halved} batches did not fit in memory whole")
     if summary.missing:

@@ -332,9 +332,12 @@ def simulate(
 def _store(made: Any, database: str | None = None) -> Any:
     """Open the answers; whoever's retention time is over is deleted before anything else."""
     from musicgen_rl.listening.retention import delete_due
-    from musicgen_rl.listening.store import Store, store_url
+    from musicgen_rl.listening.store import Store, store_url, withdrawal
 
-    store = Store(store_url(made.folder, database), made.hash)
+    slots = len(made.assignment.sessions)
+    store = Store(store_url(made.folder, database), made.hash, slots=slots)
+    if store.withdrawn:
+        note(withdrawal(store.withdrawn))
     for line in delete_due(made, store):
         note(line)
     return store

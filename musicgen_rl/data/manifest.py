@@ -148,8 +148,15 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     Raises:
         StorageError: if it cannot be written.
     """
-    lines = (json.dumps(e.to_json(), ensure_ascii=False) + "\n" for e in entries)
-    write_atomic(path, "".join(lines).encode())
+    write_atomic(path, b"".join(_line(entry) for entry in entries))
+
+
+def _line(entry: Entry) -> bytes:
+    content = entry.to_json()
+    try:
+        return json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a character: JSON can hold it as an escape, UTF-8 cannot
+        return json.dumps(content).encode() + b"\n"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

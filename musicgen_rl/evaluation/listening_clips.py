@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.audio.loudness import integrated_loudness, true_peak
-from musicgen_rl.errors import InputError
+from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.listening.assignment import DAMAGED, ClipKey, required_clips
 from musicgen_rl.listening.clips import CLIPS_FOLDER, StoredClip, wav_bytes, write_key
 from musicgen_rl.listening.plan import Plan
 from musicgen_rl.listening.study import ANCHORS, Arm, ClipRules
+
+if TYPE_CHECKING:
+    from musicgen_rl.batch import Plan as BatchPlan
 
 SILENCE_DB = -60.0
 """A clip below this RMS, or silent below it for more than half of its length, is refused."""
@@ -284,7 +287,7 @@ def _generate(
             )
         )
     batch = make_plan(items, device=device)
-    folder = plan.folder / "batch"
+    folder = _batch_folder(plan.folder, batch)
     summary = run_batch(batch, folder, stop=stop)
     if not summary.complete:
         why = "it was stopped" if summary.stopped else f"{len(summary.failures)} clips failed"
@@ -294,3 +297,21 @@ def _generate(
         )
     results = read_results(folder)
     return {key: results[id].path for key, id in zip(keys, batch.ids, strict=True)}
+
+
+def _batch_folder(folder: Path, batch: "BatchPlan") -> Path:
+    """Choose where a batch is made: where it was begun, else in a folder named by its clips.
+
+    So a study that was planned anew makes its clips beside those of the plan before.
+    """
+    from musicgen_rl.batch.run import RunOptions, left_of
+
+    plain = folder / "batch"
+    if plain.is_dir():
+        try:
+            left_of(batch, plain, RunOptions())
+            return plain
+        except ConfigError:  # it holds other clips
+            pass
+    name = hashlib.sha256(" ".join(sorted(set(batch.ids))).encode()).hexdigest()[:12]
+    return folder / f"batch-{name}"

@@ -111,27 +111,37 @@ def write_key(folder: Path, study: Study, clips: Iterable[StoredClip], made: Any
 
     Args:
         folder: of the study.
-        study: for its hash.
+        study: the clips were made for.
         clips: all of them.
         made: how they were made, for the record: loudness, models.
     """
     entries = [asdict(clip.key) | {"name": clip.name, "sha256": clip.sha256} for clip in clips]
-    content = {"study": study.digest(), "made": made, "clips": entries}
+    content = {"made_for": study.clip_digests(), "made": made, "clips": entries}
     return write_json(folder / KEY_FILE, content, private=True)
 
 
-def load_clips(folder: Path, study: Study, wanted: Iterable[ClipKey]) -> ClipStore:
+def load_clips(
+    folder: Path, study: Study, wanted: Iterable[ClipKey], *, simulated: bool = False
+) -> ClipStore:
     """Read the key and check every clip that is wanted.
 
     Args:
         folder: of the study.
         study: what the clips must fit.
         wanted: `assignment.required_clips`.
+        simulated: whether nobody listens, so that clips of noise will do.
 
     Raises:
-        InputError: a clip is missing, changed, or of another length, rate or number of channels.
+        InputError: the clips were made for other arms, prompts or rules, or are noise; or a clip
+            is missing, changed, or of another length, rate or number of channels.
     """
     content = read_json(folder / KEY_FILE, _HOW)
+    if not simulated and is_sham(content):
+        raise InputError(
+            f"{str(folder / KEY_FILE)!r} names clips of noise, as `listen simulate` makes them, "
+            f"which nobody is to judge: {_HOW}"
+        )
+    _require_made_for(study, content, folder / KEY_FILE)
     by_key: dict[ClipKey, StoredClip] = {}
     for entry in content.get("clips", []):
         key = ClipKey(entry["arm"], entry["prompt"], entry["index"], entry["treatment"])
@@ -158,3 +168,23 @@ def load_clips(folder: Path, study: Study, wanted: Iterable[ClipKey]) -> ClipSto
             raise InputError(f"{str(path)!r} was changed after it was made: {_HOW}")
     lufs = (content.get("made") or {}).get("target_lufs", study.clips.target_lufs)
     return ClipStore(folder, {key: by_key[key] for key in wanted}, float(lufs))
+
+
+def is_sham(content: Mapping[str, Any]) -> bool:
+    """Tell whether a key's clips are noise that stands for clips."""
+    return bool((content.get("made") or {}).get("sham"))
+
+
+def _require_made_for(study: Study, content: Mapping[str, Any], path: Path) -> None:
+    """Hold that a key's clips are those of the study."""
+    made_for = content.get("made_for")
+    if made_for is not None:
+        now = study.clip_digests()
+        changed = [part for part in now if made_for.get(part) != now[part]]
+    else:  # an earlier version wrote the hash of the whole study
+        changed = [] if content.get("study") == study.digest() else ["contents"]
+    if changed:
+        raise InputError(
+            f"the clips of {str(path)!r} were made before the {' and the '.join(changed)} of the "
+            f"study were changed, and do not fit any more: {_HOW}"
+        )

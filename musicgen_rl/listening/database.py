@@ -47,6 +47,15 @@ def store_url(folder: Path, url: str | None = None) -> str:
     return url or f"sqlite:///{(folder / DATABASE).resolve()}"
 
 
+def withdrawal(count: int) -> str:
+    """Say that invitations were withdrawn."""
+    noun = "invitation is" if count == 1 else "invitations are"
+    return (
+        f"{count} unused {noun} withdrawn, because the new plan has fewer "
+        "sessions: such a link is not known any more; tell whoever has one"
+    )
+
+
 _OF_NOBODY = invitations.c.used_at.is_not(None) & invitations.c.used_by.is_(None)
 """Invitations of raters who were deleted."""
 
@@ -57,6 +66,8 @@ class Database:
     Args:
         url: SQLAlchemy's; see `store_url`.
         plan: hash of the frozen plan.
+        slots: how many sessions the plan has. Where nobody took part yet and the plan is another
+            one, unused invitations to these stay, and all others are withdrawn.
         simulated: whether no people take part; set when the database is made.
         clock: seconds since 1970.
 
@@ -70,22 +81,26 @@ class Database:
         url: str,
         plan: str,
         *,
+        slots: int = 0,
         simulated: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
+        self.withdrawn = 0
+        """How many invitations that could still be used were withdrawn at the opening."""
+        self._plan = plan
         self._engine = open_engine(url)
         try:
             metadata.create_all(self._engine)
             with self._engine.begin() as connection:
-                self._open(connection, plan, simulated)
+                self._open(connection, plan, slots, simulated)
                 row = connection.execute(select(studies)).one()
         except OperationalError as error:
             raise StorageError(f"the database cannot be opened: {error.orig}") from error
         self.simulated = bool(row.simulated)
         self._secret = bytes.fromhex(row.secret)
 
-    def _open(self, connection: Connection, plan: str, simulated: bool) -> None:
+    def _open(self, connection: Connection, plan: str, slots: int, simulated: bool) -> None:
         row = connection.execute(select(studies)).one_or_none()
         if row is None:
             values = {
@@ -102,7 +117,15 @@ class Database:
                 "was, or make a new study in another folder"
             )
         connection.execute(update(studies).values(plan=plan))
-        connection.execute(delete(invitations))  # their slots may not exist any more
+        gone = invitations.c.slot >= slots
+        usable = invitations.c.used_at.is_(None) & (invitations.c.expires_at > self.clock())
+        self.withdrawn = connection.execute(
+            select(func.count()).select_from(invitations).where(gone & usable)
+        ).scalar_one()
+        connection.execute(delete(invitations).where(gone | invitations.c.used_at.is_not(None)))
+        if self.withdrawn:
+            detail = f"{self.withdrawn}, the new plan has {slots} sessions"
+            self._log(connection, "invitations withdrawn", detail)
 
     def close(self) -> None:
         """Close all connections."""
@@ -315,6 +338,14 @@ class Database:
             insert(events).values(at=self.clock(), what=what[:40], detail=detail[:400])
         )
 
+    def _require_plan(self, connection: Connection) -> None:
+        """Hold that nobody froze another plan since the database was opened here."""
+        if connection.execute(select(studies.c.plan)).scalar_one() != self._plan:
+            raise InputError(
+                "this study was planned anew: whoever leads it has to start the server again"
+            )
+
     def _require_open(self, connection: Connection) -> None:
+        self._require_plan(connection)
         if connection.execute(select(studies.c.stopped_at)).scalar_one() is not None:
             raise InputError("this study has ended: thank you for your interest")

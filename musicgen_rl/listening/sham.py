@@ -33,7 +33,7 @@ def write_sham_clips(plan: Plan) -> ClipStore:
         (folder / name).write_bytes(data)
         made.append(StoredClip(key, name, hashlib.sha256(data).hexdigest()))
     write_key(plan.folder, plan.study, made, {"sham": True})
-    return load_clips(plan.folder, plan.study, required_clips(plan.assignment))
+    return load_clips(plan.folder, plan.study, required_clips(plan.assignment), simulated=True)
 
 
 class Ears:

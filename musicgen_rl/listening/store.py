@@ -11,13 +11,13 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from musicgen_rl.errors import InputError, StorageError
-from musicgen_rl.listening.database import DATABASE, Database, store_url
+from musicgen_rl.listening.database import DATABASE, Database, store_url, withdrawal
 from musicgen_rl.listening.tables import answers, invitations, raters, shown
 
 INVITATION_DAYS = 30.0
 """How long an invitation may wait; whoever has begun goes on by the personal link."""
 
-__all__ = ["DATABASE", "Answer", "Rater", "Store", "store_url"]
+__all__ = ["DATABASE", "Answer", "Rater", "Store", "store_url", "withdrawal"]
 
 _UNKNOWN = "this invitation is not known: please check the link"
 _USED = (
@@ -68,7 +68,7 @@ class Store(Database):
             The tokens, in order: shown once.
 
         Raises:
-            InputError: the study has ended.
+            InputError: the study has ended, or was planned anew.
         """
         if self.stopped_at is not None:
             raise InputError("the study has ended: an invitation would open nothing")
@@ -80,6 +80,7 @@ class Store(Database):
         ]
         if rows:
             with self._engine.begin() as connection:
+                self._require_plan(connection)
                 connection.execute(insert(invitations), rows)
                 self._log(connection, "invited", f"{len(rows)} invitations")
         return tokens

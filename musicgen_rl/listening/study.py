@@ -352,6 +352,23 @@ class Study:
         """Hash all that matters: the same study has the same hash, however its file is laid out."""
         return digest(self.to_dict())
 
+    def clip_digests(self) -> dict[str, str]:
+        """Hash what decides the clips, part by part; texts and what is asked are none of it.
+
+        Returns:
+            The hashes of "arms", in whatever order they stand, "prompts" and "clip rules".
+        """
+        arms = {
+            arm.name: [arm.model, arm.audio, {k: float(v) for k, v in arm.settings.items()}]
+            for arm in self.arms
+        }
+        rules = dataclasses.asdict(self.clips) | {  # 8 and 8.0 are one length
+            "duration_s": float(self.clips.duration_s),
+            "target_lufs": float(self.clips.target_lufs),
+        }
+        parts = {"arms": arms, "prompts": self.all_prompts, "clip rules": rules}
+        return {name: digest(part) for name, part in parts.items()}
+
 
 def digest(content: Any) -> str:
     """Hash JSON-able content, sha256 in hex."""

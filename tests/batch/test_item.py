@@ -72,3 +72,13 @@ def test_the_strength_counts_only_for_liti():
     assert replace(FULL, merge_method="slerp").merge() == ("slerp", 0.0)
     assert FULL.merge() == ("liti", 0.7)
     assert replace(FULL, diversity=None).merge() is None
+
+
+def test_facts_are_taken_over_and_the_sound_stays():
+    one = Item(prompt="p", seed=3, name="a", attributes={"live": 1, "range": (1, 2)})
+    other = Item(prompt="q", name="b", split="test", attributes={"live": True})
+    taken = one.with_facts_of(other)
+    assert (taken.name, taken.split, taken.attributes) == ("b", "test", {"live": True})
+    assert taken.sound() == one.sound()
+    assert one.with_facts_of(Item.from_json(json.loads(json.dumps(one.to_json())))) is one
+    assert one.with_facts_of(replace(one, attributes={"live": True, "range": (1, 2)})) is not one

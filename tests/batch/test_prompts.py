@@ -66,6 +66,11 @@ def test_lines_are_counted_through_quoted_breaks():
         parse(b'prompt,seed\n"two\nlines",1\nq,x\n', "csv", "f")
 
 
+def test_an_emoji_written_as_two_escapes_is_one_character():
+    (row,) = parse(b'{"prompt": "p", "title": "\\ud83d\\ude00"}', "jsonl", "f")
+    assert row.attributes == {"title": "\N{GRINNING FACE}"}
+
+
 def test_the_base_can_stand_among_positions():
     (row,) = parse(b'prompt,diversity\np,"base,1"\n', "csv", "f")
     assert row.values["diversity"] == (None, 1.0)
@@ -91,6 +96,15 @@ def test_the_base_can_stand_among_positions():
         ("jsonl", b'{"prompt": ["p"]}', "line 1: prompt takes text"),
         ("jsonl", b'{"prompt": "p", "duration": NaN}', "line 1: not JSON"),
         ("jsonl", b'{"prompt": "p", "diversity": []}', "got none"),
+        (
+            "jsonl",
+            b'{"prompt": "p"}\n{"prompt": "p", "title": "x \\ud83d"}',
+            r"line 2: 'title' holds '\ud83d', which is no character but half of one",
+        ),
+        ("jsonl", b'{"prompt": "p", "id": "\\ud83d"}', "line 1: 'id' holds"),
+        ("jsonl", b'{"prompt": "p \\ude00"}', "line 1: 'prompt' holds"),
+        ("jsonl", b'{"prompt": "p", "facts": {"a": ["\\ude00"]}}', "line 1: 'facts' holds"),
+        ("jsonl", b'{"prompt": "p", "mood\\ude00": 1}', r"line 1: 'mood\ude00' holds"),
         ("parquet", b"PAR1", "not a readable parquet file"),
         ("parquet", table(words=["p"]), "no column 'prompt'"),
         ("parquet", table(prompt=["p", None]), "row 2: no prompt"),
@@ -184,4 +198,4 @@ def require_rows_or_sentence(data, kind):
         assert isinstance(row.values["prompt"], str)
         assert row.values["prompt"]
         assert isinstance(row.values.get("seed", 0), int)
-        json.dumps(row.attributes, allow_nan=False)
+        json.dumps(row.attributes, allow_nan=False, ensure_ascii=False).encode()

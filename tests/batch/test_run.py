@@ -1,4 +1,5 @@
 import json
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,99 @@ def test_a_changed_option_is_refused_with_the_difference(made, items, plan):
             make_plan(items[:9], device="cpu", dtype="fp32", batch_size=4), folder, RunOptions()
         )
     assert contents(folder) == before
+
+
+def shard_facts(folder):
+    found = {}
+    for path in sorted((folder / "shards").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for name in tar.getnames():
+                if name.endswith(".json"):
+                    found[name.removesuffix(".json")] = json.load(tar.extractfile(name))
+    return found
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_names_splits_and_facts_of_the_last_call_hold(plan, items, pipelines, tmp_path, container):
+    how = {"container": container, "shard_size": 4}
+    first = run_batch(plan, tmp_path, pipelines=pipelines, **how)
+    assert first.renamed == 0
+    sounds = {id: r.file_sha256 for id, r in read_results(tmp_path).items()}
+    edited = [
+        replace(item, name="again", split="test", attributes={"mood": "low"})
+        if item.prompt == "drums" else item
+        for item in items
+    ]  # fmt: skip
+    changed = make_plan(edited, device="cpu", dtype="fp32", batch_size=4)
+    summary = run_batch(changed, tmp_path, **how)  # loads no model: none is given
+    assert (summary.made, summary.kept, summary.renamed) == (0, 10, 3)
+    for entry in read_manifest(summary.manifest):
+        mine = entry.captions == ("drums",)
+        assert entry.split == ("test" if mine else "train")
+        assert entry.attributes.get("mood") == ("low" if mine else None)
+        assert (entry.attributes["name"] == "again") is mine
+    if container == "tar":
+        named = [id for id, about in shard_facts(tmp_path).items() if about["name"] == "again"]
+        assert sorted(named) == sorted(c.id for c in plan.clips if c.item.prompt == "drums")
+    assert {id: r.file_sha256 for id, r in read_results(tmp_path).items()} == sounds
+    assert verify(tmp_path) == []
+    again = run_batch(changed, tmp_path, **how)
+    assert (again.made, again.renamed) == (0, 0)
+
+
+def test_facts_that_changed_while_a_run_was_stopped_hold_for_all_its_clips(
+    plan, items, pipelines, tmp_path
+):
+    seen = []
+    run_batch(plan, tmp_path, pipelines=pipelines, progress=seen.append, stop=lambda: bool(seen))
+    edited = [replace(item, split="valid") for item in items]
+    changed = make_plan(edited, device="cpu", dtype="fp32", batch_size=4)
+    summary = run_batch(changed, tmp_path, pipelines=pipelines)
+    assert summary.complete
+    assert {entry.split for entry in read_manifest(summary.manifest)} == {"valid"}
+
+
+def test_shards_are_written_anew_before_the_plan_says_so(plan, items, pipelines, tmp_path,
+                                                         monkeypatch):  # fmt: skip
+    run_batch(plan, tmp_path, pipelines=pipelines, container="tar")
+    edited = [replace(item, name=f"new {item.name}") for item in items]
+    changed = make_plan(edited, device="cpu", dtype="fp32", batch_size=4)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writers, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_batch(changed, tmp_path, container="tar")
+    assert run_batch(changed, tmp_path, container="tar").renamed == 10
+    assert all(about["name"].startswith("new ") for about in shard_facts(tmp_path).values())
+
+
+def test_a_damaged_shard_whose_facts_changed_is_mended_in_the_same_call(
+    plan, items, pipelines, tmp_path
+):
+    run_batch(plan, tmp_path, pipelines=pipelines, container="tar")
+    (shard,) = (tmp_path / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    changed = make_plan(
+        [replace(item, split="test") for item in items], device="cpu", dtype="fp32", batch_size=4
+    )
+    summary = run_batch(changed, tmp_path, pipelines=pipelines, container="tar")
+    assert summary.complete
+    assert 0 < summary.made < 10
+    assert not (tmp_path / "clips").exists()
+    assert verify(tmp_path) == []
+
+
+def test_half_of_a_character_in_a_fact_does_not_cost_the_manifest(model, pipelines, tmp_path):
+    item = Item(prompt="p", name="x \ud83d", duration_s=0.2, model=model,
+                attributes={"title": "\ud83d"})  # fmt: skip
+    plan = make_plan([item], device="cpu", dtype="fp32")
+    summary = run_batch(plan, tmp_path, pipelines=pipelines)
+    assert summary.complete
+    (entry,) = read_manifest(summary.manifest)
+    assert entry.attributes["title"] == "\ud83d"
 
 
 def test_a_stopped_run_keeps_what_is_finished_and_goes_on(plan, pipelines, tmp_path):

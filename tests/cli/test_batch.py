@@ -110,6 +110,20 @@ def test_a_changed_option_is_refused_with_the_difference(batch):
     batch("--temperature", 0.5, "--dry-run").refused("temperature 1 -> 0.5")
 
 
+def test_facts_edited_in_the_file_reach_the_manifest_by_the_same_command(batch, prompts, tmp_path):
+    prompts.write_text("id,prompt,split,mood\na,slow piano,train,low\nb,drums,train,\n")
+    batch()
+    prompts.write_text("id,prompt,split,mood\na,slow piano,test,high\nb,drums,train,\n")
+    done = batch()
+    assert done.code == 0
+    assert "0 made, 2 kept" in done.err
+    assert "the names, splits or facts of 1 clips were brought up to date" in done.err
+    rows = [json.loads(x) for x in (tmp_path / "out/manifest.jsonl").read_text().splitlines()]
+    found = {r["attributes"]["name"]: (r["split"], r["attributes"].get("mood")) for r in rows}
+    assert found == {"a": ("test", "high"), "b": ("train", None)}
+    assert "brought up to date" not in batch().err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -13,10 +13,12 @@ import pytest
 import soundfile
 import yaml
 
+from musicgen_rl.errors import InputError
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.sham import write_sham_clips
 from musicgen_rl.listening.store import Store, store_url
 from tests.cli.conftest import REPOSITORY, command, environment
+from tests.listening.stored import with_clips
 from tests.listening.studies import PAIR, RATING, content
 
 
@@ -204,6 +206,56 @@ def test_a_study_changed_after_answers_is_refused_by_every_command(call, planned
     assert stored(planned) == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"prompts": [f"tune number {number}" for number in (1, 0, *range(2, 8))]}, "prompts"),
+        ({"arms": {"plain": {"audio": "b"}, "varied": {"audio": "a"}}}, "arms"),
+        ({"clips": {"duration_s": 0.5, "sample_rate": 8000, "seed": 2}}, "clip rules"),
+    ],
+)
+def test_clips_of_another_state_of_the_study_are_not_served(call, planned, changes, part):
+    with_clips(load_plan(planned))
+    write(planned, **changes)
+    assert call("listen", "plan", planned, "--runs", 0).code == 0
+    call("listen", "serve", planned).refused(f"before the {part} of the study", "listen make")
+    assert not (planned / "answers.sqlite").exists()
+
+
+def test_clips_of_a_simulation_are_not_served(call, tmp_path):
+    folder = write(tmp_path / "s")
+    assert call("listen", "simulate", folder).code == 0
+    (folder / "answers.sqlite").unlink()
+    call("listen", "serve", folder).refused("clips of noise", "listen make")
+    assert not (folder / "answers.sqlite").exists()
+    assert call("listen", "simulate", folder).code == 0  # noise may be made anew
+
+
+def test_a_simulation_leaves_the_clips_of_a_study_alone(call, planned):
+    with_clips(load_plan(planned))
+    before = (planned / "key.json").read_bytes()
+    call("listen", "simulate", planned).refused("names real clips", "folder of its own")
+    assert (planned / "key.json").read_bytes() == before
+
+
+def test_planning_again_keeps_invitations_and_says_how_many_it_withdraws(call, planned):
+    kept, _, _, gone = [line[-24:] for line in call("listen", "invite", planned).out.splitlines()]
+    write(planned, contact="anna@example.org")
+    assert "withdrawn" not in call("listen", "plan", planned, "--runs", 0).err
+    _, store = open_store(planned)
+    store.require_invitation(kept)
+    store.require_invitation(gone)
+    store.close()
+    write(planned, raters=content()["raters"] | {"count": 3})
+    done = call("listen", "plan", planned, "--runs", 0)
+    assert "1 unused invitation is withdrawn" in done.err
+    _, store = open_store(planned)
+    store.require_invitation(kept)
+    with pytest.raises(InputError, match="not known"):
+        store.require_invitation(gone)
+    store.close()
+
+
 def test_invitations_are_links_and_their_numbers_are_checked(call, planned):
     done = call("listen", "invite", planned, "--address", "https://study.example/x/", "--count", 2)
     assert done.code == 0
@@ -313,7 +365,7 @@ def test_a_study_is_simulated_through_its_pages_once(call, tmp_path):
 
 
 def test_serve_opens_the_pages_until_it_is_told_to_end(planned):
-    write_sham_clips(load_plan(planned))
+    with_clips(load_plan(planned))
     _, store = open_store(planned)
     (token,) = store.invite([0])
     store.close()

@@ -31,6 +31,14 @@ def test_written_entries_read_back_equal(tmp_path: Path) -> None:
     assert read_manifest(path) == [FULL, other]
 
 
+def test_half_of_a_character_does_not_cost_the_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    broken = Entry(audio="c.wav", captions=("x",), piece="c", attributes={"title": "x \ud83d"})
+    write_manifest(path, [FULL, broken])
+    assert read_manifest(path) == [FULL, broken]
+    assert "пиано" in path.read_text().splitlines()[0]
+
+
 def test_one_line_holds_the_documented_fields(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     write_manifest(path, [FULL])

@@ -103,6 +103,55 @@ def test_a_model_makes_what_no_folder_holds(tmp_path, dial_folder):
     assert said[0] == "making 2 clips"
 
 
+def of_models(folder, model, **changes):
+    """Plan a study whose arms are both ends of a dial."""
+    arms = {"quality": {"model": str(model), "diversity": 0.0},
+            "diverse": {"model": str(model), "diversity": 1.0}}  # fmt: skip
+    rules = {"count": 2, "practice": 0, "attention_checks": 0, "repeats": 0,
+             "minimum_listening_s": 0}  # fmt: skip
+    return planned(folder, **({"arms": arms, "questions": [PAIR | {"prompts": 1}], "raters": rules,
+                               "practice_prompts": []} | changes))  # fmt: skip
+
+
+def test_a_study_that_is_planned_anew_makes_its_clips_beside_those_of_before(tmp_path, dial_folder):
+    plan = of_models(tmp_path / "s", dial_folder)
+    with pytest.raises(InputError, match=r"0 of 2 clips are made, it was stopped"):
+        make_clips(plan, device="cpu", stop=lambda: True)
+    longer = of_models(plan.folder, dial_folder, clips={"duration_s": 0.6, "sample_rate": 8000})
+    make_clips(longer, device="cpu")
+    wanted = required_clips(longer.assignment)
+    store = load_clips(longer.folder, longer.study, wanted)
+    assert {store.samples(key).shape for key in wanted} == {(4800, 1)}
+    assert len(list(plan.folder.glob("batch-*"))) == 2
+    # Back to the first plan, the second one's clips do not pass for its own.
+    back = of_models(plan.folder, dial_folder)
+    make_clips(back, device="cpu")
+    assert len(list(plan.folder.glob("batch-*"))) == 2
+    with pytest.raises(InputError, match="before the clip rules of the study were changed"):
+        load_clips(longer.folder, longer.study, wanted)
+
+
+def test_a_batch_begun_in_the_plain_folder_is_gone_on_with(tmp_path, dial_folder):
+    plan = of_models(tmp_path / "s", dial_folder)
+    make_clips(plan, device="cpu")
+    (made,) = plan.folder.glob("batch-*")
+    made.rename(plan.folder / "batch")
+    make_clips(plan, device="cpu")
+    assert [path.name for path in plan.folder.glob("batch*")] == ["batch"]
+
+
+def test_a_key_of_an_earlier_version_fits_the_study_it_names(study):
+    path = make_clips(study)
+    wanted = required_clips(study.assignment)
+    key = json.loads(path.read_text())
+    del key["made_for"]
+    path.write_text(json.dumps(key | {"study": study.study.digest()}))
+    assert len(load_clips(study.folder, study.study, wanted).by_key) == len(wanted)
+    path.write_text(json.dumps(key | {"study": "another"}))
+    with pytest.raises(InputError, match=r"before the contents of the study .* listen make"):
+        load_clips(study.folder, study.study, wanted)
+
+
 def test_files_are_found_by_prompt_and_clip_whatever_their_zeros(tmp_path):
     for name in ("1-1.wav", "002-1.wav", "2-02.flac", "notes.txt", "x-1.wav", "3-1-1.wav"):
         write(tmp_path / "a", name, tone()) if not name.endswith("txt") else None

@@ -1,5 +1,6 @@
 """Studies whose answers are known: stored as the server would store them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import yaml
 
 from musicgen_rl.listening.assignment import Trial
+from musicgen_rl.listening.clips import KEY_FILE
 from musicgen_rl.listening.plan import Plan, freeze, make_plan
+from musicgen_rl.listening.sham import write_sham_clips
 from musicgen_rl.listening.store import Store, store_url
 from tests.listening.studies import content
 
@@ -32,6 +35,16 @@ def planned(folder: Path, **changes: Any) -> Plan:
     (folder / "study.yaml").write_text(yaml.safe_dump(content(**changes), sort_keys=False))
     plan = make_plan(folder)
     freeze(plan)
+    return plan
+
+
+def with_clips(plan: Plan) -> Plan:
+    """Write clips of noise that pass for real ones, so that the study can be served."""
+    write_sham_clips(plan)
+    path = plan.folder / KEY_FILE
+    key = json.loads(path.read_text())
+    del key["made"]["sham"]
+    path.write_text(json.dumps(key))
     return plan
 
 

@@ -174,10 +174,34 @@ def test_it_is_the_same_after_opening_again_and_refuses_another_plan(make):
         make("another plan")
 
 
-def test_a_plan_may_change_while_nobody_took_part(make):
-    (token,) = make().invite([0])
-    with pytest.raises(InputError, match="not known"):  # slots may be others now
-        make("new").require_invitation(token)
+def test_a_plan_may_change_while_nobody_took_part_and_invitations_to_its_sessions_stay(make):
+    clock = Clock()
+    store = make(slots=4, clock=clock)
+    first, last, _ = store.invite([0, 3, 3])
+    store.invite([3], days=1)
+    clock.now += 2 * 86400
+    assert (make("p", slots=2).withdrawn, store.progress()["invited"]) == (0, 4)
+    new = make("new", slots=3, clock=clock)
+    new.require_invitation(first)
+    with pytest.raises(InputError, match="not known"):
+        new.require_invitation(last)
+    assert new.withdrawn == 2  # one had expired
+    event = new.events()[-1]
+    assert event["what"] == "invitations withdrawn"
+    assert event["detail"] == "2, the new plan has 3 sessions"
+    assert make("new", slots=3).withdrawn == 0
+
+
+def test_whoever_opened_it_before_the_plan_changed_takes_nobody_in_any_more(make):
+    old = make(slots=4)
+    (token,) = old.invite([0])
+    new = make("new", slots=4)
+    for use in (lambda: old.require_invitation(token), lambda: old.agree(token, "page"),
+                lambda: old.invite([1])):  # fmt: skip
+        with pytest.raises(InputError, match="planned anew"):
+            use()
+    assert new.raters() == []
+    assert new.rater(new.agree(token, "page")).slot == 0
 
 
 def test_one_rater_is_deleted_whole_and_the_file_keeps_no_trace(make, tmp_path):

@@ -38,6 +38,33 @@ def test_the_hash_follows_what_matters_and_not_the_layout(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"prompts": [f"tune number {number}" for number in (1, 0, *range(2, 8))]}, ["prompts"]),
+        ({"practice_prompts": ["another"]}, ["prompts"]),
+        ({"arms": {"plain": {"audio": "a"}, "varied": {"audio": "c"}}}, ["arms"]),
+        ({"clips": {"duration_s": 0.5, "sample_rate": 8000, "seed": 2}}, ["clip rules"]),
+        ({"clips": {"duration_s": 1, "sample_rate": 8000}}, ["clip rules"]),
+        ({"arms": {"varied": {"audio": "b"}, "plain": {"audio": "a"}}}, []),
+        ({"contact": "anna@example.org", "title": "T", "consent": "C", "seed": 3}, []),
+        ({"retention_days": 9, "questions": [PAIR]}, []),
+    ],
+)
+def test_the_hash_of_the_clips_follows_what_decides_them(changes, parts):
+    before, after = small().clip_digests(), small(**changes).clip_digests()
+    assert [name for name in before if before[name] != after[name]] == parts
+
+
+def test_a_dial_at_another_place_makes_other_clips_and_1_is_1_point_0():
+    def arms(diversity):
+        model = {"model": "pocket", "diversity": diversity}
+        return small(arms={"plain": {"audio": "a"}, "varied": model}).clip_digests()["arms"]
+
+    assert arms(0.3) != arms(1.0)
+    assert arms(1) == arms(1.0)
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"version": 2}, "version must be 1, got 2"),

@@ -11,7 +11,8 @@ from app.listening.serving import InBackground, open_context
 from app.passwords import hash_password, read_account
 from musicgen_rl.listening.plan import freeze, make_plan
 from musicgen_rl.listening.raters import RaterModel, World
-from musicgen_rl.listening.sham import Ears, write_sham_clips
+from musicgen_rl.listening.sham import Ears
+from tests.listening.stored import with_clips
 from tests.listening.studies import ALL, content
 
 OWNER = ("anna", "correct horse")
@@ -26,8 +27,7 @@ def write_study(folder, **changes):
     (folder / "study.yaml").write_text(yaml.safe_dump(content(**every), sort_keys=False))
     plan = make_plan(folder)
     freeze(plan)
-    write_sham_clips(plan)
-    return plan
+    return with_clips(plan)
 
 
 class Served:

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.listening import serving
 from app.listening.server import create_app
 from app.listening.serving import InBackground, StudyServer, kept_promise, open_context
 from app.listening.session import headphone_sound, quiet_tone
@@ -514,6 +515,18 @@ def test_missing_unequal_and_changed_clips_are_refused_before_anybody_comes(tmp_
         (tmp_path / "key.json").unlink()
     with pytest.raises(InputError, match="listen make"):
         open_context(tmp_path)
+
+
+def test_serving_says_how_many_invitations_a_new_plan_withdrew(tmp_path, monkeypatch):
+    write_study(tmp_path, questions=[PAIR])
+    context = open_context(tmp_path)
+    context.store.invite([0, 3])
+    context.store.close()
+    write_study(tmp_path, questions=[PAIR], raters={"count": 3, "minimum_listening_s": 0})
+    monkeypatch.setattr(serving, "_run", lambda app, context, config, say: context.store.close())
+    said = []
+    serving.serve(StudyServer(folder=tmp_path), said.append)
+    assert said[0].startswith("1 unused invitation is withdrawn")
 
 
 def test_options_that_cannot_be_are_refused(tmp_path):
