@@ -13,11 +13,16 @@ from musicgen_rl.errors import ConfigError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_OF_MODELS = ("model", "arms", "quality", "diversity", "beta0", "continued", "quick", "num_prompts",
+              "clips_per_prompt", "duration", "seed", "workers", "keep_audio", "device",
+              "dtype")  # fmt: skip
+
 
 @app.command(
     epilog="Example: musicgen-rl evaluate --model pocket --prompts prompts.jsonl --quick -o result"
 )
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(help="pocket, a folder, or a hub id such as facebook/musicgen-small.")
     ] = "pocket",
@@ -102,6 +107,8 @@ def evaluate(
         return
     if output is None:
         raise ConfigError("no output: name a folder with -o, for example -o result")
+    if clips is not None:
+        _refuse_options_of_models(context)
 
     from musicgen_rl.evaluation.assess import Around, assess_clips, assess_model, require_file
     from musicgen_rl.evaluation.finish import REPORT
@@ -182,6 +189,17 @@ def _arms(
     )  # fmt: skip
     against = reference or "base"
     return choose_arms(listed, names, against), against
+
+
+def _refuse_options_of_models(context: typer.Context) -> None:
+    """Refuse what the user gave beside --clips that only says how clips are made."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in _OF_MODELS and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"{option.opts[-1]} means nothing with --clips, which measures existing audio as "
+                "it is: leave it out"
+            )
 
 
 def _compare(pair: tuple[str, str], as_json: bool) -> None:

@@ -293,12 +293,27 @@ def _arm(row: Any, common: Mapping[str, Any]) -> Arm:
     if row.get("diversity") is not None:
         require_number(f"arm {row['name']!r}: diversity", row["diversity"], 0.0, 1.0)
         fields["diversity"] = float(row["diversity"])
-    if isinstance(row.get("merge"), dict):
-        merge = row["merge"]
-        how = {k: merge[k] for k in ("lam", "method", "strength") if k in merge}
-        fields["mix"] = Mix(
-            first=str(merge.get("quality", "quality")),
-            second=str(merge.get("diversity", "diversity")),
-            config=MergeConfig(**how),
-        )
+    if row.get("merge") is not None:
+        try:
+            fields["mix"] = _mix(row["merge"])
+        except ConfigError as error:
+            raise ConfigError(f"arm {row['name']!r}: {error}") from error
     return Arm(sampling={**common, **(row.get("sampling") or {})}, **fields)
+
+
+def _mix(merge: Any) -> Mix:
+    """Read an arm's "merge"."""
+    how = ("lam", "method", "strength")
+    known = ("quality", "diversity", *how)
+    if not isinstance(merge, dict):
+        raise ConfigError(
+            f'"merge" must be an object with {", ".join(known)}, got {merge!r:.80}: for a place on '
+            'the model\'s own dial write "diversity"'
+        )
+    if unknown := sorted(set(merge) - set(known)):
+        raise ConfigError(f'unknown {unknown[0]!r} in "merge": use {", ".join(known)}')
+    return Mix(
+        first=str(merge.get("quality", "quality")),
+        second=str(merge.get("diversity", "diversity")),
+        config=MergeConfig(**{k: merge[k] for k in how if k in merge}),
+    )

@@ -24,11 +24,18 @@ from musicgen_rl.evaluation.plan import (
     describe_plan,
     refuse_second_look,
 )
-from musicgen_rl.evaluation.prompts import Prompt, hash_prompts, read_prompts, spread_prompts
+from musicgen_rl.evaluation.prompts import (
+    Prompt,
+    hash_attributes,
+    hash_prompts,
+    read_prompts,
+    spread_prompts,
+)
 from musicgen_rl.evaluation.real import RealSet, real_set
 from musicgen_rl.evaluation.run import MEASURED, make_and_measure
 from musicgen_rl.evaluation.throughput import measure_throughput
-from musicgen_rl.evaluation.weights import check_models, named_models
+from musicgen_rl.evaluation.weights import check_models, named_models, short_names
+from musicgen_rl.rewards.identity import hash_file
 from musicgen_rl.storage import read_json, write_json
 
 REAL = "real.npz"
@@ -124,9 +131,7 @@ def assess_model(
         place, codec=pipeline.codec, codec_name=info.name, clap=around.clap
     )
     real = _real(around.real, folder, instruments, pipeline.sample_rate, config, say)
-    uses = count_use(prompts_file, plan) if config.split == "final" else 0
-    if uses > 1:
-        say(f"the final split is used for time number {uses}: say so where you report it")
+    uses = _count(prompts_file, plan, config.split, say)
     clips = len(arms) * len(prompts) * config.clips_per_prompt
     say(
         f"{len(arms)} arms x {len(prompts)} prompts x {config.clips_per_prompt} clips of "
@@ -184,9 +189,9 @@ def assess_clips(
     Args:
         clips: DIR.
         folder: for the results; new, or of the same evaluation.
-        config: its statistics and number of real clips count.
+        config: its statistics, split and number of real clips count.
         around: by what.
-        prompts_file: where it is known what the prompts ask for.
+        prompts_file: where it is known what the prompts ask for, and of which split they are.
         reference: arm the others are compared with; the first by name if empty.
         say: called with lines for the user.
         progress: called with clips measured and to measure.
@@ -207,17 +212,24 @@ def assess_clips(
         say(f"left out {scan.left_out} prompts that not all arms have")
     place = find_instruments(around.instruments, None)
     asked = {"sha256": hash_prompts(scan.prompts), "count": len(scan.prompts)}
-    claim_folder(
-        folder,
-        {
-            "clips": [
-                [str(c.path.relative_to(clips)), c.path.stat().st_size] for c in scan.clips
-            ],
-            "prompts": asked, "config": {"duration_s": scan.duration_s},
-        },
-    )  # fmt: skip
+    files = {str(c.path.relative_to(clips)): c.path for c in scan.clips}
+    plan: dict[str, Any] = {
+        "clips": [[name, path.stat().st_size] for name, path in files.items()],
+        "sounds": {name: hash_file(path) for name, path in files.items()},
+        "prompts": asked, "attributes": hash_attributes(scan.prompts),
+        "config": {"duration_s": scan.duration_s},
+    }  # fmt: skip
+    if prompts_file is not None:
+        refuse_second_look(prompts_file, plan, config.split, around.again)
+    elif config.split or around.again:
+        raise ConfigError(
+            "uses of a split are counted beside its file of prompts: name it with --prompts, or "
+            "leave --split and --again out"
+        )
+    claim_folder(folder, plan)
     instruments = load_instruments(place, clap=around.clap)
     real = _real(around.real, folder, instruments, scan.sample_rate, config, say, scan.duration_s)
+    uses = _count(prompts_file, plan, config.split, say)
     rows, done = [], 0
 
     def count(more: int) -> None:
@@ -239,6 +251,7 @@ def assess_clips(
         identities=instruments.identities(),
         made={
             "command": around.command, "clips": clips.name, "prompts": asked,
+            "split": config.split, "uses_of_final_split": uses,
             "clips_per_prompt": round(len(rows) / len(arms) / len(scan.prompts), 2),
             "duration_s": scan.duration_s,
             "seconds_of_last_call": round(time.monotonic() - started, 1),
@@ -261,20 +274,39 @@ def _real(
         return None
     path, length = Path(given).expanduser(), duration_s or config.duration_s
     kept = folder / REAL
+    stored = RealSet.load(kept) if kept.is_file() else None
     if path.suffix == ".npz":
         found = RealSet.load(path)
-    elif kept.is_file():
-        found = RealSet.load(kept)
+        same = stored is None or stored.equals(found)
+    elif stored is not None:
+        found = stored
+        same = stored.is_of(path, config.real_clips)
     else:
+        same = True
         say(f"measuring up to {config.real_clips} real clips of {path.name}")
         found = real_set(
             path, instruments, sample_rate=sample_rate, duration_s=length,
             clips=config.real_clips, line_clips=max(MIN_CLIPS, config.real_clips // 4),
         )  # fmt: skip
     check_real(found, instruments.identities(), length)
-    if not kept.is_file():
+    if stored is not None and not same:
+        raise ConfigError(
+            f"{folder} holds distances to other real clips than {path} gives ({stored.source}): "
+            f"name a new folder, or go on with --real {kept}"
+        )
+    if stored is None:
         found.save(kept)
     return RealSet.load(kept)  # rounded as it is kept, so that going on changes no number
+
+
+def _count(prompts_file: Path | None, plan: dict[str, Any], split: str, say: Say) -> int:
+    """Count a use of the final split; 0 where it is none."""
+    if prompts_file is None or split != "final":
+        return 0
+    uses = count_use(prompts_file, plan)
+    if uses > 1:
+        say(f"the final split is used for time number {uses}: say so where you report it")
+    return uses
 
 
 def _throughput(
@@ -299,16 +331,17 @@ def _kept_date(folder: Path) -> str:
 
 
 def _hashes(arm: Arm, model: str) -> dict[str, Any]:
-    """Say whose weights an arm has."""
+    """Say whose weights an arm has: name -> sha256."""
     names = named_models(arm, model)
-    found = {Path(n).name: model_hash(read_info(find_model(n))) for n in names}
+    hashes = [model_hash(read_info(find_model(n))) for n in names]
     if arm.diversity is not None:
         from musicgen_rl.merging.endpoints import endpoint_hash
         from musicgen_rl.pipeline.dial import ENDS
 
         ends = find_model(model)
-        found |= {end: endpoint_hash(ends / end) for end in ENDS}
-    return found
+        names += [f"{model}/{end}" for end in ENDS]
+        hashes += [endpoint_hash(ends / end) for end in ENDS]
+    return dict(zip(short_names(names), hashes, strict=True))
 
 
 def _beside(path: Path, folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Clips to rows: every instrument is applied once to every clip, in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.errors import AudioFileError
 from musicgen_rl.evaluation.artefacts import find_artefacts
-from musicgen_rl.evaluation.instruments import AttributeProbe, Instruments
+from musicgen_rl.evaluation.instruments import AttributeProbe, Instruments, require_unchanged
 from musicgen_rl.evaluation.prompts import Prompt, asked
 from musicgen_rl.evaluation.table import EMBEDDING, Row, read_rows, write_rows
 from musicgen_rl.rewards.mel import hearing_once
@@ -105,9 +105,10 @@ def measure_files(
 
     Raises:
         AudioFileError: a file is not audio, or of another length or rate.
+        ConfigError: other instruments filled the store.
         StorageError: the store cannot be written.
     """
-    known = dict(stored_rows(store))
+    known = dict(stored_rows(store, instruments.identities()))
     rows = [known[_key(c)] for c in clips if _key(c) in known]
     progress(len(rows))
     missing = [c for c in clips if _key(c) not in known]
@@ -133,10 +134,22 @@ def measure_files(
     return rows
 
 
-def stored_rows(store: Path) -> Iterator[tuple[tuple[str, str, int], Row]]:
-    """Yield what a store holds: (arm, prompt, index) and row."""
+def stored_rows(
+    store: Path, identities: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, str, int], Row]]:
+    """Yield what a store holds: (arm, prompt, index) and row.
+
+    Args:
+        store: folder of parts.
+        identities: of the instruments at hand.
+
+    Raises:
+        ConfigError: a part was measured by others.
+    """
     for path in sorted(store.glob("*.parquet")):
-        for row in read_rows(path)[0]:
+        rows, measured_by = read_rows(path)
+        require_unchanged(identities, measured_by, str(path))
+        for row in rows:
             yield (row["arm"], row["prompt"], row["index"]), row
 
 

@@ -138,6 +138,29 @@ def find_instruments(given: str, model_folder: Path | None) -> Path:
     )
 
 
+def require_unchanged(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
+    """Refuse to put rows of other instruments into one table.
+
+    Args:
+        ours: `Instruments.identities()`.
+        theirs: those that measured what is there already.
+        where: names it in the message.
+
+    Raises:
+        ConfigError: an instrument has other weights, is missing or is new.
+    """
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = (
+            f"{who[key]['name']}, {who[key]['sha256'][:12]}" if key in who else "none"
+            for who in (ours, theirs)
+        )
+        if key not in ours or key not in theirs or ours[key]["sha256"] != theirs[key]["sha256"]:
+            raise ConfigError(
+                f"{where} was measured by another {key} ({b}; here {a}): go on with the same "
+                "instruments, or name a new folder"
+            )
+
+
 def require_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:
     """Refuse to put numbers of different instruments side by side.
 

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 Estimates = dict[str, Estimate]
 
 FRECHET_DRAWS = 100
-"""A distance takes a matrix root a draw, and a spread needs no more draws."""
+"""A distance takes a matrix root a draw, and a spread needs no more draws; p comes from it."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.evaluation.analyse import StatisticsConfig
 from musicgen_rl.evaluation.arms import COMMON, Arm
 from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS
-from musicgen_rl.evaluation.prompts import Prompt, hash_prompts
+from musicgen_rl.evaluation.prompts import Prompt, hash_attributes, hash_prompts
 from musicgen_rl.storage import read_json, write_json
 
 PLAN = "plan.json"
 SPLITS = ("", "development", "final")
+_NOT_IN_ALL = ("attributes", "sounds")  # a plan on disk without them belongs to any
+_NOT_OF_CLIPS = ("date", "attributes")  # other ones of these leave every sound as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +109,12 @@ def items_of(
 def describe_plan(
     config: EvaluationConfig, arms: Sequence[Arm], prompts: Sequence[Prompt], model: str
 ) -> dict[str, Any]:
-    """Return all that decides the clips, JSON-able."""
+    """Return all that decides the clips and what is asked of them, JSON-able."""
     return {
         "model": model,
         "config": asdict(config),
         "prompts": {"count": len(prompts), "sha256": hash_prompts(prompts)},
+        "attributes": hash_attributes(prompts),
         "arms": [arm.describe() for arm in arms],
     }
 
@@ -127,8 +130,7 @@ def claim_folder(folder: Path, plan: dict[str, Any]) -> None:
     if path.is_file():
         # What only reads the clips may change between two calls.
         ours, theirs = (_of_clips(p) for p in (plan, read_json(path)))
-        if ours != theirs:
-            names = [k for k in ours if ours[k] != theirs.get(k)]
+        if names := _differing(ours, theirs):
             raise ConfigError(
                 f"{folder} holds an evaluation with other {', '.join(names)}: name a new folder, "
                 "or call it as before to go on"
@@ -164,7 +166,7 @@ def refuse_second_look(prompts: Path, plan: dict[str, Any], split: str, again: b
             f"{prompts} is a final split, its uses are in {ledger.name}: say --split final, or "
             "choose by other prompts"
         )
-    if _digest(plan) not in uses and not again:
+    if not uses.keys() & set(_digests(plan)) and not again:
         raise ConfigError(
             f"{prompts} was used already ({', '.join(uses.values())}), and a final split "
             "shows what is true only once: take other prompts, or say --again, and the report tells"
@@ -184,19 +186,20 @@ def count_use(prompts: Path, plan: dict[str, Any]) -> int:
     Raises:
         StorageError: it cannot be written down.
     """
-    ledger, digest = _ledger(prompts), _digest(plan)
+    ledger, digests = _ledger(prompts), _digests(plan)
     uses = _uses(ledger)
-    if digest not in uses:
-        row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "plan": digest}
+    if not uses.keys() & set(digests):
+        row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "plan": digests[0]}
+        row["model"] = str(plan.get("model", "existing audio"))
         try:
             with ledger.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row | {"model": plan["model"]}) + "\n")
+                file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise StorageError(
                 f"cannot write down in {ledger} that the final split is used: "
                 f"{error.strerror or error}"
             ) from error
-        uses[digest] = row["date"]
+        uses[digests[0]] = row["date"]
     return len(uses)
 
 
@@ -204,10 +207,35 @@ def _ledger(prompts: Path) -> Path:
     return prompts.with_name(f"{prompts.stem}.uses.jsonl")
 
 
-def _digest(plan: dict[str, Any]) -> str:
-    """Hash what decides the clips; when they were first made does not."""
-    content = {k: v for k, v in _of_clips(plan).items() if k != "date"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _digests(plan: dict[str, Any]) -> list[str]:
+    """Hash what decides the clips: as it is, and with weights by last names, as ledgers may."""
+    content = {k: v for k, v in _of_clips(plan).items() if k not in _NOT_OF_CLIPS}
+    ways = [content]
+    if "weights" in content:
+        ways.append(content | {"weights": _by_last_name(content["weights"])})
+    return [hashlib.sha256(json.dumps(w, sort_keys=True).encode()).hexdigest() for w in ways]
+
+
+def _by_last_name(weights: dict[str, Any]) -> dict[str, Any]:
+    """Name each arm's weights by the folder alone, of two that are alike the last."""
+    return {arm: {Path(n).name: h for n, h in own.items()} for arm, own in weights.items()}
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Name what differs between two plans; where it is kept by name, also the first of it."""
+    found = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        one, two = ours.get(key), theirs.get(key)
+        if one == two or (key in _NOT_IN_ALL and two is None):
+            continue
+        if isinstance(one, dict) and isinstance(two, dict):
+            if key == "weights" and _by_last_name(one) == two:
+                continue
+            first = next(k for k in [*one, *two] if one.get(k) != two.get(k))
+            found.append(f"{key} ({first})")
+        else:
+            found.append(key)
+    return found
 
 
 def _uses(ledger: Path) -> dict[str, str]:

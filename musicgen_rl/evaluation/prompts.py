@@ -13,6 +13,9 @@ from musicgen_rl.errors import InputError
 from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS
 from musicgen_rl.pipeline.request import check_prompts
 
+_OBJECTS = (".jsonl", ".json")
+_ENDINGS = ("", ".txt", *_OBJECTS)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -38,15 +41,22 @@ def read_prompts(path: Path) -> list[Prompt]:
         The prompts in order.
 
     Raises:
-        InputError: naming file, line and fault; or too few, or one given twice.
+        InputError: naming file, line and fault; or another kind of file, too few prompts, or one
+            given twice.
     """
+    ending = path.suffix.lower()
+    if ending not in _ENDINGS:
+        raise InputError(
+            f"{path}: a file that ends in {ending} is not read as prompts: write them to a .txt, "
+            'one a line, or to a .jsonl of {"prompt": ..., "attributes": {...}}'
+        )
     found: list[Prompt] = []
     seen: dict[str, int] = {}
     for number, line in numbered_lines(path):
         if line.lstrip().startswith("#"):
             continue
         try:
-            prompt = _parse(line) if path.suffix.lower() in (".jsonl", ".json") else Prompt(line)
+            prompt = _parse(line) if ending in _OBJECTS else Prompt(line)
             check_prompts(prompt.text)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
@@ -85,6 +95,12 @@ def spread_prompts(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 def hash_prompts(prompts: Sequence[Prompt]) -> str:
     """Hash the texts in order: sha256, hexadecimal."""
     return hashlib.sha256("\n".join(p.text for p in prompts).encode()).hexdigest()
+
+
+def hash_attributes(prompts: Sequence[Prompt]) -> str:
+    """Hash what the prompts' file says that they ask for, in order: sha256, hexadecimal."""
+    told = [[dict(p.attributes), p.from_words] for p in prompts]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def asked(prompt: Prompt, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ kept, never sound.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from musicgen_rl.evaluation.features import BATCH, measure
 from musicgen_rl.evaluation.instruments import Instruments
 from musicgen_rl.evaluation.prompts import Prompt
 from musicgen_rl.evaluation.table import EMBEDDING, Row
+from musicgen_rl.rewards.identity import hash_file
 
 Array = NDArray[np.float64]
 
@@ -50,6 +51,8 @@ class RealSet:
     """Of every clip."""
     source: str
     """Name of the manifest, and how many pieces of which splits."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's sha256 and how many clips were asked for; empty where not recorded."""
 
     def save(self, path: Path) -> None:
         """Write as npz: features in half precision, the rest as JSON inside.
@@ -65,7 +68,7 @@ class RealSet:
                 arrays[f"{line}/{name}"] = features.astype(np.float16)
         header = {
             "format": _FORMAT, "identities": dict(self.identities), "source": self.source,
-            "duration_s": self.duration_s,
+            "duration_s": self.duration_s, "origin": dict(self.origin),
             "line_numbers": {k: dict(v) for k, v in self.line_numbers.items()},
         }  # fmt: skip
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
@@ -96,12 +99,52 @@ class RealSet:
                 reference=parts.pop("reference"), line_embeddings=parts,
                 line_numbers=header["line_numbers"], identities=header["identities"],
                 duration_s=float(header["duration_s"]), source=str(header["source"]),
+                origin=header.get("origin", {}),
             )  # fmt: skip
         except (OSError, KeyError, ValueError) as error:
             raise InputError(
                 f"{path} holds no features of real clips ({error}): give a manifest, or the "
                 "real.npz of another evaluation"
             ) from error
+
+    def equals(self, other: "RealSet") -> bool:
+        """Tell whether two sets hold the same numbers of the same clips."""
+        ours, theirs = ({"reference": s.reference, **s.line_embeddings} for s in (self, other))
+        told = [(s.source, s.duration_s, s.line_numbers, s.identities) for s in (self, other)]
+        return (
+            told[0] == told[1]
+            and {k: set(v) for k, v in ours.items()} == {k: set(v) for k, v in theirs.items()}
+            and all(
+                np.array_equal(features, theirs[line][name], equal_nan=True)
+                for line, own in ours.items() for name, features in own.items()
+            )
+        )  # fmt: skip
+
+    def is_of(self, manifest: Path, clips: int) -> bool:
+        """Tell whether the set was measured from a manifest as it is now.
+
+        Args:
+            manifest: the file.
+            clips: how many were asked for.
+
+        Returns:
+            By the name alone where nothing more is recorded.
+        """
+        if not self.origin:
+            return self.source.startswith(f"{manifest.name}: ")
+        return dict(self.origin) == origin_of(manifest, clips)
+
+
+def origin_of(manifest: Path, clips: int) -> dict[str, Any]:
+    """Say what a set is measured from: the manifest's sha256, and how many clips.
+
+    Raises:
+        InputError: the manifest cannot be read.
+    """
+    try:
+        return {"sha256": hash_file(manifest), "clips": clips}
+    except OSError as error:
+        raise InputError(f"cannot read {manifest}: {error.strerror or error}") from error
 
 
 def real_set(
@@ -181,6 +224,7 @@ def real_set(
         source=f"{manifest.name}: {len(long)} pieces of "
         f"{', '.join(sorted({e.split for e in long}))}, {len(chosen)} clips as reference, "
         f"{len(chosen_lines)} of other pieces for the lines",
+        origin=origin_of(manifest, clips),
     )
 
 

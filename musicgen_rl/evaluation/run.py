@@ -142,13 +142,14 @@ def make_and_measure(
 
     Raises:
         ResourceError: clips that could not be made; says the first cause.
-        ConfigError: another run works on the folder.
+        ConfigError: another run works on the folder, other instruments measured what it holds, or
+            a mixture in it is of other weights.
         AudioFileError: an arm's model has another sample rate.
         StorageError: the folder cannot be written.
     """
     plan, places = _plan(arms, prompts, config, pipeline, model, folder, date, sound, keep_audio)
     store = folder / MEASURED
-    rows = dict(stored_rows(store)) if store.is_dir() else {}
+    rows = dict(stored_rows(store, instruments.identities())) if store.is_dir() else {}
     missing = frozenset(
         clip.id for clip in plan.clips if any(p.key not in rows for p in places[clip.id])
     )

@@ -1,14 +1,16 @@
 """Which model plays an arm: a folder for every mixture, written before anything is made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from musicgen_rl.checkpoint import ModelInfo, find_model, part_folder, read_info
+from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
 from musicgen_rl.errors import ConfigError, ModelError
 from musicgen_rl.evaluation.arms import Arm
 from musicgen_rl.merging.merge import merge_checkpoints
+from musicgen_rl.merging.recipe import MergeConfig
 from musicgen_rl.pipeline.dial import ENDS, has_endpoints, require_endpoints
 from musicgen_rl.pipeline.parts import load_codec_of
 
@@ -57,6 +59,31 @@ def named_models(arm: Arm, model: str) -> list[str]:
     return [arm.model or model]
 
 
+def short_names(refs: Sequence[str]) -> list[str]:
+    """Shorten references to their last names, and to more of them where those are alike.
+
+    Args:
+        refs: folders, names or hub ids.
+
+    Returns:
+        A name for each: two are equal only where the references are.
+    """
+    parts = [Path(ref).parts for ref in refs]
+    length = [1] * len(parts)
+    while True:
+        names = ["/".join(p[-n:]) for p, n in zip(parts, length, strict=True)]
+        longer = [
+            i
+            for i, name in enumerate(names)
+            if length[i] < len(parts[i])
+            and any(name == n and parts[i] != p for n, p in zip(names, parts, strict=True))
+        ]
+        if not longer:
+            return names
+        for i in longer:
+            length[i] += 1
+
+
 def model_of(arm: Arm, model: str, folder: Path) -> str:
     """Return the model that plays an arm; a mixture is merged where it is not there yet.
 
@@ -67,6 +94,7 @@ def model_of(arm: Arm, model: str, folder: Path) -> str:
 
     Raises:
         ModelError: two models that may not be merged.
+        ConfigError: the mixture is there, but of other weights.
         StorageError: no room.
     """
     if arm.mix is None:
@@ -76,11 +104,35 @@ def model_of(arm: Arm, model: str, folder: Path) -> str:
     if config.method == "lerp" and config.lam in (0.0, 1.0):
         return first if config.lam == 0.0 else second
     target = folder / arm.slug
-    if not (target / "config.json").is_file():
+    base = find_model(model) if config.needs_base else None
+    parents = {"quality": find_model(first), "diversity": find_model(second), "base": base}
+    if (target / "config.json").is_file():
+        _refuse_other_mixture(arm, target, parents, config)
+    else:
         folder.mkdir(parents=True, exist_ok=True)
-        base = find_model(model) if config.needs_base else None
         merge_checkpoints(find_model(first), find_model(second), target, config, base=base)
     return str(target)
+
+
+def _refuse_other_mixture(
+    arm: Arm, target: Path, parents: Mapping[str, Path | None], config: MergeConfig
+) -> None:
+    """Compare what a written mixture says of its making with what is asked for now."""
+    kept: dict[str, Any] = read_info(target).notes.get("merge") or {}
+    now: dict[str, Any] = {"method": config.method, "lam": config.lam}
+    if config.method == "liti":
+        now["strength"] = config.strength
+    for name, parent in parents.items():
+        if parent is not None:
+            now[name] = model_hash(read_info(parent))
+    for name, value in now.items():
+        of = kept.get(name)
+        before = of.get("sha256") if isinstance(of, dict) else of
+        if before is not None and before != value:
+            raise ConfigError(
+                f"arm {arm.name!r}: {target} was merged with another {name} ({before!s:.12}, now "
+                f"{value!s:.12}): name a new folder"
+            )
 
 
 def _resolve(ref: str, model: str) -> str:

@@ -48,6 +48,28 @@ def test_folders_of_clips_are_checked_before_they_are_measured(call, tmp_path):
     call("evaluate", "--clips", tmp_path / "clips", "-o", tmp_path / "out").refused("no arm/prompt")
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("-P", 6), "--num-prompts"), (("-n", 8), "--clips-per-prompt"),
+        (("--duration", 10), "--duration"), (("--quick",), "--quick"), (("--seed", 0), "--seed"),
+        (("--arms", "default"), "--arms"), (("--beta0", "x"), "--beta0"),
+        (("--model", "pocket"), "--model"), (("--keep-audio",), "--keep-audio"),
+    ],
+)  # fmt: skip
+def test_options_that_make_clips_are_refused_beside_existing_ones(call, tmp_path, given, named):
+    done = call("evaluate", "--clips", tmp_path / "none", "-o", tmp_path / "out", *given)
+    done.refused(f"{named} means nothing with --clips", "leave it out")
+
+
+def test_a_table_of_prompts_is_not_read_as_lines(call, tmp_path, prompts, tiny_folder):
+    table = prompts.rename(prompts.with_suffix(".csv"))
+    call("evaluate", "-o", tmp_path / "out", "--prompts", table, "--model", tiny_folder).refused(
+        "ends in .csv", ".txt", ".jsonl"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_names_every_way_to_use_it(call):
     done = call("evaluate", "--help")
     assert done.code == 0

@@ -6,11 +6,17 @@ import pytest
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.analyse import Results, StatisticsConfig, analyse
 from musicgen_rl.evaluation.arms import Arm, default_arms
-from musicgen_rl.evaluation.bootstrap import draw_prompts
+from musicgen_rl.evaluation.bootstrap import FEW_DRAWS, draw_prompts
 from musicgen_rl.evaluation.claims import Check
-from musicgen_rl.evaluation.measures import describe, estimate_arm, table_centres
-from musicgen_rl.evaluation.table import build_table
-from tests.evaluation.synthetic import Planted, planted_rows, prompts_of
+from musicgen_rl.evaluation.measures import (
+    FRECHET_DRAWS,
+    describe,
+    estimate_arm,
+    table_centres,
+)
+from musicgen_rl.evaluation.real import RealSet
+from musicgen_rl.evaluation.table import EMBEDDING, build_table
+from tests.evaluation.synthetic import IDENTITIES, Planted, planted_rows, prompts_of
 
 FEW = StatisticsConfig(draws=2000)
 
@@ -57,6 +63,23 @@ def test_an_a_a_comparison_is_null_in_95_of_100_simulations() -> None:
     assert 181 <= held["a"] <= 199
     assert 181 <= held["d"] <= 199
     assert 2 <= sure <= 40
+
+
+def test_a_distance_that_differs_is_found_among_twenty_arms_and_no_other() -> None:
+    truths = {name: Planted(0.5, 0.0) for name in (*(f"arm {i}" for i in range(19)), "far")}
+    rows = planted_rows(truths, prompts=30, clips=2)
+    for row in rows:
+        row[EMBEDDING + "report"][0] += 2.0 * (row["arm"] == "far")
+    table = build_table(rows, list(truths), prompts_of(rows))
+    real = planted_rows({"real": Planted(0.5, 0.0)}, prompts=30, clips=4, seed=1)
+    features = {"report": np.array([r[EMBEDDING + "report"] for r in real], dtype=np.float64)}
+    found = analyse(
+        table, [Arm(name=n) for n in truths], "arm 0", FEW,
+        RealSet(features, {}, {}, IDENTITIES, 4.0, "real.jsonl: 120 pieces"),
+    )  # fmt: skip
+    assert len(found.estimates["far"]["frechet_report"].draws) == FRECHET_DRAWS < FEW_DRAWS
+    p = {arm: own["frechet_report"][1] for arm, own in found.p_values.items()}
+    assert [arm for arm, holm_p in p.items() if holm_p < 0.05] == ["far"]
 
 
 def test_pairing_by_prompt_shows_what_the_spread_between_prompts_would_hide() -> None:

@@ -1,6 +1,7 @@
 """Evaluations from beginning to end on tiny models: made, stopped, gone on with, compared."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +9,22 @@ import numpy as np
 import pytest
 
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.checkpoint import model_hash, read_info
+from musicgen_rl.codec.base import Codec
 from musicgen_rl.errors import AudioFileError, ConfigError, InputError
 from musicgen_rl.evaluation import assess
 from musicgen_rl.evaluation.analyse import StatisticsConfig
 from musicgen_rl.evaluation.arms import Arm, Mix
 from musicgen_rl.evaluation.assess import Around, assess_clips, assess_model
 from musicgen_rl.evaluation.compare import compare
+from musicgen_rl.evaluation.instruments import Instruments
 from musicgen_rl.evaluation.plan import EvaluationConfig
 from musicgen_rl.evaluation.real import RealSet
 from musicgen_rl.evaluation.summary import read_summary
 from musicgen_rl.evaluation.table import read_rows
-from tests.evaluation.fakes import fake_instruments
+from musicgen_rl.evaluation.weights import model_of, short_names
+from musicgen_rl.merging.recipe import MergeConfig
+from tests.evaluation.fakes import FakeEncoder, fake_instruments
 
 ARMS = [
     Arm(name="base", family="base"),
@@ -163,6 +169,87 @@ def test_a_final_split_is_used_once_however_often_it_is_gone_on_with(
     assert any("the final split is used for time number 2" in line for line in said)
 
 
+def test_a_stopped_evaluation_is_not_gone_on_with_by_other_instruments_or_weights(
+    dial_folder: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shutil.copytree(dial_folder, tmp_path / "model")
+    arms, said = [ARMS[0], ARMS[1], replace(ARMS[5], role="")], list[str]()
+    config = replace(CONFIG, clips_per_prompt=2)
+
+    def go(stop=lambda: False):  # type: ignore[no-untyped-def]
+        return assess_model(
+            str(model), prompts, arms, "base", tmp_path / "out", config, Around(), say=said.append,
+            stop=stop,
+        )  # fmt: skip
+
+    assert go(lambda: any("(1 of 3 arms)" in line for line in said)) is None
+    before = {p: p.read_bytes() for p in (tmp_path / "out/measured").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            assess, "load_instruments", lambda folder, codec=None, **_: fake_instruments(codec, "f")
+        )
+        with pytest.raises(ConfigError, match=r"parquet was measured by another encoder report"):
+            go()
+        patch.setattr(assess, "load_instruments", lambda folder, codec=None, **_: with_clap(codec))
+        with pytest.raises(ConfigError, match=r"by another encoder clap \(none; here fake encoder"):
+            go()
+    changed = model / "quality" / "model.safetensors"
+    kept = changed.read_bytes()
+    shutil.copyfile(model / "diversity" / "model.safetensors", changed)
+    with pytest.raises(ConfigError, match=r"other weights \(half-way\)"):
+        go()
+    changed.write_bytes(kept)
+    assert {p: p.read_bytes() for p in (tmp_path / "out/measured").iterdir()} == before
+    assert go() is not None
+
+
+def with_clap(codec: Codec | None) -> Instruments:
+    plain = fake_instruments(codec)
+    return replace(plain, encoders={**plain.encoders, "clap": FakeEncoder("report", "d")})
+
+
+def test_two_exports_are_told_apart_by_more_of_their_paths(
+    dial_folder: Path, tmp_path: Path
+) -> None:
+    ends = [str(tmp_path / end / "export") for end in ("quality", "diversity")]
+    for end in ends:
+        shutil.copytree(dial_folder / Path(end).parent.name, end)
+    arm = Arm(name="quality", mix=Mix(first=ends[0], second=ends[1], config=MergeConfig(lam=0.0)))
+    found = assess._hashes(arm, str(dial_folder))
+    assert found == {
+        f"{end}/export": model_hash(read_info(dial_folder / end))
+        for end in ("quality", "diversity")
+    }
+    assert len(set(found.values())) == 2
+    assert list(assess._hashes(ARMS[2], str(dial_folder))) == [
+        "dialled", "quality", "diversity"
+    ]  # fmt: skip
+    assert short_names(["a/x", "b/x", "org/y", "x"]) == ["a/x", "b/x", "y", "x"]
+    assert short_names(["a/c/x", "b/c/x", "b/c/x"]) == ["a/c/x", "b/c/x", "b/c/x"]
+
+
+def test_a_written_mixture_of_other_weights_is_refused(dial_folder: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(dial_folder, tmp_path / "model")
+    arm = Arm(name="mine", mix=Mix(first="base", second="quality"))
+    liti = replace(arm, mix=Mix(first="quality", second="diversity",
+                                config=MergeConfig(method="liti", strength=0.4)))  # fmt: skip
+    folder, of_liti = tmp_path / "line", tmp_path / "arc"
+    model_of(liti, str(model), of_liti)
+    made = Path(model_of(arm, str(model), folder))
+    at = made.stat().st_mtime_ns
+    assert model_of(arm, str(model), folder) == str(made)
+    assert made.stat().st_mtime_ns == at
+    stronger = replace(liti, mix=Mix(first="quality", second="diversity",
+                                     config=MergeConfig(method="liti", strength=0.6)))  # fmt: skip
+    with pytest.raises(ConfigError, match=r"'mine': .*another strength \(0\.4, now 0\.6\)"):
+        model_of(stronger, str(model), of_liti)
+    shutil.copyfile(
+        model / "diversity" / "model.safetensors", model / "quality" / "model.safetensors"
+    )
+    with pytest.raises(ConfigError, match=r"'mine': .*merged with another diversity.*new folder"):
+        model_of(arm, str(model), folder)
+
+
 def fill(folder: Path, arms: tuple[str, ...] = ("mine", "theirs"), prompts: int = 6) -> Path:
     for a, arm in enumerate(arms):
         for p in range(prompts):
@@ -182,6 +269,55 @@ def test_any_audio_is_put_on_the_front_and_copies_are_seen(tmp_path: Path) -> No
     assert "kid_report" not in mine
     assert "distinct" not in mine  # no codec, no codes
     assert "../clips/mine/jazz 0/0.wav" in (tmp_path / "out/report.html").read_text()
+
+
+def test_clips_that_were_made_anew_are_not_given_the_numbers_of_the_old(tmp_path: Path) -> None:
+    clips, out = fill(tmp_path / "clips"), tmp_path / "out"
+    assert assess_clips(clips, out, CONFIG, Around()) is not None
+    assert assess_clips(clips, out, CONFIG, Around()) is not None
+    anew = clips / "mine" / "jazz 3" / "1.wav"
+    size = anew.stat().st_size
+    anew.unlink()
+    write_tone(anew, 999)
+    assert anew.stat().st_size == size
+    with pytest.raises(
+        ConfigError, match=r"other sounds \(mine/jazz 3/1\.wav\): name a new folder"
+    ):
+        assess_clips(clips, out, CONFIG, Around())
+    plan = json.loads((out / "plan.json").read_text())
+    plan = {k: v for k, v in plan.items() if k not in ("sounds", "attributes")}
+    (out / "plan.json").write_text(json.dumps(plan))
+    assert assess_clips(clips, out, CONFIG, Around()) is not None  # its sounds are not recorded
+
+
+def test_uses_of_a_final_split_count_for_existing_audio_too(tmp_path: Path) -> None:
+    clips, file, said = fill(tmp_path / "clips"), tmp_path / "final.txt", list[str]()
+    file.write_text("".join(f"jazz {i}\n" for i in range(6)))
+    final = replace(CONFIG, split="final")
+
+    def go(out: str, config=final, again: bool = False, prompts: Path | None = file):  # type: ignore[no-untyped-def]
+        return assess_clips(
+            clips, tmp_path / out, config, Around(again=again), prompts_file=prompts,
+            say=said.append,
+        )  # fmt: skip
+
+    with pytest.raises(ConfigError, match="name it with --prompts"):
+        go("one", prompts=None)
+    assert not (tmp_path / "one").exists()
+    for _ in range(2):  # going on is one use
+        done = go("one")
+        assert (done["made"]["split"], done["made"]["uses_of_final_split"]) == ("final", 1)
+    with pytest.raises(ConfigError, match="is a final split"):
+        go("two", CONFIG)
+    (clips / "mine" / "jazz 3" / "1.wav").unlink()
+    write_tone(clips / "mine" / "jazz 3" / "1.wav", 999)
+    with pytest.raises(ConfigError, match="was used already"):
+        go("two")
+    assert not (tmp_path / "two").exists()
+    assert go("two", again=True)["made"]["uses_of_final_split"] == 2
+    assert any("time number 2" in line for line in said)
+    rows = [json.loads(x) for x in (tmp_path / "final.uses.jsonl").read_text().splitlines()]
+    assert [r["model"] for r in rows] == ["existing audio"] * 2
 
 
 @pytest.mark.parametrize(
@@ -252,6 +388,39 @@ def test_real_clips_of_other_instruments_or_lengths_are_refused(
         assess_clips(clips, tmp_path / "o3", CONFIG, kept)
     with pytest.raises(InputError, match="holds no features"):
         RealSet.load(manifest)
+
+
+def test_a_folder_keeps_its_real_clips_and_refuses_others(tmp_path: Path, manifest: Path) -> None:
+    clips, out = fill(tmp_path / "clips", prompts=16), tmp_path / "out"
+
+    def go(real: Path, config: EvaluationConfig = CONFIG) -> float:
+        done = assess_clips(clips, out, config, Around(real=str(real)))
+        assert done is not None
+        return float(done["arms"][0]["estimates"]["kid_report"]["value"])
+
+    def refuse(real: Path, config: EvaluationConfig = CONFIG) -> None:
+        with pytest.raises(ConfigError, match=r"other real clips.*go on with --real .*real\.npz"):
+            go(real, config)
+
+    first, kept = go(manifest), out / "real.npz"
+    copy = shutil.copyfile(kept, tmp_path / "copy.npz")
+    assert go(manifest) == go(kept) == go(copy) == first
+    refuse(manifest, replace(CONFIG, real_clips=33))
+    found = RealSet.load(kept)
+    moved = {name: -e for name, e in found.reference.items()}
+    replace(found, reference=moved).save(tmp_path / "moved.npz")
+    refuse(tmp_path / "moved.npz")
+    lines = manifest.read_text().splitlines()
+    other = manifest.with_name("other.jsonl")
+    other.write_text("\n".join(lines[:-1]))
+    refuse(other)
+    replace(found, origin={}).save(kept)  # only the manifest's name is known
+    assert go(manifest) == go(copy) == first
+    refuse(other)
+    manifest.write_text("\n".join(lines[:-1]))
+    assert go(manifest) == first
+    shutil.copyfile(copy, kept)
+    refuse(manifest)
 
 
 def test_mistakes_are_told_before_any_model_is_loaded(

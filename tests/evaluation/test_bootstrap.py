@@ -76,6 +76,24 @@ def test_draws_that_are_all_alike_are_certain_only_where_they_differ() -> None:
     assert Estimate(1.0, np.ones(100), 10).p_not_above() < 0.02
 
 
+def test_few_draws_give_students_p_and_not_the_least_that_they_can_count() -> None:
+    values = np.random.default_rng(1).normal(loc=0.5, size=16)
+    found = mean_estimate(values, draw_prompts(16, 400))
+    assert found is not None
+    for loc in (-0.2, 0.0, 0.5):
+        own = stats.ttest_1samp(values, loc, alternative="greater").pvalue
+        assert found.p_not_above(loc) == pytest.approx(own, rel=0.3, abs=1e-3)
+    far = mean_estimate(values + 5.0, draw_prompts(16, 100))
+    assert far is not None
+    assert holm([far.p_two_sided()] * 19)[0] < 1e-6
+    assert far.p_not_above(20.0) > 1 - 1e-6
+    reaches_nowhere = Estimate(1.0, np.r_[np.full(150, -np.inf), np.ones(150)], 16)
+    assert reaches_nowhere.p_not_above() == pytest.approx(0.5, abs=0.01)
+    # Many draws are counted: 1.5 % of them lie below 0, however far.
+    skewed = Estimate(1.0, np.r_[np.full(30, -9.0), np.ones(1970)], 16)
+    assert skewed.p_not_above() == pytest.approx(0.0265, abs=0.005)
+
+
 def test_differences_are_paired_by_draw() -> None:
     draws = draw_prompts(20, 500)
     prompts = np.random.default_rng(2).normal(scale=10.0, size=20)

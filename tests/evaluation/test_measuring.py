@@ -10,7 +10,7 @@ from musicgen_rl.batch.progress import spell_seconds
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.features import measure
-from musicgen_rl.evaluation.instruments import find_instruments, require_same
+from musicgen_rl.evaluation.instruments import find_instruments, require_same, require_unchanged
 from musicgen_rl.evaluation.prompts import Prompt
 from musicgen_rl.evaluation.run import Clock
 from musicgen_rl.evaluation.table import build_table, read_rows, write_rows
@@ -89,6 +89,18 @@ def test_instruments_of_one_name_must_have_the_same_weights() -> None:
         require_same(IDENTITIES, other, "x")
     with pytest.raises(InputError, match="by none of the instruments"):
         require_same(IDENTITIES, {}, "x")
+
+
+def test_rows_go_on_only_with_the_very_instruments_that_began() -> None:
+    other = {**IDENTITIES, "encoder report": {**IDENTITIES["encoder report"], "sha256": "z" * 64}}
+    more = IDENTITIES | {"encoder clap": {"name": "clap", "sha256": "c" * 64}}
+    require_unchanged(IDENTITIES, IDENTITIES, "x")
+    with pytest.raises(ConfigError, match=r"x .*another encoder report \(e, zzz.*; here e, aaa"):
+        require_unchanged(IDENTITIES, other, "x")
+    with pytest.raises(ConfigError, match=r"another encoder clap \(none; here clap, ccc"):
+        require_unchanged(more, IDENTITIES, "x")
+    with pytest.raises(ConfigError, match=r"another encoder clap \(clap, ccc.*; here none"):
+        require_unchanged(IDENTITIES, more, "x")
 
 
 def test_instruments_are_found_or_their_places_named(tmp_path: Path) -> None:

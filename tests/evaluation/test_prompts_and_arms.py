@@ -18,6 +18,7 @@ from musicgen_rl.evaluation.plan import (
     EvaluationConfig,
     claim_folder,
     count_use,
+    describe_plan,
     items_of,
     refuse_second_look,
 )
@@ -28,6 +29,7 @@ CLASSES = {"style": ("pop", "synth pop", "jazz"), "moods": ("calm", "sad")}
 
 
 def write(path: Path, *lines: object) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n")
     return path
 
@@ -70,6 +72,13 @@ def test_unusable_prompts_are_refused(tmp_path: Path, lines: list[str], says: st
         read_prompts(write(tmp_path / "p.txt", *lines))
     with pytest.raises(InputError, match="line 1: not JSON"):
         read_prompts(write(tmp_path / "p.jsonl", "{", *lines))
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.TSV", "p.parquet", "p.yaml"])
+def test_other_kinds_of_files_are_not_taken_as_lines(tmp_path: Path, name: str) -> None:
+    lines = ["prompt,seed", *(f"jazz {i},{i}" for i in range(6))]
+    with pytest.raises(InputError, match=r"is not read as prompts: write them to a \.txt.*\.jsonl"):
+        read_prompts(write(tmp_path / name, *lines))
 
 
 def test_fewer_prompts_are_spread_over_the_file() -> None:
@@ -134,6 +143,25 @@ def test_arms_that_cannot_be_are_refused(tmp_path: Path, arm: dict, says: str) -
         read_arms(write(tmp_path / "a.json", {"arms": [arm]}))
 
 
+@pytest.mark.parametrize(
+    ("merge", "says"),
+    [
+        (
+            {"quality": "base", "diversity": "quality", "lambda": 0.3},
+            "unknown 'lambda' in \"merge\"",
+        ),
+        (0.5, 'must be an object.*got 0.5.*write "diversity"'),
+        (["base", "quality"], "must be an object"),
+        ({"lam": 3}, "lam"),
+    ],
+)
+def test_a_merge_that_is_none_is_refused_by_arm_and_fault(
+    tmp_path: Path, merge: object, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"arm 'mine': .*{says}"):
+        read_arms(write(tmp_path / "a.json", {"arms": [{"name": "mine", "merge": merge}]}))
+
+
 def test_arms_that_cannot_be_told_apart_or_do_not_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="have one name"):
         check_arms([Arm(name="a b"), Arm(name="A-b")], "a b")
@@ -195,6 +223,48 @@ def test_a_folder_belongs_to_one_plan_whatever_its_statistics(tmp_path: Path) ->
     write(tmp_path / "full.txt", "mine")
     with pytest.raises(ConfigError, match="is not empty"):
         claim_folder(tmp_path, plan)
+
+
+def test_a_folder_belongs_to_what_its_prompts_ask_for(tmp_path: Path) -> None:
+    config, arms = EvaluationConfig(), [Arm(name="base")]
+
+    def plan(style: str) -> dict:
+        prompts = [Prompt(f"tune {i}", {"style": style}, from_words=False) for i in range(6)]
+        return describe_plan(config, arms, prompts, "m")
+
+    jazz, rock = plan("jazz"), plan("rock")
+    claim_folder(tmp_path / "out", jazz)
+    claim_folder(tmp_path / "out", jazz)
+    with pytest.raises(ConfigError, match="with other attributes: name a new folder"):
+        claim_folder(tmp_path / "out", rock)
+    silent = {k: v for k, v in jazz.items() if k != "attributes"}
+    write(tmp_path / "silent" / "plan.json", silent)
+    claim_folder(tmp_path / "silent", rock)  # nobody wrote down what was asked for
+    file = tmp_path / "final.txt"
+    assert count_use(file, silent) == count_use(file, jazz) == count_use(file, rock) == 1
+
+
+def test_what_differs_between_two_plans_is_named(tmp_path: Path) -> None:
+    plan = {"config": {"seed": 1}, "weights": {"base": {"m": "1"}, "mine": {"m": "2"}}}
+    claim_folder(tmp_path / "out", plan)
+    with pytest.raises(ConfigError, match=r"other config \(seed\), weights \(mine\): name"):
+        claim_folder(
+            tmp_path / "out",
+            {"config": {"seed": 2}, "weights": {"base": {"m": "1"}, "mine": {"m": "3"}}},
+        )
+
+
+def test_weights_under_last_names_are_known_again(tmp_path: Path) -> None:
+    plan = {"config": {"seed": 1}, "model": "m"}
+    last = plan | {"weights": {"mine": {"export": "two"}}}
+    full = plan | {"weights": {"mine": {"q/export": "one", "d/export": "two"}}}
+    other = plan | {"weights": {"mine": {"q/export": "one", "d/export": "three"}}}
+    claim_folder(tmp_path / "out", last)
+    with pytest.raises(ConfigError, match="other weights"):
+        claim_folder(tmp_path / "out", other)
+    claim_folder(tmp_path / "out", full)
+    file = tmp_path / "final.txt"
+    assert [count_use(file, p) for p in (last, full, other)] == [1, 1, 2]
 
 
 def test_uses_of_the_final_split_are_counted_and_going_on_is_no_second_look(tmp_path: Path) -> None:
