@@ -39,6 +39,9 @@ CONTRAST_OPTIONS = (
 )  # fmt: skip
 """Fields of ContrastConfig that are the user's to choose."""
 
+CODEC_OWN = ("manifest", "folder", "codec")
+"""Fields of CodecTrainConfig with options of their own."""
+
 
 def with_options(
     config_class: type[Any], names: tuple[str, ...] | None = None
@@ -167,7 +170,7 @@ def contrast(
         Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
     ] = None,
     text_encoder: Annotated[
-        Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
+        Path | None, typer.Option(help="Folder of MiniLM; the model's own where not given.")
     ] = None,
     processes: Annotated[int, typer.Option(help=PROCESSES, min=1, max=64)] = 1,
     threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
@@ -184,8 +187,8 @@ def contrast(
 
     import torch
 
-    from musicgen_rl.checkpoint import checkpoints_folder, find_model
-    from musicgen_rl.training.contrast_run import train_contrast
+    from musicgen_rl.checkpoint import find_model
+    from musicgen_rl.training.contrast_run import codec_of, train_contrast
     from musicgen_rl.training.lm_run import encode_manifest
     from musicgen_rl.training.processes import Processes
 
@@ -193,20 +196,30 @@ def contrast(
     folder = find_model(model)
     tokens = tokens or out / "tokens"
     if manifest is not None and is_first():
-        encode_manifest(manifest, folder / "codec", tokens, report=report_encoding)
+        encode_manifest(manifest, codec_of(folder), tokens, report=report_encoding)
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
     stopped = stop_on_signal()
     with side_by_side(processes):
         Processes().wait()  # until the first has encoded all
         figures = train_contrast(
-            folder, tokens, text_encoder or checkpoints_folder() / "minilm", out, config,
-            stop=lambda: bool(stopped),
-        )  # fmt: skip
+            folder, tokens, text_encoder, out, config, stop=lambda: bool(stopped)
+        )
     if stopped:
         typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
         raise typer.Exit(130)
     typer.echo(str(out / "export"))
+
+
+def _show_codec_options() -> None:
+    from musicgen_rl.config import FrameCodecConfig
+    from musicgen_rl.training.codec import CodecTrainConfig
+
+    for config_class in (CodecTrainConfig, FrameCodecConfig):
+        help_of = field_help(config_class)
+        for field in dataclasses.fields(config_class):
+            if field.name not in CODEC_OWN:
+                typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
 
 
 @app.command()
@@ -217,7 +230,7 @@ def codec(
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE of CodecTrainConfig or FrameCodecConfig; repeat."),
     ] = None,
-    show_options: Annotated[bool, typer.Option(help="List what --set takes, and stop.")] = False,
+    show_options: Annotated[bool, train_rewards.listing(_show_codec_options)] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
 ) -> None:
     """Train the frame codec."""
@@ -226,21 +239,13 @@ def codec(
     from musicgen_rl.config import FrameCodecConfig
     from musicgen_rl.training.codec import CodecTrainConfig, train_codec
 
-    own = ("manifest", "folder", "codec")
-    if show_options:
-        for config_class in (CodecTrainConfig, FrameCodecConfig):
-            help_of = field_help(config_class)
-            for field in dataclasses.fields(config_class):
-                if field.name not in own:
-                    typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
-        return
     given = parse_assignments(options or [])
     shape = FrameCodecConfig(**take_fields(given, FrameCodecConfig, ()))
     config = CodecTrainConfig(
         manifest=str(manifest),
         folder=str(out),
         codec=shape,
-        **take_fields(given, CodecTrainConfig, own),
+        **take_fields(given, CodecTrainConfig, CODEC_OWN),
     )
     if given:
         raise ConfigError(f"unknown --set {min(given)!r}: --show-options lists the names")

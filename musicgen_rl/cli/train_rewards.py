@@ -1,6 +1,7 @@
 """`musicgen-rl train encoder`, `scorer` and `probe`: the models that judge sound."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,13 +32,45 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="NAME=VALUE, see --show-options; repeat."),
 ]
-Show = Annotated[bool, typer.Option(help="List what --set takes, and stop.")]
 Name = Annotated[str, typer.Option(help="What it is called; from its role where not given.")]
 License = Annotated[str, typer.Option(help="Licence of the weights (SPDX).")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)]
 
 OWN = ("role", "half", "tower")
 """Fields with options of their own."""
+
+
+def listing(show_all: Callable[[], None]) -> Any:
+    """Make a flag that lists what --set takes and stops, before options that lack are asked for.
+
+    Args:
+        show_all: prints the list.
+    """
+
+    def stop_after(context: typer.Context, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            show_all()
+            raise typer.Exit
+
+    return typer.Option(help="List what --set takes, and stop.", is_eager=True, callback=stop_after)
+
+
+def _show_encoder() -> None:
+    from musicgen_rl.training.reward_encoder import EncoderTrainConfig
+
+    show(EncoderTrainConfig)
+
+
+def _show_scorer() -> None:
+    from musicgen_rl.training.reward_scorer import ScorerTrainConfig
+
+    show(ScorerTrainConfig)
+
+
+def _show_probe() -> None:
+    from musicgen_rl.training.reward_probe import ProbeTrainConfig
+
+    show(ProbeTrainConfig)
 
 
 def encoder(
@@ -48,7 +81,7 @@ def encoder(
     role: Role = "training",
     half: Half = "a",
     options: Set = None,
-    show_options: Show = False,
+    show_options: Annotated[bool, listing(_show_encoder)] = False,
     name: Name = "",
     license: License = "unknown",
     threads: Threads = 0,
@@ -56,8 +89,6 @@ def encoder(
     """Train an audio encoder: chunks of one piece close, others apart."""
     from musicgen_rl.training.reward_encoder import EncoderTrainConfig, train_encoder
 
-    if show_options:
-        return show(EncoderTrainConfig)
     config = build(EncoderTrainConfig, options, role=role, half=half)
     stopped = begin(threads)
     prepare(mels, manifest, codec)
@@ -77,7 +108,7 @@ def scorer(
         Path | None, typer.Option(help="Folder of MiniLM; the one shipped where not given.")
     ] = None,
     options: Set = None,
-    show_options: Show = False,
+    show_options: Annotated[bool, listing(_show_scorer)] = False,
     name: Name = "",
     license: License = "unknown",
     threads: Threads = 0,
@@ -85,8 +116,6 @@ def scorer(
     """Train a scorer: a clip close to its own caption."""
     from musicgen_rl.training.reward_scorer import ScorerTrainConfig, train_scorer
 
-    if show_options:
-        return show(ScorerTrainConfig)
     config = build(ScorerTrainConfig, options, start, role=role, half=half)
     stopped = begin(threads)
     prepare(mels, manifest, codec)
@@ -104,7 +133,7 @@ def probe(
     codec: CodecFolder = None,
     start: Start = None,
     options: Set = None,
-    show_options: Show = False,
+    show_options: Annotated[bool, listing(_show_probe)] = False,
     name: Name = "",
     license: License = "unknown",
     threads: Threads = 0,
@@ -112,8 +141,6 @@ def probe(
     """Train a probe: style, instruments, tempo, mode, drums and moods of a clip."""
     from musicgen_rl.training.reward_probe import ProbeTrainConfig, train_probe
 
-    if show_options:
-        return show(ProbeTrainConfig)
     config = build(ProbeTrainConfig, options, start)
     stopped = begin(threads)
     prepare(mels, manifest, codec)

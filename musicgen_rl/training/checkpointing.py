@@ -11,6 +11,7 @@ disagree. It is written under a temporary name, fsynced and renamed; the one bef
 Python objects into such tensors and state, bit for bit.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -178,6 +179,8 @@ def restore_optimizer(
     tensors: Mapping[str, Tensor],
     state: JSON,
     prefix: str = "optimizer",
+    *,
+    keep_options: bool = False,
 ) -> None:
     """Put back what `pack_optimizer` took.
 
@@ -186,6 +189,8 @@ def restore_optimizer(
         tensors: a mapping that contains the packed tensors; other prefixes are ignored.
         state: the JSON half.
         prefix: as given to `pack_optimizer`.
+        keep_options: leave the groups' rates, decays and the like as the optimiser was built;
+            else they are those packed.
 
     Raises:
         CheckpointError: the state is of an optimiser with other parameter groups.
@@ -197,6 +202,7 @@ def restore_optimizer(
         if name.startswith(prefix + "."):
             index, key = name.removeprefix(prefix + ".").split(".", 1)
             entries.setdefault(int(index), {})[key] = value
+    built = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     try:
         optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
     except (ValueError, KeyError) as error:
@@ -204,6 +210,19 @@ def restore_optimizer(
             f"the saved optimiser does not fit this model: {error}; train with the options the "
             "run began with, or into a new folder"
         ) from error
+    if keep_options:
+        for group, options in zip(optimizer.param_groups, built, strict=True):
+            group.update(options)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash tensors, names, dtypes and shapes, in whatever order: sha256, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

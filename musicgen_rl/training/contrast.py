@@ -65,6 +65,8 @@ class ContrastTrainer(Trainer):
     Dropout is off: rivals are compared under the same weights.
     """
 
+    note = "contrast"
+
     def __init__(
         self,
         model_config: LMConfig,
@@ -77,9 +79,13 @@ class ContrastTrainer(Trainer):
         *,
         encoder: TextEncoder,
         rivals: Rivals,
+        codec_hash: str | None = None,
     ) -> None:
         """Prepare; arguments as `pretrain`, and who writes and who reads the rivals."""
-        super().__init__(model_config, config, train_data, valid_data, text, folder, start)
+        super().__init__(
+            model_config, config, train_data, valid_data, text, folder, start,
+            codec_hash=codec_hash,
+        )  # fmt: skip
         self.contrast, self.encoder, self.rivals = config, encoder, rivals
         self.before = MusicLM(model_config).to(self.accelerator.device)
         self.before.load_state_dict(dict(start))

@@ -2,30 +2,29 @@
 
 import os
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from musicgen_rl.checkpoint import ModelInfo, load_state, model_hash, save_model
+from musicgen_rl.checkpoint import (
+    ModelInfo,
+    load_state,
+    model_hash,
+    part_folder,
+    read_info,
+    save_model,
+)
 from musicgen_rl.config import LMConfig
 from musicgen_rl.data.pocket.contrasts import RIVALS, write_contrast
-from musicgen_rl.errors import ConfigError, InputError, StorageError
-from musicgen_rl.text.minilm import MiniLM
+from musicgen_rl.errors import ConfigError, InputError, UnsupportedModelError
 from musicgen_rl.training.contrast import ContrastTrainer, Rivals
-from musicgen_rl.training.dataset import (
-    TokenDataset,
-    TokenPiece,
-    precompute_text_states,
-    unique_captions,
-)
-from musicgen_rl.training.lm_run import read_start
+from musicgen_rl.training.dataset import TokenDataset, TokenPiece, unique_captions
+from musicgen_rl.training.lm_run import copy_codec, load_minilm, read_start, share_text_states
 from musicgen_rl.training.pretrain_config import ContrastConfig
-from musicgen_rl.training.tokens import load_tokens
+from musicgen_rl.training.tokens import hash_folder, load_tokens
 
 FACTS = ("style", "lead", "instruments", "drums", "tempo_bpm", "tempo_band", "key", "mode")
 """What a piece's attributes must hold for captions that differ in one of them."""
@@ -65,10 +64,30 @@ def rivals_among(pieces: Sequence[TokenPiece]) -> Rivals:
     return others
 
 
+def codec_of(start: str | Path) -> Path:
+    """Find the codec of a model to begin with, by its card.
+
+    Raises:
+        UnsupportedModelError: the model is in MusicGen's own format.
+        CheckpointError: the codec is not where the card says.
+    """
+    return _codec_of(read_info(Path(start)))
+
+
+def _codec_of(begun: ModelInfo) -> Path:
+    kinds = begun.codec.get("type"), begun.text_encoder.get("type")
+    if kinds != ("frame", "minilm"):
+        raise UnsupportedModelError(
+            f"{begun.name} has the codec {kinds[0]!r} and the text encoder {kinds[1]!r}: words are "
+            "taught to models of the frame codec and MiniLM only"
+        )
+    return part_folder(begun, begun.codec)
+
+
 def train_contrast(
     start: str | Path,
     tokens_folder: str | Path,
-    text_encoder_folder: str | Path,
+    text_encoder_folder: str | Path | None,
     folder: str | Path,
     config: ContrastConfig,
     *,
@@ -78,9 +97,10 @@ def train_contrast(
     """Teach a model the words of a corpus, or go on with the run in `folder`.
 
     Args:
-        start: folder of the model.
+        start: folder of the model; a low-rank end is taken with what it lies over, and the result
+            has weights of its own.
         tokens_folder: the corpus, encoded by the model's codec.
-        text_encoder_folder: MiniLM's files.
+        text_encoder_folder: MiniLM's files; the model's own where None.
         folder: of the run; `export/` in it becomes a model folder.
         config: how to train.
         stop: asked after every step; True saves and returns.
@@ -92,6 +112,9 @@ def train_contrast(
     Raises:
         InputError: the tokens lack a split, or captions to tell apart.
         ConfigError: the model is of another codec or shape than the tokens.
+        UnsupportedModelError: the model is in MusicGen's own format.
+        CheckpointError: the model's codec or text encoder is not there, or the run in `folder`
+            was begun with another model or codec.
     """
     folder = Path(folder)
     info, pieces = load_tokens(tokens_folder)
@@ -100,6 +123,13 @@ def train_contrast(
         raise ConfigError(
             f"the tokens have {info.num_codebooks} codebooks, {start} {begun.lm.num_codebooks}"
         )
+    codec_folder = _codec_of(begun)
+    if "codec_hash" not in begun.notes and hash_folder(codec_folder) != info.codec_hash:
+        raise ConfigError(
+            f"the tokens in {tokens_folder} were not made by the codec of {start}, {codec_folder}: "
+            "encode the manifest with it"
+        )
+    reader = Path(text_encoder_folder or part_folder(begun, begun.text_encoder))
     by_split = {
         name: [p for p in pieces if p.split == name and p.codes.shape[1] >= config.crop_frames]
         for name in ("train", "valid")
@@ -111,10 +141,9 @@ def train_contrast(
                 "in the manifest, or lower --crop-frames"
             )
     rivals = rivals_among(by_split["train"] + by_split["valid"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = MiniLM.load(text_encoder_folder, device).by_length()
+    encoder = load_minilm(reader)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text = precompute_text_states(captions, encoder, folder / "text_states")
+    text = share_text_states(captions, encoder, folder / "text_states")
     train, valid = (
         TokenDataset(by_split[name], captions, begun.lm.pad_token) for name in ("train", "valid")
     )
@@ -122,41 +151,25 @@ def train_contrast(
     def export(
         target: Path, lm: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
     ) -> None:
-        _export(begun, target, weights, figures, config, train.num_frames / info.frame_rate / 3600)
+        done = {
+            **figures,
+            "hours": round(train.num_frames / info.frame_rate / 3600, 2), "anchor": config.anchor,
+            "start": {"name": begun.name, "sha256": model_hash(begun)},
+        }  # fmt: skip
+        notes = {"codec_hash": info.codec_hash, **begun.notes, "contrast": done}
+        notes.pop("low_rank", None)  # all weights are in the export
+        encoder_path = os.path.relpath(reader.resolve(), target.resolve())
+        card = replace(
+            begun, folder=target, notes=notes, codec={**begun.codec, "path": "codec"},
+            text_encoder={**begun.text_encoder, "path": encoder_path},
+        )  # fmt: skip
+        copy_codec(codec_folder, target / "codec")
+        save_model(target, card, weights)
 
     weights = {name: tensor.float() for name, tensor in load_state(begun).items()}
     trainer = ContrastTrainer(
-        begun.lm, config, train, valid, text, folder, weights, encoder=encoder, rivals=rivals
-    )
+        begun.lm, config, train, valid, text, folder, weights,
+        encoder=encoder, rivals=rivals, codec_hash=info.codec_hash,
+    )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)
-
-
-def _export(
-    begun: ModelInfo,
-    target: Path,
-    weights: dict[str, Tensor],
-    figures: dict[str, Any],
-    config: ContrastConfig,
-    hours: float,
-) -> None:
-    """Write a model folder: the one begun with, with other weights and a note of what was done."""
-    done = {
-        **figures, "hours": round(hours, 2), "anchor": config.anchor,
-        "start": {"name": begun.name, "sha256": model_hash(begun)},
-    }  # fmt: skip
-    paths = {
-        name: {**spec, "path": os.path.relpath(begun.folder / spec["path"], target)}
-        if "path" in spec else spec
-        for name, spec in (("text_encoder", begun.text_encoder), ("codec", begun.codec))
-    }  # fmt: skip
-    card = replace(
-        begun, folder=target, notes={**begun.notes, "contrast": done},
-        text_encoder=paths["text_encoder"], codec={**begun.codec, "path": "codec"},
-    )  # fmt: skip
-    save_model(target, card, weights)
-    source = begun.folder / begun.codec.get("path", "codec")
-    try:
-        shutil.copytree(source, target / "codec", dirs_exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {target / 'codec'}: {error}") from error

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,17 @@ from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.data.check import check_manifest
 from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.sampling.decode import Window
+from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.minilm import MiniLM
-from musicgen_rl.training.dataset import TokenDataset, precompute_text_states, unique_captions
+from musicgen_rl.training.dataset import (
+    TextStates,
+    TokenDataset,
+    precompute_text_states,
+    unique_captions,
+)
 from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.tokens import (
     INFO,
     TokenInfo,
@@ -115,6 +122,7 @@ def train_lm(
     Raises:
         InputError: the tokens lack a split or were made by another codec.
         ConfigError: the model to begin with is of another shape than the tokens.
+        CheckpointError: the run in `folder` was begun with another model, codec or start.
     """
     folder, codec_folder = Path(folder), Path(codec_folder)
     info, pieces = load_tokens(tokens_folder)
@@ -130,10 +138,9 @@ def train_lm(
     for name, members in by_split.items():
         if not members:
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = MiniLM.load(text_encoder_folder, device).by_length()
+    encoder = load_minilm(text_encoder_folder)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text = precompute_text_states(captions, encoder, folder / "text_states")
+    text = share_text_states(captions, encoder, folder / "text_states")
     shape = replace(
         model,
         num_codebooks=info.num_codebooks,
@@ -185,19 +192,46 @@ def train_lm(
             license=license,
             notes=notes,
         )
+        copy_codec(codec_folder, target / "codec")
         save_model(target, card, weights)
-        try:
-            shutil.copytree(codec_folder, target / "codec", dirs_exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot write {target / 'codec'}: {error}") from error
 
     weights = None if begun is None else {
         name: tensor.float() for name, tensor in load_state(begun).items()
     }  # fmt: skip
     return pretrain(
         shape, config, train, valid, text, folder,
-        start=weights, export=export, stop=stop, live=live,
+        start=weights, codec_hash=info.codec_hash, export=export, stop=stop, live=live,
     )  # fmt: skip
+
+
+def load_minilm(folder: str | Path) -> TextEncoder:
+    """Load the encoder of captions onto this process's GPU, or the processor where it has none."""
+    device = Processes().device
+    placed = device if device.type == "cuda" else torch.device("cpu")
+    return MiniLM.load(folder, placed).by_length()
+
+
+def share_text_states(captions: Sequence[str], encoder: TextEncoder, folder: Path) -> TextStates:
+    """Give every process the states of all captions; the first alone computes and saves them."""
+    processes = Processes()
+    if processes.main:
+        found = precompute_text_states(captions, encoder, folder)
+        processes.wait()
+        return found
+    processes.wait()
+    return precompute_text_states(captions, encoder, folder)
+
+
+def copy_codec(source: Path, target: Path) -> None:
+    """Copy a codec into an export, before its card: an export with a card is whole.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error}") from error
 
 
 def read_start(start: str | Path, tokens: TokenInfo) -> ModelInfo:

@@ -15,20 +15,22 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import LMConfig, require
-from musicgen_rl.errors import CheckpointError, ConfigError
+from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training.checkpointing import (
+    hash_tensors,
     load_training_state,
     pack_optimizer,
     pack_rng,
@@ -47,6 +49,7 @@ from musicgen_rl.training.optim import (
     set_rate,
 )
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.processes import Processes
 
 Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
 """Called with (folder, config, averaged weights, figures of the run)."""
@@ -64,6 +67,7 @@ def pretrain(
     folder: str | Path,
     *,
     start: Mapping[str, Tensor] | None = None,
+    codec_hash: str | None = None,
     export: Export | None = None,
     stop: Callable[[], bool] = lambda: False,
     live: bool = True,
@@ -78,8 +82,10 @@ def pretrain(
         text: states of all captions of both.
         folder: of the run; a state in it is continued.
         start: weights to begin with, as `MusicLM.state_dict` names them; drawn at random where
-            None. A run that goes on has its own.
-        export: writes the averaged weights; called at every save.
+            None. A run that goes on has its own, and refuses to go on from others.
+        codec_hash: of the codec that made the codes; a run does not go on with others.
+        export: writes the averaged weights; called at every save, and at the start of a finished
+            run whose export is missing or not of its last step.
         stop: asked after each step; True saves and returns.
         live: show the live line on stderr.
 
@@ -88,10 +94,13 @@ def pretrain(
 
     Raises:
         ConfigError: sizes do not fit each other.
-        CheckpointError: the folder's state is of another model.
+        CheckpointError: the folder's state is of another model, codec or start.
         StorageError: the disk is full; what was saved before is intact.
     """
-    trainer = Trainer(model_config, config, train_data, valid_data, text, Path(folder), start)
+    trainer = Trainer(
+        model_config, config, train_data, valid_data, text, Path(folder), start,
+        codec_hash=codec_hash,
+    )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)
 
@@ -111,6 +120,9 @@ class _Drawn:
 class Trainer:
     """The state of one run: what `save` writes and `restore` reads."""
 
+    note: ClassVar[str] = "training"
+    """Where the exported card's notes hold the figures of the run."""
+
     def __init__(
         self,
         model_config: LMConfig,
@@ -120,8 +132,11 @@ class Trainer:
         text: TextStates,
         folder: Path,
         start: Mapping[str, Tensor] | None = None,
+        *,
+        codec_hash: str | None = None,
     ) -> None:
         self.accelerator = Accelerator()
+        self.processes = Processes()
         device = self.accelerator.device
         processes = self.accelerator.num_processes
         require(
@@ -147,6 +162,10 @@ class Trainer:
         nn.init.normal_(self.model.embed.weight, std=config.embedding_std)
         if start is not None:
             self.model.load_state_dict(dict(start))
+        self.begun_with = {
+            "codec": codec_hash, "start": None if start is None else hash_tensors(start),
+        }  # fmt: skip
+        """Hashes of what a run does not go on without."""
         self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizers = build_optimizers(
             self.model,
@@ -183,6 +202,7 @@ class Trainer:
                 f"{self.folder} was begun with another {' and '.join(changed)}: "
                 "use the same, or a new folder"
             )
+        self._require_same_beginning(state.get("begun_with", {}))
         self.model.load_state_dict(
             {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         )
@@ -190,13 +210,30 @@ class Trainer:
             average.copy_(tensors[f"average.{name}"])
         for index, optimizer in enumerate(self.optimizers):
             packed = state["optimizers"][index]
-            restore_optimizer(optimizer, tensors, packed, prefix=f"optimizer{index}")
+            restore_optimizer(
+                optimizer, tensors, packed, prefix=f"optimizer{index}", keep_options=True
+            )
         restore_rng(tensors)
         self.step, self.seconds = state["step"], state["seconds"]
         self.plan, self.planned = Plan(**state["plan"]), state["planned"]
         if self.config.minutes == 0:
-            self.plan = replace(self.plan, total_steps=self.config.steps)
+            self.plan, self.planned = replace(self.plan, total_steps=self.config.steps), True
         self.last_eval = state["last_eval"]
+
+    def _require_same_beginning(self, before: Mapping[str, str | None]) -> None:
+        """Refuse to go on with other codes or other start weights; a state may not tell of them."""
+        ways = {
+            "codec": "name the tokens and the codec of that time",
+            "start": "begin with the same model",
+        }
+        for name, way in ways.items():
+            then, now = before.get(name), self.begun_with[name]
+            unknown = name not in before or (name == "codec" and None in (then, now))
+            if then != now and not unknown:
+                raise CheckpointError(
+                    f"{self.folder} was begun with another {name} ({_short(then)}, now "
+                    f"{_short(now)}): {way}, or train into a new folder"
+                )
 
     def save(self, export: Export | None) -> None:
         """Write the state, then the export, from the first process."""
@@ -213,12 +250,23 @@ class Trainer:
                 "step": self.step, "seconds": self.seconds, "plan": asdict(self.plan),
                 "planned": self.planned, "optimizers": packed, "last_eval": self.last_eval,
                 "model": asdict(self.model_config), "config": asdict(self.config),
+                "begun_with": self.begun_with,
             }  # fmt: skip
             save_training_state(self.folder / "state", tensors, state)
-            if export is not None:
-                export(self.folder / "export", self.model_config, self.average.tensors,
-                       self.figures())  # fmt: skip
+            self._export(export)
         self.accelerator.wait_for_everyone()
+
+    def _export(self, export: Export | None) -> None:
+        if export is not None:
+            export(self.folder / "export", self.model_config, self.average.tensors, self.figures())
+
+    def _is_exported(self) -> bool:
+        """Whether the export is there and tells of the very figures of this state."""
+        try:
+            told = read_info(self.folder / "export").notes.get(self.note)
+        except MusicgenRLError:
+            return False
+        return isinstance(told, Mapping) and self.figures().items() <= told.items()
 
     def figures(self) -> dict[str, Any]:
         """What the run came to so far."""
@@ -236,6 +284,10 @@ class Trainer:
     def run(self, export: Export | None, stop: Callable[[], bool], live: bool) -> dict[str, Any]:
         """Step until the plan is done or `stop` says so."""
         main = self.accelerator.is_main_process
+        if self.finished:  # the last save may have died after the state
+            if main and not self._is_exported():
+                self._export(export)
+            self.accelerator.wait_for_everyone()
         path = self.folder / "metrics.jsonl"
         path = path if main else path.with_name(f"process{self.accelerator.process_index}.jsonl")
         model = self.accelerator.prepare(self.model)
@@ -257,7 +309,7 @@ class Trainer:
                 log.write(
                     "train", self.step, **row, frames_per_s=frames_per_s, seconds=self.seconds
                 )
-                stopped = self._agree(stop())
+                stopped = self.processes.agree(stop())
                 replanned = self.config.minutes > 0 and self._replan(speed_from)
                 if replanned:
                     speed_from = (time.monotonic(), self.step)
@@ -387,7 +439,7 @@ class Trainer:
         per_step = (time.monotonic() - begun_at) / (self.step - begun_step)
         plan = self.plan if self.planned else Plan(total_steps=self.step, from_step=self.step)
         plan = plan.replan(self.step, self.config.minutes * 60 - self.seconds, per_step)
-        self.plan = replace(plan, total_steps=round(self._from_main(plan.total_steps)))
+        self.plan = replace(plan, total_steps=round(self.processes.from_main(plan.total_steps)))
         self.planned = True
         return True
 
@@ -413,18 +465,7 @@ class Trainer:
         log.show(f"step {self.step}: held out {both}", force=True)
 
     def _due(self, last: float, minutes: float) -> bool:
-        return self._agree(self.seconds - last >= minutes * 60)
-
-    def _agree(self, mine: bool) -> bool:
-        """The first process decides for all, or they would wait for each other forever."""
-        return bool(self._from_main(float(mine)))
-
-    def _from_main(self, value: float) -> float:
-        if self.accelerator.num_processes == 1:
-            return value
-        own = value if self.accelerator.is_main_process else 0.0
-        total = self.accelerator.reduce(torch.tensor(own, dtype=torch.float64), "sum")
-        return float(total)
+        return self.processes.agree(self.seconds - last >= minutes * 60)
 
     def _live_line(self, row: dict[str, Any], frames_per_s: float) -> str:
         left = "?"
@@ -435,3 +476,7 @@ class Trainer:
             f"step {self.step}/{total}  loss {row['loss']:.3f}  "
             f"{frames_per_s:.0f} frames/s  {left} left"
         )
+
+
+def _short(hashed: str | None) -> str:
+    return "none" if hashed is None else hashed[:12]

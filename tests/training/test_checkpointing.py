@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from musicgen_rl.errors import CheckpointError, StorageError
 from musicgen_rl.training import checkpointing
 from musicgen_rl.training.checkpointing import (
+    hash_tensors,
     load_training_state,
     pack_optimizer,
     pack_rng,
@@ -156,6 +158,36 @@ def test_an_optimiser_takes_the_same_steps_after_a_round_trip(kind: str, tmp_pat
     step(again, optimizer2)
     assert torch.equal(again.weight, model.weight)
     assert torch.equal(again.bias, model.bias)
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(False, (0.1, 0.2, (0.8, 0.9))),
+                                                (True, (0.3, 0.4, (0.5, 0.6)))])  # fmt: skip
+def test_options_are_those_packed_or_those_built(keep: bool, expected: tuple[Any, ...]) -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    packed = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.2, betas=(0.8, 0.9))
+    packed.step()
+    built = torch.optim.AdamW([weight], lr=0.3, weight_decay=0.4, betas=(0.5, 0.6))
+    restore_optimizer(built, *pack_optimizer(packed), keep_options=keep)
+    (group,) = built.param_groups
+    assert (group["lr"], group["weight_decay"], tuple(group["betas"])) == expected
+    assert torch.equal(built.state[weight]["exp_avg"], packed.state[weight]["exp_avg"])
+
+
+def test_a_hash_tells_tensors_apart_by_all_they_are() -> None:
+    one = {"a": torch.arange(6.0), "b": torch.tensor(1, dtype=torch.bfloat16)}
+    found = {
+        hash_tensors(tensors)
+        for tensors in (
+            one,
+            {"b": one["b"], "a": torch.arange(12.0)[:6]},
+            {**one, "a": one["a"].view(2, 3)},
+            {**one, "a": one["a"].double()},
+            {**one, "a": one["a"] + 1e-6},
+            {"c": one["a"], "b": one["b"]},
+        )
+    }
+    assert len(found) == 5  # the first two are the same
 
 
 def test_an_optimiser_of_another_model_is_refused() -> None:

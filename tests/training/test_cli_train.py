@@ -10,7 +10,7 @@ from musicgen_rl.cli.train import app, parse_assignments
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.training import codec as codec_training
-from musicgen_rl.training import lm_run
+from musicgen_rl.training import contrast_run, lm_run
 from musicgen_rl.training.pretrain_config import PretrainConfig
 
 
@@ -26,12 +26,17 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def encode_manifest(*arguments: Any, **options: Any) -> None:
         found["encode_manifest"] = arguments
 
+    def train_contrast(*arguments: Any, **options: Any) -> dict[str, Any]:
+        found["train_contrast"] = arguments
+        return {"steps": 3}
+
     def train_codec(config: Any) -> Path:
         found["codec"] = config
         return Path(config.folder) / "codec"
 
     monkeypatch.setattr(lm_run, "train_lm", train_lm)
     monkeypatch.setattr(lm_run, "encode_manifest", encode_manifest)
+    monkeypatch.setattr(contrast_run, "train_contrast", train_contrast)
     monkeypatch.setattr(codec_training, "train_codec", train_codec)
     return found
 
@@ -118,9 +123,29 @@ def test_a_setting_given_twice_is_refused() -> None:
 
 
 def test_the_names_are_listed_on_request() -> None:
-    result = invoke("codec", "--manifest", "m", "--out", "o", "--show-options")
+    result = invoke("codec", "--show-options")
+    assert result.exit_code == 0, result.output
     assert "minutes=20.0" in result.stdout
     assert "n_mels=160" in result.stdout
+    assert "manifest=" not in result.stdout
+
+
+def test_words_are_taught_with_the_parts_that_the_model_s_card_names(
+    called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrast_run, "codec_of", lambda folder: folder.parent / "codec")
+    (tmp_path / "config.json").write_text("{}")
+    common = ["contrast", "--model", str(tmp_path), "--manifest", "m.jsonl", "--out", "o"]
+    result = invoke(*common)
+    assert result.exit_code == 0, result.output
+    assert called["encode_manifest"] == (
+        Path("m.jsonl"),
+        tmp_path.parent / "codec",
+        Path("o/tokens"),
+    )
+    assert called["train_contrast"][:4] == (tmp_path, Path("o/tokens"), None, Path("o"))
+    assert invoke(*common, "--text-encoder", "words").exit_code == 0
+    assert called["train_contrast"][2] == Path("words")
 
 
 def test_the_command_line_is_a_typer_app() -> None:

@@ -1,58 +1,35 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import Tensor
 
 from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info
-from musicgen_rl.codec.frame import FrameCodec
-from musicgen_rl.codec.load import save_codec
-from musicgen_rl.config import FrameCodecConfig, LMConfig
-from musicgen_rl.errors import ConfigError, InputError
-from musicgen_rl.lm.condition import Condition
+from musicgen_rl.config import LMConfig
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError, StorageError
 from musicgen_rl.training import lm_run
 from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.dataset import precompute_text_states
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from tests.training.lm_corpus import Encoder, write_codec, write_corpus
 
-CODEC = FrameCodecConfig(
-    sample_rate=8000, hop_length=160, n_fft=320, n_mels=20, num_codebooks=2, codebook_size=16,
-    codebook_dim=4, encoder_layers=1, encoder_width=8, decoder_layers=1, decoder_width=8,
-)  # fmt: skip
 FAST = PretrainConfig(
     steps=2, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32", warmup_steps=0
 )
 
 
-class Encoder:
-    hidden_size = 16
-
-    def encode(self, prompts: list[str]) -> Condition:
-        hidden = torch.ones(len(prompts), 3, 16)
-        return Condition(hidden, torch.ones(len(prompts), 3, dtype=torch.bool))
-
-    def by_length(self) -> "Encoder":
-        return self
-
-
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A codec, and a manifest of three short recordings."""
-    torch.manual_seed(0)
-    save_codec(FrameCodec(CODEC), tmp_path / "codec")
-    random = np.random.default_rng(0)
-    rows = []
-    for index, split in enumerate(("train", "train", "valid")):
-        samples = 0.1 * random.standard_normal(20000)
-        soundfile.write(tmp_path / f"{index}.wav", samples, 8000)
-        rows.append({"audio": f"{index}.wav", "captions": [f"noise {index}"], "split": split,
-                     "license": "CC0-1.0"})  # fmt: skip
-    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder, device: Encoder())
-    return tmp_path
+    return write_corpus(tmp_path)
 
 
 def train(
@@ -120,8 +97,7 @@ def test_what_is_encoded_is_not_listened_to_again(
 
 def test_tokens_of_another_codec_are_refused(corpus: Path) -> None:
     encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
-    torch.manual_seed(1)
-    save_codec(FrameCodec(CODEC), corpus / "codec")
+    write_codec(corpus / "codec", seed=1)
     with pytest.raises(InputError, match="not made by the codec"):
         train(corpus)
 
@@ -162,3 +138,99 @@ def test_a_start_of_another_shape_or_codec_is_refused(corpus: Path) -> None:
     with pytest.raises(ConfigError, match="another codec"):
         train(corpus, out="more", start=folder)
     assert not (corpus / "more" / "state").exists()
+
+
+def test_an_export_that_died_is_made_up_for_by_the_next_start(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    real, longer = lm_run.save_model, replace(FAST, steps=3)
+
+    def full(*_: Any) -> None:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(lm_run, "save_model", full)
+    with pytest.raises(StorageError):
+        train(corpus, config=longer)
+    monkeypatch.setattr(lm_run, "save_model", real)
+    card = read_info(corpus / "run" / "export")
+    assert card.notes["training"]["steps"] == 2  # of the save before
+    figures = train(corpus, config=longer)
+    card = read_info(corpus / "run" / "export")
+    assert card.notes["training"] == figures
+    assert (figures["steps"], figures["finished"]) == (3, True)
+    state = load_training_state(corpus / "run" / "state")
+    assert state is not None
+    expected = state[0]["average.blocks.0.ffn_in.weight"].half().float()
+    torch.testing.assert_close(load_lm(card).get_parameter("blocks.0.ffn_in.weight"), expected)
+
+
+def test_the_export_of_a_finished_run_is_written_once_and_again_where_it_is_gone(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    figures = train(corpus)
+    real, written = lm_run.save_model, []
+
+    def save(folder: Path, card: Any, weights: dict[str, Tensor]) -> None:
+        written.append(folder)
+        real(folder, card, weights)
+
+    monkeypatch.setattr(lm_run, "save_model", save)
+    assert train(corpus) == figures
+    assert written == []
+    shutil.rmtree(corpus / "run" / "export")
+    assert train(corpus) == figures
+    assert written == [corpus / "run" / "export"]
+    assert (corpus / "run" / "export" / "codec" / "model.safetensors").is_file()
+
+
+def test_an_export_has_its_codec_before_its_card(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lm_run.shutil, "copytree", full)
+    with pytest.raises(StorageError, match="codec"):
+        train(corpus)
+    assert not (corpus / "run" / "export" / "musicgen_rl.json").exists()
+
+
+def test_a_run_does_not_go_on_with_the_codes_of_another_codec(corpus: Path) -> None:
+    folders = (corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    encode_manifest(*folders)
+    train(corpus)
+    write_codec(corpus / "codec", seed=1)
+    encode_manifest(*folders)
+    with pytest.raises(CheckpointError, match=r"another codec .* or train into a new folder"):
+        train(corpus, config=replace(FAST, steps=3))
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_the_first_process_alone_reads_the_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: bool
+) -> None:
+    steps: list[str] = []
+
+    class Noted(Encoder):
+        def encode(self, prompts: list[str]) -> Any:
+            steps.append("encode")
+            return super().encode(prompts)
+
+    class Beside:
+        def __init__(self) -> None:
+            self.main = main
+
+        def wait(self) -> None:
+            steps.append("wait")
+            if not main:  # by then the first process has saved
+                precompute_text_states(["a", "b"], Encoder(), tmp_path)
+
+    monkeypatch.setattr(lm_run, "Processes", Beside)
+    states = lm_run.share_text_states(["a", "b"], Noted(), tmp_path)
+    assert steps == (["encode", "wait"] if main else ["wait"])
+    assert states.condition([1]).hidden.tolist() == [[[1.0] * 16] * 3]

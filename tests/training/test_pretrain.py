@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -269,6 +270,70 @@ def test_a_full_disk_stops_the_run_with_the_last_save_intact(
     run(tmp_path)
     run(tmp_path / "whole")
     assert_same_state(tmp_path / "whole", tmp_path)
+
+
+def test_lowered_rates_count_when_a_run_goes_on(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=3))
+    before = saved(tmp_path)[0]
+    still = replace(FAST, muon_lr=1e-12, adamw_lr=1e-12, muon_decay=0.0, adamw_decay=0.0)
+    assert run(tmp_path, still)["steps"] == 6
+    after = saved(tmp_path)[0]
+    for name in (name for name in before if name.startswith("model.")):
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+
+
+def test_a_run_by_minutes_that_was_stopped_early_may_go_on_by_steps(tmp_path: Path) -> None:
+    first = run(tmp_path, replace(FAST, minutes=1.0), stop=lambda: True)
+    assert (first["steps"], first["finished"]) == (1, False)
+    asked = iter([False] * 20)
+    figures = run(tmp_path, replace(FAST, steps=4), stop=lambda: next(asked, True))
+    assert (figures["steps"], figures["finished"]) == (4, True)
+
+
+def test_a_run_goes_on_with_the_codec_and_the_start_it_was_begun_with(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start, other = MusicLM(CONFIG).state_dict(), MusicLM(CONFIG).state_dict()
+    run(tmp_path, replace(FAST, steps=1), start=start, codec_hash="aaa")
+    same = {name: start[name].clone() for name in reversed(start)}
+    with pytest.raises(CheckpointError, match=r"another codec \(aaa, now bbb\): .* new folder"):
+        run(tmp_path, start=start, codec_hash="bbb")
+    for changed in (other, None):
+        with pytest.raises(CheckpointError, match=r"another start \(.*\): .* new folder"):
+            run(tmp_path, start=changed, codec_hash="aaa")
+    assert run(tmp_path, start=same, codec_hash="aaa")["steps"] == 6
+
+
+def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.save_training_state
+
+    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        return real(folder, tensors, {k: v for k, v in state.items() if k != "begun_with"})
+
+    monkeypatch.setattr(module, "save_training_state", save)
+    run(tmp_path, replace(FAST, steps=1))
+    monkeypatch.undo()
+    start = MusicLM(CONFIG).state_dict()
+    assert run(tmp_path, start=start, codec_hash="aaa")["steps"] == 6
+
+
+def test_what_the_first_process_decides_travels_on_the_device(tmp_path: Path) -> None:
+    """A GPU's processes have no way to send what lies in the memory of the processor."""
+    train, valid, text = ramp_data()
+    trainer = module.Trainer(CONFIG, FAST, train, valid, text, tmp_path)
+    sent: list[str] = []
+
+    def reduce(number: Tensor, _: str) -> Tensor:
+        sent.append(number.device.type)
+        return torch.tensor(1.0)
+
+    beside = {"num_processes": 2, "is_main_process": True, "device": torch.device("meta")}
+    fake = SimpleNamespace(**beside, reduce=reduce)
+    trainer.accelerator = trainer.processes._accelerator = fake
+    trainer.processes.count, trainer.processes.device = 2, fake.device
+    assert trainer._due(0.0, 0.0)
+    assert sent == ["meta"]
 
 
 def test_another_model_or_other_crops_do_not_continue_a_run(tmp_path: Path) -> None:
