@@ -116,6 +116,22 @@ def determinant_values(others: Tensor, embeddings: Tensor, ridge: float) -> Tens
     return values if embeddings.dim() == 3 else values.squeeze(1)
 
 
+def determinant_worths(embeddings: Tensor, ridge: float) -> Tensor:
+    """Tell what the pay of `determinant_values` raises: a set's log-determinant over its size.
+
+    Args:
+        embeddings: unit vectors [P, N, d].
+        ridge: as in `determinant_values`.
+
+    Returns:
+        log det(Z Z' + ridge I) / N of each prompt, [P].
+    """
+    N = _at_least_two(embeddings)
+    eye = torch.eye(N, dtype=embeddings.dtype, device=embeddings.device)
+    worths: Tensor = torch.logdet(embeddings @ embeddings.mT + ridge * eye) / N
+    return worths
+
+
 def other_pairs_baseline(embeddings: Tensor) -> Tensor:
     """Predict clip i's pay by the pairs among the others, which do not depend on it.
 

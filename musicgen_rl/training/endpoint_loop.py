@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from musicgen_rl.checkpoint import read_info
+from musicgen_rl.errors import ModelError
 from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
@@ -30,6 +32,7 @@ from musicgen_rl.training.advantages import (
     EmbeddingBank,
     answered_values,
     answering,
+    determinant_worths,
     means_of_others,
 )
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
@@ -43,10 +46,10 @@ from musicgen_rl.training.endpoint_schedule import (
     reward_weight_at,
     share_of_prompts,
 )
-from musicgen_rl.training.endpoint_state import Memory, Progress, start_identity
+from musicgen_rl.training.endpoint_state import Memory, Origin, Progress
 from musicgen_rl.training.endpoint_step import Batch, EndpointStep
 from musicgen_rl.training.endpoint_update import Updater
-from musicgen_rl.training.guards import Guards
+from musicgen_rl.training.guards import Guards, paid_figure
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import Plan
 from musicgen_rl.training.processes import Processes
@@ -148,9 +151,19 @@ class _Run:
             student=self.student, updater=self.updater, critic=self.critic, bank=bank,
             centre=self.centre, guards=self.guards, progress=self.progress,
         )  # fmt: skip
-        self.identity = start_identity(self.start_state, parts.base_state)
-        self.memory.restore(folder, config, self.identity)
+        self.origin = self._origin()
+        self.memory.restore(folder, config, self.origin)
         self.stopped: str | None = None
+
+    def _origin(self) -> Origin:
+        parts, config = self.parts, self.config
+        encoder = parts.encoder if config.diversity_weight > 0 else None
+        scorer = parts.scorer if paid_figure(config) == "answered" else None
+        return Origin(
+            self.start_state, parts.base_state, parts.prompts,
+            encoder=None if encoder is None else encoder.identity,
+            scorer=None if scorer is None else scorer.identity,
+        )  # fmt: skip
 
     def _make_critic(self) -> CriticTrainer | None:
         config, encoder, device = self.config, self.parts.encoder, self.processes.device
@@ -169,14 +182,29 @@ class _Run:
     def save(self) -> None:
         """Write the state and the export, from the first process."""
         if self.processes.main:
-            self.memory.save(self.folder, self.config, self.identity)
-            notes = {"endpoint": {**asdict(self.config), **(self.parts.notes or {})},
-                     "training": self.figures()}  # fmt: skip
-            start = self.parts.start or self.parts.base
-            export_endpoint(
-                self.folder / "export", self.name, self.parts.base, start, self.start_state,
-                self.student, self.updater.average.tensors, notes, share=self.config.start_blend,
-            )  # fmt: skip
+            self.memory.save(self.folder, self.config, self.origin)
+            self._export()
+        self.processes.wait()
+
+    def _export(self) -> None:
+        """Write the averaged endpoint."""
+        notes = {"endpoint": {**asdict(self.config), **(self.parts.notes or {})},
+                 "training": self.figures()}  # fmt: skip
+        start = self.parts.start or self.parts.base
+        export_endpoint(
+            self.folder / "export", self.name, self.parts.base, start, self.start_state,
+            self.student, self.updater.average.tensors, notes, share=self.config.start_blend,
+        )  # fmt: skip
+
+    def _complete_export(self) -> None:
+        """Write the export if it is missing or of another step than the state."""
+        if self.processes.main:
+            try:
+                told = read_info(self.folder / "export").notes.get("training", {})
+            except ModelError:
+                told = {}
+            if told.get("steps") != self.progress.step:
+                self._export()
         self.processes.wait()
 
     def figures(self) -> dict[str, Any]:
@@ -194,6 +222,8 @@ class _Run:
         if not self.processes.main:
             path = path.with_name(f"process{self.processes.index}.jsonl")
         shown = sys.stderr if live and self.processes.main else None
+        if now.finished:
+            self._complete_export()
         with MetricsLog(path, resume_step=now.step, live=shown) as log:
             begun, before, saved = time.monotonic(), now.seconds, now.seconds
             speed_from = (begun, now.step)
@@ -246,24 +276,27 @@ class _Run:
             row |= self._learn(batch, states)
         for name in ("kl", "kl_per_token", "entropy"):
             row[name] = self.processes.mean_number(row[name])
-        paid = row.get("answered", row.get("diversity", 0.0))
+        paid = row.get(paid_figure(config), 0.0)
         row["objective"] = -row["kl"] + config.diversity_weight * paid
         clips = len(batch.codes) * self.processes.count
         row |= {"beta": beta, "kl_weight": kl_weight, "clips": clips}
         now.step += 1
         self._guard(batch, row, beta, log)
         row["time"] = {part: round(s, 3) for part, s in stepper.clock.seconds.items()}
-        told = ("kl", "diversity", "answered", "entropy", "objective")
+        told = ("kl", "diversity", paid_figure(config), "entropy", "objective")
         now.last |= {n: row[n] for n in told if n in row}
         return row
 
     def _diversity(self, batch: Batch) -> dict[str, float]:
-        """Measure a batch's diversity; with reward "answered", weigh its embeddings too."""
+        """Measure a batch's diversity and what is paid; weigh embeddings for "answered"."""
         assert batch.embeddings is not None
-        mean = self.processes.mean
+        mean, figure = self.processes.mean, paid_figure(self.config)
         row = {"diversity": float(mean(pairwise_diversity(batch.embeddings).mean()))}
         scorer = self.parts.scorer
-        if self.config.reward == "answered" and self.config.diversity_weight and scorer is not None:
+        if figure == "determinant":
+            worths = determinant_worths(batch.embeddings, self.config.ridge)
+            row["determinant"] = float(mean(worths.mean()))
+        if figure == "answered" and scorer is not None:
             weights = self.stepper.answers(batch, scorer)
             batch.embeddings = answering(batch.embeddings, weights)
             flat = batch.embeddings.flatten(0, 1)
@@ -285,6 +318,7 @@ class _Run:
             seed=config.seed,
             first_clip=step * clips + first * config.clips_per_prompt,
             num_frames=frames_of(duration_of(config, step), parts.base.frame_rate),
+            first_prompt=first,
         )
 
     def _learn(self, batch: Batch, states: Tensor | None) -> dict[str, Any]:
@@ -293,9 +327,6 @@ class _Run:
         row: dict[str, Any] = {}
         if self.critic is not None and states is not None:
             row = dict(self.stepper.learn_values(batch, states, self.progress.step))
-        elif self.critic is not None and self.progress.step == 0:
-            mean = batch.embeddings.flatten(0, 1).mean(0)
-            self.critic.critic.start_at(self.processes.mean(mean))
         prompts = self.processes.gather(torch.tensor(batch.prompts)).cpu()
         self.stepper.bank.update(prompts.tolist(), self.processes.gather(batch.embeddings))
         return row
@@ -307,8 +338,9 @@ class _Run:
         why = None if long else self.guards.after_step(row, beta)
         if step % self.config.listen_every == 0 and batch.samples is not None:
             heard = self.stepper.listening(batch, self.parts.held_out, self.parts.scorer)
-            if "diversity" in row:
-                heard["diversity"] = float(row["diversity"])
+            for name in ("diversity", paid_figure(self.config)):
+                if name in row:
+                    heard[name] = float(row[name])
             heard = {n: self.processes.mean_number(v) for n, v in heard.items()}
             log.write("heard", self.progress.step, **heard)
             self.progress.last |= heard

@@ -1,5 +1,8 @@
 """What the run of an endpoint remembers, written to a folder and read back bit for bit."""
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from musicgen_rl.errors import CheckpointError
 from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.advantages import Centre, EmbeddingBank
 from musicgen_rl.training.checkpointing import (
+    hash_tensors,
     load_training_state,
     pack_optimizer,
     restore_optimizer,
@@ -54,6 +58,77 @@ class Progress:
         return self.plan.progress(self.step) if self.planned else 0.0
 
 
+class Origin:
+    """What a run begins with; one that goes on must begin with the same.
+
+    Args:
+        start: weights the student starts from.
+        base: the teacher's.
+        prompts: whose numbers the bank remembers.
+        encoder: identity of the training encoder, where it is paid by.
+        scorer: identity of the training scorer, where it is paid by.
+    """
+
+    def __init__(
+        self,
+        start: Mapping[str, Tensor],
+        base: Mapping[str, Tensor],
+        prompts: list[str],
+        *,
+        encoder: object = None,
+        scorer: object = None,
+    ) -> None:
+        self._weights = {"start": start, "base": base}
+        self._hashes = {part: hash_tensors(state) for part, state in self._weights.items()}
+        self._data = {
+            "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
+            "training encoder": None if encoder is None else str(encoder),
+            "training scorer": None if scorer is None else str(scorer),
+        }
+
+    def pack(self) -> dict[str, Any]:
+        """Lay out for the training state."""
+        return {"start": self._hashes, "data": self._data}
+
+    def require_same(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Check that a run's state was begun with the same.
+
+        A state without the data's identity is taken at its word; one that holds sums of weights in
+        place of hashes is compared with sums.
+
+        Raises:
+            CheckpointError: it was begun with something else; says with what.
+        """
+        told = state["start"]
+        by_sums = any(isinstance(value, float) for value in told.values())
+        if not (self._sums_match(told) if by_sums else told == self._hashes):
+            raise CheckpointError(
+                f"{folder} holds a run of another base or start: use the same, or a new folder"
+            )
+        for name, value in state.get("data", {}).items():
+            if value == self._data.get(name):
+                continue
+            if name == "prompts":
+                raise CheckpointError(
+                    f"{folder} was begun with other prompts: give the same file as it was, or a "
+                    "new folder"
+                )
+            raise CheckpointError(
+                f"{folder} was begun with another {name} ({value}): give that one, by --encoder or "
+                "--instruments, or a new folder"
+            )
+
+    def _sums_match(self, told: Mapping[str, float]) -> bool:
+        """Compare sums, whose last digits depend on the number of threads."""
+        return told.keys() == self._weights.keys() and all(
+            math.isclose(
+                told[part], sum(float(t.double().sum()) for t in weights.values()),
+                rel_tol=1e-9, abs_tol=1e-6,
+            )
+            for part, weights in self._weights.items()
+        )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """All that a run remembers between two starts."""
@@ -66,13 +141,13 @@ class Memory:
     guards: Guards
     progress: Progress
 
-    def save(self, folder: Path, config: EndpointConfig, start: Mapping[str, float]) -> None:
+    def save(self, folder: Path, config: EndpointConfig, origin: Origin) -> None:
         """Write everything.
 
         Args:
             folder: of the run.
             config: of the run.
-            start: of `start_identity`.
+            origin: of the run.
 
         Raises:
             StorageError: the disk is full or not writable; what was saved before is intact.
@@ -87,7 +162,7 @@ class Memory:
             "step": now.step, "seconds": now.seconds, "plan": asdict(now.plan),
             "planned": now.planned, "optimizer": packed, "signal": self.updater.signal,
             "guards": self.guards.pack(), "config": asdict(config), "last": now.last,
-            "start": dict(start),
+            **origin.pack(),
         }  # fmt: skip
         if self.critic is not None:
             more, state["critic_optimizer"] = pack_optimizer(
@@ -97,8 +172,8 @@ class Memory:
             tensors |= {f"critic.{n}": t for n, t in self.critic.critic.state_dict().items()}
         save_training_state(folder / STATE, tensors, state)
 
-    def restore(self, folder: Path, config: EndpointConfig, start: Mapping[str, float]) -> None:
-        """Read the folder's state, if there is one.
+    def restore(self, folder: Path, config: EndpointConfig, origin: Origin) -> None:
+        """Read the folder's state, if there is one; options but `FIXED` are the config's.
 
         Raises:
             CheckpointError: the folder's run was begun otherwise.
@@ -107,26 +182,25 @@ class Memory:
         if found is None:
             return
         tensors, state = found
-        if state["start"] != start:
-            raise CheckpointError(
-                f"{folder} holds a run of another base or start: use the same, or a new folder"
-            )
         changed = [n for n in FIXED if state["config"].get(n) != getattr(config, n)]
         if changed:
             raise CheckpointError(
                 f"{folder} was begun with another {' and '.join(changed)}: use the same, or a new "
                 "folder"
             )
+        origin.require_same(folder, state)
         with torch.no_grad():
             for name, parameter in self.student.parameters.items():
                 parameter.copy_(tensors[f"student.{name}"])
                 self.updater.average.tensors[name].copy_(tensors[f"average.{name}"])
-        restore_optimizer(self.updater.optimizer, tensors, state["optimizer"])
+        restore_optimizer(self.updater.optimizer, tensors, state["optimizer"], keep_options=True)
         if self.critic is not None:
             weights = {n: tensors[f"critic.{n}"] for n in self.critic.critic.state_dict()}
             self.critic.critic.load_state_dict(weights)
-            own = state["critic_optimizer"]
-            restore_optimizer(self.critic.optimizer, tensors, own, prefix="critic_optimizer")
+            restore_optimizer(
+                self.critic.optimizer, tensors, state["critic_optimizer"],
+                prefix="critic_optimizer", keep_options=True,
+            )  # fmt: skip
         self.bank.restore(tensors)
         self.centre.restore(tensors)
         self.guards.restore(state["guards"])
@@ -136,11 +210,3 @@ class Memory:
         now.plan, now.planned = Plan(**state["plan"]), state["planned"]
         if config.minutes == 0:
             now.plan, now.planned = replace(now.plan, total_steps=config.steps), True
-
-
-def start_identity(start: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, float]:
-    """Tell one start from another: sums over the weights of the start and of the base."""
-    return {
-        name: sum(float(t.double().sum()) for t in state.values())
-        for name, state in (("start", start), ("base", base))
-    }

@@ -55,6 +55,11 @@ class Embed(Protocol):
         """Hz that it was trained at."""
         ...
 
+    @property
+    def identity(self) -> object:
+        """What tells it from others, as text."""
+        ...
+
     def embed(self, samples: Tensor, sample_rate: int) -> Tensor:
         """Embed samples [B, M] to unit vectors [B, d]."""
         ...
@@ -62,6 +67,11 @@ class Embed(Protocol):
 
 class Score(Protocol):
     """What a step needs of a text-audio scorer."""
+
+    @property
+    def identity(self) -> object:
+        """What tells it from others, as text."""
+        ...
 
     def score(self, samples: Tensor, sample_rate: int, captions: list[str]) -> Tensor:
         """Score each clip against its caption, [B]."""
@@ -110,6 +120,8 @@ class Batch:
     """[P, N, d] by clip, not by row."""
     samples: Tensor | None = None
     """[B, M] by clip."""
+    first_prompt: int = 0
+    """How many of the step's prompts other processes take before these."""
 
 
 @dataclass
@@ -119,7 +131,7 @@ class Gradients:
     total: dict[str, Tensor]
     kl: dict[str, Tensor] = field(default_factory=dict)
     halves: list[dict[str, Tensor]] = field(default_factory=list)
-    """Of the reward: from the even and from the odd prompts."""
+    """Of the reward: from the even and from the odd prompts of the whole step."""
 
 
 class EndpointStep:
@@ -162,7 +174,14 @@ class EndpointStep:
         self.clock = Clock(device)
 
     def make_clips(
-        self, prompts: list[int], texts: list[str], *, seed: int, first_clip: int, num_frames: int
+        self,
+        prompts: list[int],
+        texts: list[str],
+        *,
+        seed: int,
+        first_clip: int,
+        num_frames: int,
+        first_prompt: int = 0,
     ) -> Batch:
         """Roll out N clips of each prompt.
 
@@ -172,6 +191,7 @@ class EndpointStep:
             seed: of the run.
             first_clip: number of the first clip in the run.
             num_frames: T.
+            first_prompt: how many of the step's prompts other processes take before these.
         """
         with self.clock("text"):
             condition = self.text.encode(texts).to("cpu")
@@ -187,11 +207,12 @@ class EndpointStep:
                 temperature=self.config.temperature,
                 autocast=self.autocast,
             )
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + first_clip)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + first_clip) % 2**63)
         order = torch.randperm(len(codes), generator=generator)
         if self.config.kl_share == 1.0:
             order = torch.arange(len(codes))
-        return Batch(prompts, texts, condition.to(self.device), codes, order)
+        condition = condition.to(self.device)
+        return Batch(prompts, texts, condition, codes, order, first_prompt=first_prompt)
 
     def hear(self, batch: Batch) -> None:
         """Decode and embed the clips."""
@@ -218,13 +239,14 @@ class EndpointStep:
         """Compute the gradient of the objective per token, and the figures of the batch.
 
         Args:
-            batch: with embeddings where the reward counts.
+            batch: with embeddings where the reward counts, now or later in the run.
             kl_weight: of this step.
-            reward_weight: beta of this step.
+            reward_weight: beta of this step; at 0 the reward brings no gradient.
             measure: keep both terms' gradients apart.
 
         Returns:
-            Gradients; figures; the states the critic learns from, by row, [B, S, D], or None.
+            Gradients; figures; the states the critic learns from, by row, [B, S, D], or None where
+            there is no critic or no reward in the whole run.
         """
         config, lm = self.config, self.teacher.config
         B, K, T = batch.codes.shape
@@ -233,7 +255,7 @@ class EndpointStep:
         with_kl = max(1, round(config.kl_share * B))
         targets = apply_delay(batch.codes[batch.order], lm.pad_token, lm.audio_channels)
         targets = targets.to(self.device)  # [B, K, S] by row
-        pay = self._pay(batch) if reward_weight else None
+        pay = self._pay(batch) if reward_weight or self._learns_from(batch) else None
         found = Gradients({n: torch.zeros_like(p) for n, p in self.student.parameters.items()})
         if measure:
             found.kl = {n: torch.zeros_like(t) for n, t in found.total.items()}
@@ -263,14 +285,16 @@ class EndpointStep:
                     spread += torch.stack([advantages.sum(), advantages.pow(2).sum()]).cpu()
             with self.clock("loss"):
                 terms = logit_gradients(
-                    logits.detach(), aims, place, teacher=teacher, advantages=advantages,
+                    logits.detach(), aims, place, teacher=teacher,
+                    advantages=advantages if reward_weight else None,
                     temperature=config.temperature, forward_share=config.forward_share,
                     paid_codebooks=config.reward_codebooks,
                 )  # fmt: skip
                 scale_kl = kl_weight / (with_kl * tokens_per_clip)
                 scale_reward = reward_weight / (B * tokens_per_clip)
             with self.clock("student"):
-                self._backward(found, logits, terms, scale_kl, scale_reward, clips, measure)
+                prompts = batch.first_prompt + clips // config.clips_per_prompt
+                self._backward(found, logits, terms, scale_kl, scale_reward, prompts, measure)
             sums["entropy"] += terms.entropy.sum(0).cpu() / B
             sums["kl"] += terms.kl.sum(0).cpu() / with_kl
             sums["forward"] += terms.forward.sum(0).cpu() / with_kl
@@ -359,6 +383,11 @@ class EndpointStep:
             other = other.float().transpose(1, 2)
         return guided_teacher(conditional, other, config.guidance_scale), hidden
 
+    def _learns_from(self, batch: Batch) -> bool:
+        """Tell whether the critic learns from a batch, be the reward paid by now or not."""
+        comes = self.config.diversity_weight > 0 and self.config.credit == "critic"
+        return comes and self.critic is not None and batch.embeddings is not None
+
     def _pay(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
         """Prepare the advantages: a function of (clips [b], states [b, S, D]) to [b, S]."""
         config = self.config
@@ -402,15 +431,18 @@ class EndpointStep:
         terms: LogitGradients,
         scale_kl: float,
         scale_reward: float,
-        clips: Tensor,
+        prompts: Tensor,
         measure: bool,
     ) -> None:
-        """Carry the gradients at the logits through the student, and add them up."""
+        """Carry the gradients at the logits through the student, and add them up.
+
+        `prompts` numbers each row's prompt within the whole step.
+        """
         pushes: list[tuple[dict[str, Tensor], Tensor]] = []
         kl = terms.by_kl.mul_(scale_kl) if terms.by_kl.numel() else None
         reward = terms.by_reward.mul_(scale_reward) if terms.by_reward.numel() else None
         if measure and reward is not None:
-            odd = (clips // self.config.clips_per_prompt % 2).to(reward).view(-1, 1, 1, 1)
+            odd = (prompts % 2).to(reward).view(-1, 1, 1, 1)
             pushes += [(found.halves[0], reward * (1 - odd)), (found.halves[1], reward * odd)]
             pushes += [(found.kl, kl)] if kl is not None else []
         else:

@@ -65,9 +65,9 @@ class Updater:
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), config.grad_clip))
         if not math.isfinite(norm):
             raise ConfigError(
-                f"the gradient is {norm} at step {step}: lower learning_rate "
-                f"({config.learning_rate:g}) or diversity_weight ({config.diversity_weight:g}); "
-                "the last save is intact"
+                f"the gradient is {norm} at step {step}: the last save is intact, go on from it "
+                f"with a lower learning_rate ({config.learning_rate:g}), or begin again in a new "
+                f"folder with a lower diversity_weight ({config.diversity_weight:g})"
             )
         factor = rate_factor(step, progress, config.warmup_steps, config.final_rate)
         for group in self.optimizer.param_groups:

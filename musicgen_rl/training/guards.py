@@ -13,6 +13,14 @@ SMOOTH = 0.8
 """Weight of the old smoothed value at each step."""
 PATIENCE = 10
 """Steps, or where it is heard only now and then a third of it hearings, before a guard may stop."""
+AGAIN = "begin again in a new folder with"
+"""What to do: a stopped run's folder holds the weights that went wrong."""
+
+
+def paid_figure(config: EndpointConfig) -> str:
+    """Name the figure of a step that the reward raises, "diversity" where none is paid."""
+    paid = config.diversity_weight > 0 and config.reward != "cosine"
+    return config.reward if paid else "diversity"
 
 
 class Guards:
@@ -35,32 +43,41 @@ class Guards:
         return {k: v for k, v in vars(self).items() if k != "config"}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Read what `pack` returned."""
-        vars(self).update(state)
+        """Read what `pack` returned.
+
+        A memory that lacks the figure that is paid was judged by another, and is begun anew.
+        """
+        paid = paid_figure(self.config)
+        if paid == "diversity" or paid in state["first"]:
+            vars(self).update(state)
 
     def after_step(self, figures: Mapping[str, Any], reward_weight: float) -> str | None:
         """Look at one step.
 
         Args:
-            figures: kl and entropy of it, and diversity where it was measured.
+            figures: kl and entropy of it, and what is paid (`paid_figure`) where it was measured.
             reward_weight: beta of this step.
 
         Returns:
             Why to stop, or None.
         """
         self.steps += 1
-        for name in ("kl", "entropy", "diversity"):
+        paid = paid_figure(self.config)
+        for name in ("kl", "entropy", paid):
             if name in figures:
                 self._take(name, float(figures[name]))
         if self.steps < PATIENCE:
             return None
-        gained = self.smooth.get("diversity", 0.0) - self.first.get("diversity", 0.0)
+        gained = self.smooth.get(paid, 0.0) - self.first.get(paid, 0.0)
         cost = self.smooth["kl"] - reward_weight * max(0.0, gained)  # what no reward has paid for
         self.best_cost = cost if self.best_cost is None else min(self.best_cost, cost)
         return self._kl(cost) or self._entropy() or self._objective(reward_weight * gained)
 
     def after_hearing(self, heard: Mapping[str, float]) -> str | None:
-        """Look at one hearing: silent, repeated, diversity, held_out_diversity, score.
+        """Look at one hearing.
+
+        Args:
+            heard: silent, repeated, held_out_diversity, score, and what is paid (`paid_figure`).
 
         Returns:
             Why to stop, or None.
@@ -77,7 +94,7 @@ class Guards:
         for name, limit, what in limits:
             share = self.smooth.get(f"heard_{name}", 0.0)
             if share > limit:
-                return f"{share:.0%} {what}: lower learning_rate or diversity_weight"
+                return f"{share:.0%} {what}: {AGAIN} a lower learning_rate or diversity_weight"
         return self._hacking() if self.hearings > PATIENCE // 3 else None
 
     def _kl(self, cost: float) -> str | None:
@@ -88,8 +105,8 @@ class Guards:
             return None
         return (
             f"the KL rose to {self.smooth['kl']:.1f} nats a clip, {cost - best:.1f} above the best "
-            "after what the reward paid for: lower learning_rate or diversity_weight, or give a "
-            "step more clips"
+            f"after what the reward paid for: {AGAIN} a lower learning_rate or diversity_weight, "
+            "or more clips a step"
         )
 
     def _entropy(self) -> str | None:
@@ -98,7 +115,7 @@ class Guards:
         if not share or now >= share * first:
             return None
         return (
-            f"the entropy collapsed from {first:.2f} to {now:.2f} nats a token: lower "
+            f"the entropy collapsed from {first:.2f} to {now:.2f} nats a token: {AGAIN} a lower "
             "guidance_scale or learning_rate"
         )
 
@@ -111,14 +128,15 @@ class Guards:
             return None
         return (
             f"-KL + beta D fell by {-change:.1f} since the start: the noise of the reward costs "
-            "more than the reward pays; give a step more clips, or lower learning_rate"
+            f"more than the reward pays; {AGAIN} more clips a step or a lower learning_rate"
         )
 
     def _hacking(self) -> str | None:
         share = self.config.guard_hacking
-        if not share or self.config.diversity_weight == 0 or "heard_diversity" not in self.first:
+        paid = paid_figure(self.config)
+        if not share or self.config.diversity_weight == 0 or f"heard_{paid}" not in self.first:
             return None
-        if self._change("diversity") <= 0.0:
+        if self._change(paid) <= 0.0:
             return None
         for name, what in (
             ("held_out_diversity", "the held-out encoder's diversity"),
@@ -127,8 +145,8 @@ class Guards:
             if f"heard_{name}" in self.first and self._change(name) < -share:
                 return (
                     f"the reward rose while {what} fell from {self.first[f'heard_{name}']:.3f} to "
-                    f"{self.smooth[f'heard_{name}']:.3f}: the encoder is being fooled; lower "
-                    "diversity_weight or train another encoder"
+                    f"{self.smooth[f'heard_{name}']:.3f}: the encoder is being fooled; {AGAIN} a "
+                    "lower diversity_weight or another training encoder"
                 )
         return None
 

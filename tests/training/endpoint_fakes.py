@@ -65,6 +65,8 @@ class ShareEncoder:
 class LoudScorer:
     """Scores a clip by its mean."""
 
+    identity = "loud scorer"
+
     def score(self, samples: Tensor, sample_rate: int, captions: list[str]) -> Tensor:
         assert len(captions) == len(samples)
         return samples.mean(1)

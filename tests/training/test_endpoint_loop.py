@@ -1,3 +1,4 @@
+import math
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -11,11 +12,15 @@ from musicgen_rl.errors import CheckpointError, ConfigError, InputError, Storage
 from musicgen_rl.merging.endpoints import load_endpoints
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
-from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training import endpoint_loop
+from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.endpoint_export import place_endpoint
 from musicgen_rl.training.endpoint_loop import kl_weight_at, reward_weight_at, train_endpoint
+from musicgen_rl.training.endpoint_state import Origin
+from musicgen_rl.training.endpoint_step import EndpointStep
 from musicgen_rl.training.metrics import read_metrics
-from tests.training.endpoint_fakes import ShareEncoder, small_config, small_parts
+from musicgen_rl.training.processes import Processes
+from tests.training.endpoint_fakes import LoudScorer, ShareEncoder, small_config, small_parts
 
 
 def train(parts, config, folder, **options):
@@ -79,6 +84,39 @@ def test_clips_that_miss_their_caption_are_not_paid(tmp_path: Path) -> None:
     assert rows["none"]["answered"] == rows["none"]["grad_norm_reward"] == 0
     some = rows["some"]
     assert some["objective"] == pytest.approx(-some["kl"] + 5.0 * some["answered"])
+    listened = read_metrics(tmp_path / "some" / "metrics.jsonl")
+    assert next(r for r in listened if r["kind"] == "heard")["answered"] == some["answered"]
+
+
+def test_a_determinants_objective_is_what_it_pays(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    config = small_config(diversity_weight=5.0, reward="determinant", ridge=0.2, steps=1)
+    train(parts, config, tmp_path / "run")
+    heard, row = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert heard["determinant"] == row["determinant"]
+    # Of unit vectors: between copies of one and vectors at right angles.
+    assert math.log(0.2 * 0.2 * 3.2) / 3 < row["determinant"] < math.log(1.2)
+    assert row["objective"] == pytest.approx(-row["kl"] + 5.0 * row["determinant"])
+
+
+def test_while_the_reward_waits_the_critic_learns_and_the_student_does_not_hear_of_it(
+    tmp_path: Path,
+) -> None:
+    parts = small_parts(tmp_path / "base")
+    found = {}
+    for beta in (0.0, 5.0):
+        config = small_config(diversity_weight=beta, reward_delay=0.99)
+        train(parts, config, tmp_path / f"{beta:g}")
+        found[beta] = load_training_state(tmp_path / f"{beta:g}" / "state")[0]
+    rows = [r for r in read_metrics(tmp_path / "5" / "metrics.jsonl") if r["kind"] == "train"]
+    assert [r["beta"] for r in rows] == [0.0, 0.0, 0.0]
+    assert all({"critic_error", "advantage_rms"} <= set(row) for row in rows)
+    assert float(found[5.0]["critic.out.weight"].abs().max()) > 0
+    students = [name for name in found[0.0] if name.startswith("student.")]
+    assert all(torch.equal(found[0.0][name], found[5.0][name]) for name in students)
+    plain = [r for r in read_metrics(tmp_path / "0" / "metrics.jsonl") if r["kind"] == "train"]
+    assert all("critic" not in row["time"] for row in plain)
+    assert all("critic_error" not in row for row in plain)
 
 
 def test_the_answered_reward_asks_for_a_scorer(tmp_path: Path) -> None:
@@ -190,6 +228,40 @@ def test_a_guard_stops_a_run_and_says_why(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "export" / "musicgen_rl.json").is_file()
 
 
+@pytest.mark.parametrize("left", ["missing", "stale"])
+def test_a_finished_run_whose_export_failed_writes_it_when_run_again(
+    tmp_path: Path, monkeypatch, left: str
+) -> None:
+    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
+    write, written = endpoint_loop.export_endpoint, []
+
+    def failing(target: Path, *given, **options) -> None:
+        steps = given[6]["training"]["steps"]
+        written.append(steps)
+        if steps == 3:
+            raise StorageError("the disk is full")
+        write(target, *given, **options)
+
+    monkeypatch.setattr(endpoint_loop, "export_endpoint", failing)
+    config = small_config(save_minutes=0.0 if left == "stale" else 60.0)
+    with pytest.raises(StorageError, match="disk is full"):
+        train(parts, config, run)
+    assert (run / "export").exists() == (left == "stale")
+    with pytest.raises(StorageError, match="disk is full"):  # it is not done while it fails
+        train(parts, config, run)
+    monkeypatch.setattr(endpoint_loop, "export_endpoint", write)
+    assert train(parts, config, run)["finished"]
+    train(parts, config, tmp_path / "whole")
+    found, expected = (read_info(folder / "export") for folder in (run, tmp_path / "whole"))
+    assert found.notes["training"]["steps"] == 3
+    weights = load_state(found)
+    assert all(torch.equal(weights[name], t) for name, t in load_state(expected).items())
+    monkeypatch.setattr(endpoint_loop, "export_endpoint", failing)
+    before = len(written)
+    train(parts, config, run)  # all is there
+    assert len(written) == before
+
+
 def test_long_clips_come_every_so_often_with_fewer_prompts(tmp_path: Path) -> None:
     parts = small_parts(tmp_path / "base")
     config = small_config(long_clip_s=0.4, long_every=3, prompts_per_step=4, steps=3)
@@ -259,6 +331,130 @@ def test_a_run_of_another_base_is_not_continued(tmp_path: Path) -> None:
     state = {n: t + 1 for n, t in parts.base_state.items()}
     with pytest.raises(CheckpointError, match="another base or start"):
         train(replace(parts, base_state=state), small_config(), tmp_path / "run")
+
+
+def stored(folder: Path) -> tuple[dict, dict]:
+    found = load_training_state(folder / "state")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("prompts", [
+    ["a new one", *(f"prompt {i}" for i in range(6))], [f"prompt {i}" for i in range(5, -1, -1)],
+])  # fmt: skip
+def test_a_run_does_not_go_on_with_other_prompts(tmp_path: Path, prompts: list[str]) -> None:
+    parts = small_parts(tmp_path / "base")
+    config = small_config(steps=1, diversity_weight=1.0)
+    train(parts, config, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="begun with other prompts: give the same file"):
+        train(replace(parts, prompts=prompts), config, tmp_path / "run")
+
+
+def test_a_run_does_not_go_on_with_another_judge_that_pays(tmp_path: Path) -> None:
+    parts = small_parts(tmp_path / "base")
+    other, deaf = ShareEncoder(), replace(parts, encoder=None, scorer=None)
+    other.identity = "another encoder"
+    config = small_config(steps=1, diversity_weight=1.0, reward="answered")
+    train(parts, config, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"another training encoder \(share encoder\)"):
+        train(replace(parts, encoder=other), config, tmp_path / "run")
+    scorer = LoudScorer()
+    scorer.identity = "another scorer"
+    with pytest.raises(CheckpointError, match=r"another training scorer \(loud scorer\)"):
+        train(replace(parts, scorer=scorer), config, tmp_path / "run")
+    train(parts, small_config(steps=1), tmp_path / "quality")
+    train(deaf, small_config(steps=2), tmp_path / "quality")  # nothing is paid by them there
+
+
+def test_a_state_without_the_datas_identity_goes_on(tmp_path: Path) -> None:
+    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
+    train(parts, small_config(steps=1), run)
+    tensors, state = stored(run)
+    del state["data"]
+    sums = {part: sum(float(t.double().sum()) for t in parts.base_state.values())
+            for part in ("start", "base")}  # fmt: skip
+    state["start"] = {"start": sums["start"], "base": sums["base"] * (1 + 1e-14)}
+    save_training_state(run / "state", tensors, state)
+    assert train(parts, small_config(steps=2), run)["steps"] == 2
+    state["start"] = {"start": sums["start"], "base": sums["base"] + 1e-3}
+    save_training_state(run / "state", tensors, state)
+    with pytest.raises(CheckpointError, match="another base or start"):
+        train(parts, small_config(steps=2), run)
+
+
+def test_weights_are_told_apart_by_their_bytes_and_not_by_the_threads_that_add_them(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    weights, threads = {"w": torch.randn(1_000_003)}, torch.get_num_threads()
+    told = []
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            told.append(Origin(weights, weights, ["a"]).pack())
+    finally:
+        torch.set_num_threads(threads)
+    assert told[0] == told[1]
+    first, swapped = ({"w": torch.tensor(values)} for values in ([1.0, 2.0], [2.0, 1.0]))
+    state = Origin(first, first, ["a"]).pack()
+    Origin(first, first, ["a"]).require_same(tmp_path, state)
+    with pytest.raises(CheckpointError, match="another base or start"):
+        Origin(first, swapped, ["a"]).require_same(tmp_path, state)
+
+
+def test_a_run_that_goes_on_takes_the_options_that_it_is_given(tmp_path: Path) -> None:
+    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
+    config = small_config(steps=1, diversity_weight=5.0)
+    train(parts, config, run)
+    before = stored(run)[0]
+    changed = replace(
+        config, steps=3, critic_lr=0.0, beta1=0.5, beta2=0.6, weight_decay=0.25
+    )  # fmt: skip
+    train(parts, changed, run)
+    after, state = stored(run)
+    critics = [name for name in before if name.startswith("critic.")]
+    assert critics
+    assert all(torch.equal(before[name], after[name]) for name in critics)
+    group = state["optimizer"]["param_groups"][0]
+    assert (group["betas"], group["weight_decay"]) == ([0.5, 0.6], 0.25)
+
+
+class Second(Processes):
+    """The second of two processes, which hears nothing of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index, self.main, self.count = 1, False, 2
+
+    def mean(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    gather = mean
+
+    def average(self, tensors: dict[str, torch.Tensor]) -> None:
+        pass
+
+    def from_main(self, value: float) -> float:
+        return value
+
+
+def test_a_process_knows_which_of_the_steps_prompts_are_its_own(
+    tmp_path: Path, monkeypatch
+) -> None:
+    made, make = [], EndpointStep.make_clips
+
+    def watched(stepper: EndpointStep, *given, **options):
+        made.append(make(stepper, *given, **options))
+        return made[-1]
+
+    monkeypatch.setattr(EndpointStep, "make_clips", watched)
+    parts = small_parts(tmp_path / "base")
+    for folder, processes in (("one", Processes), ("second", Second)):
+        monkeypatch.setattr(endpoint_loop, "Processes", processes)
+        train(parts, small_config(steps=1), tmp_path / folder)
+    both, own = made
+    assert (both.first_prompt, own.first_prompt) == (0, 1)
+    assert own.prompts == both.prompts[1:]
 
 
 def test_an_adapter_is_pefts_and_its_actor_decodes_the_same(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_one_end_from_the_command_line(base: Path, prompts: Path, tmp_path: Path
     assert run([*command, "--clip-s", "0.2", "--train", "low-rank"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "export")
     assert (tmp_path / "run" / "export" / "low_rank.safetensors").is_file()
+    shutil.rmtree(tmp_path / "run" / "export")  # as a full disk leaves it
+    assert run([*command, "--clip-s", "0.2", "--train", "low-rank"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "export")
+    assert (tmp_path / "run" / "export" / "low_rank.safetensors").is_file()
+
+
+def test_a_run_from_the_command_line_does_not_go_on_with_other_prompts(
+    base: Path, prompts: Path, tmp_path: Path
+) -> None:
+    command = ["train", "endpoints", "--base", str(base), "--prompts", str(prompts)]
+    command += ["-o", str(tmp_path / "run"), "--steps", "1", "--prompts-per-step", "2"]
+    assert run([*command, "--clip-s", "0.2", "--train", "low-rank"]) == 0
+    prompts.write_text("a line more\n" + prompts.read_text())
+    with pytest.raises(CheckpointError, match="begun with other prompts"):
+        run([*command, "--clip-s", "0.2", "--train", "low-rank"])
 
 
 def test_the_control_of_the_diversity_end_differs_in_the_weight_alone(

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -111,6 +113,70 @@ def test_without_a_reward_the_teacher_is_all_and_the_student_at_the_teacher_rest
     found, figures, _ = stepper.gradients(batch, kl_weight=1.0, reward_weight=0.0, measure=False)
     assert figures["kl"] == pytest.approx(0.0, abs=1e-3)
     assert max(float(t.abs().max()) for t in found.total.values()) < 1e-5
+
+
+@pytest.mark.parametrize("kl_share", [1.0, 0.5])
+def test_before_the_reward_is_paid_the_critic_alone_hears_of_it(kl_share):
+    stepper = make(small_config(diversity_weight=7.0, kl_share=kl_share))
+    batch = clips_of(stepper)
+    found, figures, states = stepper.gradients(
+        batch, kl_weight=1.0, reward_weight=0.0, measure=False
+    )
+    assert states.shape == (6, S, 32)
+    assert figures["advantage_rms"] > 0
+    other = make(small_config(kl_share=kl_share), stepper.student, critic=None)
+    plain, _, none = other.gradients(batch, kl_weight=1.0, reward_weight=0.0, measure=False)
+    assert none is None
+    assert all(torch.equal(found.total[name], t) for name, t in plain.total.items())
+    assert set(stepper.learn_values(batch, states, 0)) >= {"critic_start", "critic_error"}
+
+
+@pytest.mark.parametrize("changes", [
+    {"diversity_weight": 0.0}, {"diversity_weight": 7.0, "credit": "clip"},
+])  # fmt: skip
+def test_without_a_reward_to_come_or_a_critic_nothing_is_judged(changes):
+    stepper = make(small_config(**changes))
+    stepper.critic.critic.forward = None  # not to be called
+    _, figures, states = stepper.gradients(
+        clips_of(stepper), kl_weight=1.0, reward_weight=0.0, measure=False
+    )
+    assert states is None
+    assert "advantage_rms" not in figures
+
+
+@pytest.mark.parametrize("first_prompt", [0, 1])
+def test_the_halves_of_the_reward_are_those_of_the_whole_step(first_prompt):
+    stepper = make(small_config(diversity_weight=7.0))
+    batch = stepper.make_clips(
+        [4], ["p4"], seed=1, first_clip=3 * first_prompt, num_frames=T, first_prompt=first_prompt
+    )
+    stepper.hear(batch)
+    found, _, _ = stepper.gradients(batch, kl_weight=1.0, reward_weight=7.0, measure=True)
+    sizes = [sum(float(t.abs().sum()) for t in half.values()) for half in found.halves]
+    assert sizes[first_prompt] > 0
+    assert sizes[1 - first_prompt] == 0
+
+
+def test_every_seed_that_the_config_allows_orders_the_clips():
+    stepper = make(small_config(kl_share=0.5, seed=2**63 - 1))
+    for seed in (7, 2**63 - 1):
+        batch = stepper.make_clips([0, 1], ["a", "b"], seed=seed, first_clip=5, num_frames=2)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + 5) % 2**63)
+        assert batch.order.tolist() == torch.randperm(6, generator=generator).tolist()
+    by_hand = torch.randperm(6, generator=torch.Generator().manual_seed(7 * 1_000_003 + 5))
+    batch = stepper.make_clips([0, 1], ["a", "b"], seed=7, first_clip=5, num_frames=2)
+    assert batch.order.tolist() == by_hand.tolist()
+
+
+def test_a_sets_worth_is_the_determinant_that_its_gains_add_to():
+    torch.manual_seed(1)
+    e = torch.nn.functional.normalize(torch.randn(2, 3, 5), dim=-1)
+    worth = adv.determinant_worths(e, 0.1)
+    gains = adv.determinant_values(adv.others_of(e).flatten(0, 1), e.flatten(0, 1), 0.1)
+    smaller = adv.determinant_worths(e[:, 1:], 0.1)
+    torch.testing.assert_close(3 * worth - 2 * smaller, gains.view(2, 3)[:, 0])
+    same = adv.determinant_worths(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), 0.5)
+    assert same.item() == pytest.approx(math.log(1.5**2 - 1) / 2)
 
 
 def test_a_share_of_the_kl_is_that_of_a_random_subset_of_clips():

@@ -38,6 +38,18 @@ def test_a_kl_that_the_reward_pays_for_is_no_reason():
     assert "KL rose" in run(Guards(config), before + after, beta=1.0)[0]
 
 
+@pytest.mark.parametrize("reward", ["answered", "determinant"])
+def test_what_is_paid_is_what_may_pay_for_the_kl(reward):
+    before = steady(20, kl=10.0, diversity=0.4, **{reward: 0.1})
+    paid = steady(40, kl=20.0, diversity=0.4, **{reward: 0.4})
+    unpaid = steady(40, kl=20.0, diversity=0.9, **{reward: 0.1})
+    for guard, words in (("guard_kl_rise", "KL rose"), ("guard_objective", "-KL + beta D fell")):
+        only = {"guard_kl_rise": 0.0, guard: 0.2}
+        config = small_config(diversity_weight=100.0, reward=reward, **only)
+        assert run(Guards(config), before + paid, beta=100.0)[0] is None
+        assert words in run(Guards(config), before + unpaid, beta=100.0)[0]
+
+
 def test_a_collapsing_entropy_stops_it():
     why, _ = run(Guards(small_config()), steady(20) + steady(40, entropy=0.5))
     assert "entropy collapsed from 4.00" in why
@@ -78,6 +90,39 @@ def test_a_fooled_encoder_stops_it(values, message):
     assert message in hear(Guards(config), fooled)
     assert hear(Guards(config), heard(1) + heard(8, **values)) is None  # the reward did not rise
     assert hear(Guards(small_config(diversity_weight=10.0, guard_hacking=0.0)), fooled) is None
+
+
+@pytest.mark.parametrize("reward", ["answered", "determinant"])
+def test_an_encoder_is_fooled_where_what_is_paid_rises(reward):
+    config = small_config(diversity_weight=10.0, reward=reward)
+    first = heard(1, **{reward: 0.1})
+    assert "fell from 0.300" in hear(Guards(config), first + heard(8, score=0.1, **{reward: 0.4}))
+    unpaid = heard(8, score=0.1, diversity=0.8, **{reward: 0.1})
+    assert hear(Guards(config), first + unpaid) is None
+
+
+def test_every_objection_names_a_way_out_that_there_is():
+    paid = small_config(diversity_weight=10.0, guard_objective=0.2)
+    said = [
+        run(Guards(paid), steady(20) + steady(40, kl=60.0))[0],
+        run(Guards(paid), steady(20) + steady(40, entropy=0.5))[0],
+        run(Guards(paid), steady(20) + steady(40, kl=27.0))[0],
+        hear(Guards(paid), heard(9, silent=1.0)),
+        hear(Guards(paid), heard(1) + heard(8, diversity=0.8, score=0.1)),
+    ]
+    assert all("begin again in a new folder with" in why for why in said)
+
+
+def test_a_memory_of_another_figure_is_begun_anew():
+    plain = Guards(small_config(diversity_weight=10.0))
+    run(plain, steady(PATIENCE + 3, diversity=0.5))
+    answered = Guards(small_config(diversity_weight=10.0, reward="answered"))
+    answered.restore(plain.pack())
+    assert answered.steps == 0
+    run(answered, steady(PATIENCE + 3, diversity=0.5, answered=0.2))
+    again = Guards(small_config(diversity_weight=10.0, reward="answered"))
+    again.restore(answered.pack())
+    assert again.pack() == answered.pack()
 
 
 def test_a_guards_memory_survives_json():
