@@ -13,11 +13,11 @@ import librosa
 import numpy as np
 
 from app.figures import dial_colour, plane, spread_svg, wave_svg
+from app.gate import address_of
 from app.layout import Comparing, Controls, Spreading
-from app.routes import address_of
 from app.service import ACTIVE, Job, Service, State
 from app.service.pace import in_words
-from app.settings import Settings
+from app.settings import Settings, carried_over, fresh_settings
 from app.shelf import Shelf
 from app.status import line, refusal
 from app.visits import Visits
@@ -86,7 +86,7 @@ class Explorer:
     ) -> AsyncIterator[dict[Any, Any]]:
         """Make a prompt at two positions, from one seed, and lay out their player."""
         at, lams = self._comparing, (values[self._comparing.first], values[self._comparing.second])
-        settings = replace(self._controls.read(values), base=False, variations=1)
+        settings = replace(self._on_the_dial(values), variations=1)
         jobs: list[tuple[Service, Job]] = []
         async for said in self._make("compare", settings, lams, jobs, request):
             yield {at.status: said}
@@ -101,9 +101,7 @@ class Explorer:
         """Make a prompt several times at three positions, and draw the clips as points."""
         at = self._spreading
         clips = int(values[at.clips])
-        settings = replace(
-            self._controls.read(values), base=False, variations=clips, duration=SPREAD_S, first=1
-        )
+        settings = replace(self._on_the_dial(values), variations=clips, duration=SPREAD_S, first=1)
         folder = find_encoder(self._first.info)
         if folder is None:
             said = "The encoder that measures variety is not here: copy the whole model folder."
@@ -121,6 +119,18 @@ class Explorer:
                 raise refusal(str(error)) from None
             yield {at.status: line("Ready: click a point."), at.panel: panel}
 
+    def _service(self, settings: Settings) -> Service:
+        return self._services.get(settings.model, self._first)
+
+    def _on_the_dial(self, values: dict[Any, Any]) -> Settings:
+        """Read the page's settings as for the dial, though the base may play beside it."""
+        settings = self._controls.read(values)
+        if settings.base:
+            service = self._service(settings)
+            base, dial = fresh_settings(service, base=True), fresh_settings(service)
+            settings = carried_over(replace(settings, base=False), base, dial)
+        return settings
+
     async def _make(
         self,
         kind: str,
@@ -133,7 +143,12 @@ class Explorer:
 
         `jobs` is filled at the end if all of them are done.
         """
-        service = self._services.get(settings.model, self._first)
+        service = self._service(settings)
+        if not service.has_dial:
+            raise refusal(
+                f"the model {service.info.name} has no dial, so all positions would be one: choose "
+                "one that has, under More"
+            )
         client, visit = f"{request.session_hash} {kind}", self._visits.of(str(request.session_hash))
         if service.jobs_of(client):
             raise refusal("the last ones are still being made: wait a little")
@@ -193,6 +208,7 @@ class Explorer:
             f'<section class="pair" data-studio="pair" data-a="{urls[0]}" data-b="{urls[1]}">'
             f'<div class="waves">{"".join(waves)}</div>'
             '<div class="row"><button class="big" data-studio="pair-play">Play both</button>'
+            '<span data-studio="pair-place" class="say"></span>'
             '<span data-studio="pair-status" class="say" role="status"></span></div>'
             '<label class="wide">Place<input type="range" min="0" max="1" step="0.001" value="0" '
             'data-studio="pair-at" aria-label="Place in both clips"></label>'

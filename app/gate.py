@@ -1,5 +1,6 @@
 """The gate before every address, Gradio's own included: who may ask, from where, by which name."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,6 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.service.pace import in_words
+from app.service.rate import RateLimit
+
+LOGINS_PER_MINUTE = 10
+"""So often may one address try a password."""
 # What a browser needs to show the page on which one logs in; nothing in it is a visitor's.
 _OPEN = frozenset(
     {
@@ -32,18 +38,43 @@ class Gate:
         local_only: whether a name other than this computer's own is refused. A page of another site
             that has its own name resolve to this computer would else be taken for the studio.
         is_local: tells whether a name is this computer's own.
+        logins_per_minute: passwords that one address may try.
     """
 
-    def __init__(self, app: ASGIApp, *, local_only: bool, is_local: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        local_only: bool,
+        is_local: Callable[[str], bool],
+        logins_per_minute: int = LOGINS_PER_MINUTE,
+    ) -> None:
         self._app, self._local_only, self._is_local = app, local_only, is_local
+        self._logins = RateLimit(logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and (refused := self._refusal(Request(scope))) is not None:
-            status, sentence = refused
-            await JSONResponse({"error": sentence}, status)(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            request = Request(scope)
+            if (refused := self._refusal(request)) is not None:
+                status, sentence = refused
+                await JSONResponse({"error": sentence}, status)(scope, receive, send)
+                return
+            if wait := self._login_wait_s(request):
+                answer = JSONResponse(
+                    {"error": f"Too many passwords were tried: try again in {in_words(wait)}."},
+                    429,
+                    {"Retry-After": str(math.ceil(wait))},
+                )
+                await answer(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+    def _login_wait_s(self, request: Request) -> float:
+        """Count a try of a password; seconds until the next may be, where there were too many."""
+        if request.method != "POST" or request.scope["path"].rstrip("/") != "/login":
+            return 0.0
+        return self._logins.wait_s(address_of(request))
 
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         host = request.headers.get("host", "")
@@ -59,6 +90,16 @@ class Gate:
         if request.url.path.rstrip("/") in _CLOSED:
             return 404, "There is nothing here."
         return None
+
+
+def address_of(request: Any) -> str:
+    """Tell where a request comes from.
+
+    Behind a proxy on this computer that is whom `X-Forwarded-For` names last: the server believes
+    the header from 127.0.0.1 alone, so nobody else can choose an address with it.
+    """
+    client = getattr(request, "client", None)
+    return str(client.host) if client is not None else ""
 
 
 def root_of(request: Any) -> str:

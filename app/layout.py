@@ -12,7 +12,7 @@ from app import words
 from app.cards import Card, make_card
 from app.playback import stream_facts
 from app.service import Job, Service
-from app.settings import Settings, fresh_settings
+from app.settings import GUIDANCE, LOUDNESS, TEMPERATURE, Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.merging.recipe import METHODS
@@ -235,7 +235,7 @@ def _place_more(
             label="Play the base model instead", info=words.BASE, visible=dialled, elem_id="base"
         )
         at["guidance"] = gr.Slider(
-            1, 10, max(1.0, fresh.guidance), step=0.1, label="Guidance",
+            *GUIDANCE, fresh.guidance, step=0.1, label="Guidance",
             info=words.GUIDANCE_DIAL if dialled else words.GUIDANCE, buttons=[],
             elem_id="guidance",
         )  # fmt: skip
@@ -244,7 +244,7 @@ def _place_more(
             max_length=service.limits.max_prompt_characters, elem_id="negative",
         )  # fmt: skip
         at["temperature"] = gr.Slider(
-            0.1, 2, fresh.temperature, step=0.05, label="Temperature",
+            *TEMPERATURE, fresh.temperature, step=0.05, label="Temperature",
             info=words.TEMPERATURE, buttons=[], elem_id="temperature",
         )  # fmt: skip
         at["top_k"] = gr.Number(
@@ -259,7 +259,7 @@ def _place_more(
             value=fresh.levelled, label="Level the loudness", elem_id="levelled"
         )
         at["loudness"] = gr.Slider(
-            -30, -8, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
+            *LOUDNESS, fresh.loudness, step=1, label="Loudness", info=words.LOUDNESS,
             buttons=[], elem_id="loudness",
         )  # fmt: skip
         at["first"] = gr.Number(
@@ -308,22 +308,27 @@ def place_jam(services: dict[str, Service]) -> None:
         )
     formats = "".join(f"<option>{name}</option>" for name in FORMATS)
     most = service.limits.max_prompt_characters
-    guidance = 1.0 if service.has_dial else service.info.sampling.guidance_scale
+    own = {model: fresh_settings(one).guidance for model, one in services.items()}
+    guidance, owns = own[service.info.name], html.escape(json.dumps(own), quote=True)
+    low, high = GUIDANCE
     gr.HTML(
         f'''<section class="jam"><p class="hint">{html.escape(words.LIVE)}</p>
 <div class="row"><button class="big" data-studio="live-start" data-model="{name}"
- data-dialled="{dialled}">Start the jam</button>
+ data-dialled="{dialled}" data-guidance="{owns}">Start the jam</button>
 <button data-studio="live-stop" disabled>Stop the jam</button></div>
 <canvas data-studio="live-picture" width="800" height="110" role="img"
  aria-label="How loud the jam is; the colour is where the dial stood"></canvas>
-<p data-studio="live-status" class="say" role="status">Nothing plays yet.</p>
-<p data-studio="live-move" class="say" role="status"></p>
+<p class="say"><span data-studio="live-status" role="status">Nothing plays yet.</span>
+<span data-studio="live-place"></span></p>
+<p data-studio="live-move" class="say"></p>
+<p data-studio="live-refused" class="say bad" role="alert"></p>
 {dial}
 <label class="wide">What to play now<span class="row"><input type="text" maxlength="{most}"
  data-studio="live-prompt" placeholder="as above" aria-label="What the jam plays">
 <button data-studio="live-say">Change to this</button></span></label>
-<div class="row"><label>Guidance <input type="number" min="1" max="10" step="0.5"
- value="{guidance:g}" data-studio="live-guidance" aria-label="Guidance of the jam"></label>
+<div class="row"><label>Guidance <input type="number" min="{low:g}" max="{high:g}" step="0.5"
+ value="{guidance:g}" data-own="{guidance:g}" data-studio="live-guidance"
+ aria-label="Guidance of the jam"></label>
 <label>Keep as <select data-studio="live-format" aria-label="File format of the kept jam">{formats}
 </select></label><button data-studio="live-keep" disabled>Keep what was played</button></div>
 <p data-studio="live-kept" class="say" role="status"></p></section>''',

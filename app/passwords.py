@@ -1,11 +1,13 @@
 """Passwords for a page that others can reach: only their hashes are ever given to a command."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from musicgen_rl.errors import ConfigError
 
@@ -76,6 +78,18 @@ def checker(accounts: Sequence[Account]) -> Callable[[str, str], bool]:
         return same and account is not nobody
 
     return check
+
+
+def waiting_checker(
+    accounts: Sequence[Account],
+) -> Callable[[str, str], Coroutine[Any, Any, bool]]:
+    """Make `checker`'s function for an event loop, which goes on while a password is worked on."""
+    check = checker(accounts)
+
+    async def wait(user: str, password: str) -> bool:
+        return await asyncio.to_thread(check, user, password)
+
+    return wait
 
 
 def _key(password: str, salt: bytes) -> bytes:

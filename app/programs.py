@@ -5,8 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.gate import root_of
-from app.routes import address_of
+from app.gate import address_of, root_of
 from app.service import ACTIVE, JobRequest, Service, State
 from app.shelf import Shelf
 from musicgen_rl.errors import MusicgenRLError

@@ -8,6 +8,7 @@ request for the next one says how far playing is, which is what making is paced 
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from app.gate import address_of
 from app.playback import stream, stream_facts
 from app.service import ACTIVE, Job, QueueFullError, Service, ServiceClosedError
 from app.service.jam import JamRequest, LiveJam
@@ -32,6 +34,7 @@ from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.io import read_tags
 from musicgen_rl.audio.tags import package_version
 from musicgen_rl.errors import ConfigError, InputError, MusicgenRLError
+from musicgen_rl.pipeline.request import MAX_SEED
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = frozenset(path.name for path in STATIC.glob("*.js"))
@@ -223,12 +226,6 @@ def _sound(service: Service, job: Job) -> Response:
     )  # fmt: skip
 
 
-def address_of(request: Any) -> str:
-    """Tell where a request comes from."""
-    client = getattr(request, "client", None)
-    return str(client.host) if client is not None else ""
-
-
 def _guarded(handler: Handler) -> Handler:
     """Answer mistakes with a sentence."""
 
@@ -261,6 +258,8 @@ async def _body(request: Request) -> dict[str, Any]:
         found = json.loads(data)
     except ValueError:
         raise InputError("the request is not JSON") from None
+    except RecursionError:
+        raise InputError("the request's JSON is nested too deep") from None
     if not isinstance(found, dict):
         raise InputError("the request is not a JSON object")
     return found
@@ -287,12 +286,20 @@ def _number(body: dict[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number, got {value!r:.40}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be a finite number, got {value!r:.40}")
+    return number
 
 
 def _whole(body: dict[str, Any], name: str) -> int | None:
     value = body.get(name)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_SEED:
         return value
     raise InputError(f"{name} must be a whole number, got {value!r:.40}")
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.passwords import checker, read_account
+from app.passwords import read_account, waiting_checker
 from app.service import Limits, Service
 from musicgen_rl.cli.stopping import StopSignals
 from musicgen_rl.config import require
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.visits import Visits
 
 FIRST_PORT = 7860
-REQUESTS_PER_MINUTE = 20  # of one address, where others than this computer can reach the page
+REQUESTS_PER_MINUTE = 20  # of one address, where others than this computer's user are let in
 _TRIED_PORTS = 50
 
 
@@ -156,8 +156,9 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
     choose_port(config.host, config.port)  # refuse before the model is loaded
     folder = Path(tempfile.mkdtemp(prefix="musicgen-rl-studio-"))
     limits = limits or Limits(
-        requests_per_minute=0 if is_loopback(config.host) else REQUESTS_PER_MINUTE
+        requests_per_minute=0 if config.for_this_computer else REQUESTS_PER_MINUTE
     )
+    accounts = [read_account(text) for text in config.auth]
     services: dict[str, Service] = {}
     page: gr.Blocks | None = None
     try:
@@ -165,7 +166,7 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
         from starlette.middleware import Middleware
 
         from app.front import find_front
-        from app.gate import Gate
+        from app.gate import LOGINS_PER_MINUTE, Gate
         from app.layout import theme
         from app.routes import routes
         from app.shelf import Shelf
@@ -191,7 +192,8 @@ def start(config: ServeConfig, *, limits: Limits | None = None) -> Running:
             server_name=config.host,
             # Chosen again: loading took seconds, in which another program may have come.
             server_port=choose_port(config.host, config.port),
-            auth=checker([read_account(text) for text in config.auth]) if config.auth else None,
+            auth=waiting_checker(accounts) if accounts else None,
+            auth_message=f"A password may be tried {LOGINS_PER_MINUTE} times a minute.",
             theme=theme(),
             css_paths=[CSS],
             head=HEAD,

@@ -57,49 +57,82 @@ class Settings:
             continue_from=continue_from,
         )
 
-    def query(self) -> str:
-        """Write them for a link: only what differs from a fresh page."""
-        fresh = asdict(Settings())
-        found = {n: v for n, v in asdict(self).items() if v != fresh[n] and v not in (None, "")}
-        if "seed" in found and not self.locked:
-            del found["seed"]
-        return "?" + urlencode({n: int(v) if v is True else v for n, v in found.items()})
+    def query(self, fresh: "Settings") -> str:
+        """Write them for a link: which model, and what differs from a fresh page of it.
+
+        Args:
+            fresh: what `read_query` will fill in, see `fresh_settings`.
+        """
+        plain, found = asdict(replace(fresh, base=False, model="")), {}
+        for name, value in asdict(self).items():
+            value = "" if value is None else value
+            left_out = plain[name] if plain[name] is not None else ""
+            # An empty box means the same as none, except where a fresh page has words in it.
+            if value != left_out and (value != "" or name == "negative"):
+                found[name] = int(value) if isinstance(value, bool) else value
+        if not self.locked:
+            found.pop("seed", None)
+        return "?" + urlencode(found)
 
 
-def fresh_settings(service: Service) -> Settings:
-    """Take what a page of this service starts with: the model's own way of drawing."""
-    own = service.info.sampling
+LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
+"""From where to where these controls go; a link's numbers too."""
+OWN = ("guidance", "negative", "temperature", "top_k")
+"""The settings for which each model has defaults of its own."""
+
+
+def fresh_settings(service: Service, *, base: bool = False) -> Settings:
+    """Take what a page of this service starts with: the model's own way of drawing.
+
+    Args:
+        service: of the model.
+        base: whether its base plays, instead of the dial where it has one.
+    """
+    own, dialled = service.info.sampling, service.has_dial and not base
     return Settings(
-        guidance=1.0 if service.has_dial else own.guidance_scale,
-        negative="" if service.has_dial else own.negative_prompt,
-        temperature=own.temperature,
+        base=base,
+        guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
+        negative="" if dialled else own.negative_prompt,
+        temperature=min(max(own.temperature, TEMPERATURE[0]), TEMPERATURE[1]),
         top_k=own.top_k,
         model=service.info.name,
     )
 
 
+def carried_over(settings: Settings, before: Settings, after: Settings) -> Settings:
+    """Put one model's own way of drawing in place of another's; what a visitor changed stays.
+
+    Args:
+        settings: of the page.
+        before: fresh ones of what it played.
+        after: fresh ones of what it plays now.
+    """
+    left = [name for name in OWN if (getattr(settings, name) or 0) == (getattr(before, name) or 0)]
+    return replace(settings, **{name: getattr(after, name) for name in left})
+
+
 def read_query(
-    given: Mapping[str, str], fresh: Settings, limits: Limits, models: list[str]
+    given: Mapping[str, str], services: Mapping[str, Service], limits: Limits
 ) -> Settings:
-    """Read a link's settings; what cannot be is left as on a fresh page.
+    """Read a link's settings; what is left out or cannot be is as on a fresh page of its model.
 
     Args:
         given: the link's parameters, from anybody.
-        fresh: what the page starts with.
+        services: by the name of their model, the first one is the default.
         limits: of the service.
-        models: which there are.
     """
+    service = services.get(str(given.get("model", "")), next(iter(services.values())))
+    fresh = fresh_settings(service, base=_yes(str(given.get("base", ""))))
     bounds: dict[str, tuple[float, float]] = {
         "diversity": (0, 1), "duration": (1, limits.max_duration_s),
         "variations": (1, limits.max_variations), "seed": (0, 2**53), "first": (1, 2**31),
-        "loudness": (-40, -6), "guidance": (1, 10), "temperature": (0.1, 2), "top_k": (0, 100_000),
+        "loudness": LOUDNESS, "guidance": GUIDANCE, "temperature": TEMPERATURE,
+        "top_k": (0, 100_000),
     }  # fmt: skip
-    choices = {"format": list(FORMATS), "method": list(METHODS), "model": models}
+    choices = {"format": list(FORMATS), "method": list(METHODS)}
     found: dict[str, Any] = {}
-    for name in (field.name for field in fields(Settings)):
-        text = str(given.get(name, ""))[: limits.max_prompt_characters]
-        if not text:
-            continue
+    for name in given.keys() & {field.name for field in fields(Settings)} - {"model", "base"}:
+        text = str(given[name])[: limits.max_prompt_characters]
         if name in bounds:
             value = _number(text)
             if value is not None and bounds[name][0] <= value <= bounds[name][1]:
@@ -108,13 +141,18 @@ def read_query(
         elif name in choices:
             if text in choices[name]:
                 found[name] = text
-        elif name in ("base", "locked", "levelled"):
-            found[name] = text.lower() in ("1", "true", "yes")
+        elif name in ("locked", "levelled"):
+            if text:
+                found[name] = _yes(text)
         else:
             found[name] = text
     if "seed" in found:
         found["locked"] = True
     return replace(fresh, **found)
+
+
+def _yes(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes")
 
 
 def _number(text: str) -> float | None:

@@ -15,6 +15,7 @@ import gradio as gr
 
 from app.cards import draw
 from app.explore import Explorer
+from app.gate import address_of
 from app.layout import (
     Actions,
     Controls,
@@ -29,9 +30,9 @@ from app.layout import (
     stream_box,
 )
 from app.programs import offer
-from app.routes import SCRIPTS, address_of
+from app.routes import SCRIPTS
 from app.service import ACTIVE, Service
-from app.settings import Settings, fresh_settings, read_query
+from app.settings import OWN, Settings, carried_over, fresh_settings, read_query
 from app.shelf import Shelf
 from app.status import describe, line, refusal
 from app.visits import Run, Visits
@@ -131,6 +132,8 @@ class Studio:
         self.services, self.visits, self.top = services, visits, top
         self.controls, self.actions, self.results = controls, actions, results
         self._first = next(iter(services.values()))
+        # Whose own sampling the controls were set to: a model, and whether its base.
+        self._stands = gr.State((self._first.info.name, False))
 
     def wire(self, page: gr.Blocks) -> None:
         """Tie events to what they do."""
@@ -158,6 +161,13 @@ class Studio:
         )  # fmt: skip
         for control, told in ((controls.diversity, "dial"), (controls.model, "model")):
             control.change(None, inputs=control, js=f"(v) => window.studio?.{told}(v)", **_QUIET)
+        # Only what a visitor does: a run that is restored brings its own.
+        own = [controls.by_name[name] for name in OWN]
+        for control in (controls.model, controls.base):
+            control.input(
+                self.choose, inputs=settings | {self._stands}, outputs=[*own, self._stands],
+                queue=False, **_QUIET,
+            )  # fmt: skip
         for number, card in enumerate(results.cards):
             card.more.click(
                 _of(self.more_like, number),
@@ -170,13 +180,21 @@ class Studio:
             card.go_on.click(
                 _of(self.go_on_from, number), outputs=[actions.status], **_QUIET
             ).success(None, js="() => document.querySelector('#generate').click()", **_QUIET)
-            card.use.click(_of(self.use, number), outputs=controls.components, **_QUIET)
+            card.use.click(
+                _of(self.use, number), outputs=[*controls.components, self._stands], **_QUIET
+            )
         actions.restore.click(
             self.restore,
             inputs=actions.history,
-            outputs=[*controls.components, actions.status, results.live, results.empty],
+            outputs=[
+                *controls.components,
+                self._stands,
+                actions.status,
+                results.live,
+                results.empty,
+            ],
             **_QUIET,
-        ).success(self.show, outputs=cards, **_AS_IT_IS).then(**uncover)
+        ).success(self.show_restored, outputs=cards, **_AS_IT_IS).then(**uncover)
         actions.link.click(
             self.link, inputs=settings, outputs=actions.link_text, **_QUIET
         ).success(
@@ -186,16 +204,22 @@ class Studio:
         # Gradio's number starts at 0 where it is given no value, and is empty only when told so: by
         # the page itself, since an answer that takes long would erase the seed of a first clip.
         page.load(None, outputs=controls.seed, js="() => null", **_QUIET)
-        page.load(self.open, outputs=[self.top, *controls.components], **_QUIET)
+        page.load(self.open, outputs=[self.top, *controls.components, self._stands], **_QUIET)
 
     def open(self, request: gr.Request) -> Any:
         """Tell a page its name, and set the controls as a link says."""
         named = {self.top: header(self._first, _client(request))}
         if not (given := dict(request.query_params)):
             return named
-        limits, models = self._first.limits, list(self.services)
-        fresh = fresh_settings(self._first)
-        return named | self.controls.showing(read_query(given, fresh, limits, models))
+        return named | self._showing(read_query(given, self.services, self._first.limits))
+
+    def choose(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Draw as the chosen model does by itself, but for what the visitor has set."""
+        settings, (model, base) = self.controls.read(values), values[self._stands]
+        before = fresh_settings(self._service(model), base=base)
+        after = fresh_settings(self._service(settings.model), base=settings.base)
+        own = self.controls.showing(carried_over(settings, before, after), *OWN)
+        return own | {self._stands: (settings.model, settings.base)}
 
     def begin(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Admit a job.
@@ -205,9 +229,9 @@ class Studio:
         """
         actions, results, client = self.actions, self.results, _client(request)
         settings, visit = self.controls.read(values), self.visits.of(client)
-        service = self.services.get(settings.model, self._first)
+        service = self._service(settings.model)
         source, visit.source = visit.source, None
-        if any(one.jobs_of(client) for one in self.services.values()):
+        if self._busy(client):
             raise refusal("your last clips are still being made: stop them, or wait a little")
         try:
             wanted = settings.request(service, source)
@@ -226,7 +250,7 @@ class Studio:
 
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         """Say how the job stands, until it has ended."""
-        run = self.visits.known(_client(request)).shown
+        run = self.visits.known(_client(request)).newest
         if run is None:
             return
         job, service, said, said_at = run.job, run.service, "", 0.0
@@ -249,8 +273,17 @@ class Studio:
                 service.release(job)
 
     async def show(self, request: gr.Request) -> dict[Any, Any]:
+        """Show the clips of the run that has just ended, whatever was restored meanwhile."""
+        visit = self.visits.known(_client(request))
+        visit.shown = visit.newest
+        return await self._show(visit.shown)
+
+    async def show_restored(self, request: gr.Request) -> dict[Any, Any]:
+        """Show the clips of the run that was restored."""
+        return await self._show(self.visits.known(_client(request)).shown)
+
+    async def _show(self, run: Run | None) -> dict[Any, Any]:
         """Show a run's clips, and no others; the page gets its own copies of their files."""
-        run = self.visits.known(_client(request)).shown
         files = run.files() if run is not None else []
         shown: dict[Any, Any] = {}
         for card in self.results.cards:
@@ -301,7 +334,7 @@ class Studio:
 
     def use(self, number: int, request: gr.Request) -> dict[Any, Any]:
         """Set all controls as they were for a clip."""
-        return self.controls.showing(replace(self._shown(request).settings, locked=True))
+        return self._showing(replace(self._shown(request).settings, locked=True))
 
     def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
         """Bring back a run of this visit: its settings; its clips follow, while they are there."""
@@ -309,10 +342,12 @@ class Studio:
         run = visit.find(int(number)) if number is not None else None
         if run is None:
             raise refusal("nothing was made on this page yet: generate something first")
+        if self._busy(_client(request)):
+            raise refusal("your clips are still being made: stop them first, or wait a little")
         visit.shown = run
         said = "Restored." if run.files() else "Settings restored; the clips are no longer kept."
         return (
-            self.controls.showing(replace(run.settings, locked=True))
+            self._showing(replace(run.settings, locked=True))
             | {self.actions.status: line(said)}
             | dict.fromkeys((self.results.empty, self.results.live), gr.update(visible=False))
         )
@@ -320,7 +355,18 @@ class Studio:
     def link(self, values: dict[Any, Any]) -> Any:
         """Write the settings into a link's query; the page puts its address before it."""
         settings: Settings = self.controls.read(values)
-        return gr.update(value=settings.query(), visible=True)
+        fresh = fresh_settings(self._service(settings.model), base=settings.base)
+        return gr.update(value=settings.query(fresh), visible=True)
+
+    def _service(self, model: str) -> Service:
+        return self.services.get(model, self._first)
+
+    def _busy(self, client: str) -> bool:
+        return any(one.jobs_of(client) for one in self.services.values())
+
+    def _showing(self, settings: Settings) -> dict[Any, Any]:
+        """Update that sets all controls at once."""
+        return self.controls.showing(settings) | {self._stands: (settings.model, settings.base)}
 
     def _shown(self, request: gr.Request) -> Run:
         run = self.visits.known(_client(request)).shown

@@ -90,6 +90,12 @@ class Visit:
         with self._lock:
             return self._runs[::-1]
 
+    @property
+    def newest(self) -> Run | None:
+        """The last press of Generate."""
+        with self._lock:
+            return self._runs[-1] if self._runs else None
+
     def find(self, number: int) -> Run | None:
         """Find one by its number."""
         return next((run for run in self.runs() if run.number == number), None)

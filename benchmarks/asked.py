@@ -1,7 +1,8 @@
 """Are a tempo and a key that a prompt names heard in what is played?
 
     python benchmarks/asked.py --manifest held_out/manifest.jsonl [--model pocket ...]
-        [--diversity 0 ...] [--guidance 2 ...] [--after 4] [--pieces 80] [--seconds 10] [--out STEM]
+        [--diversity 0 ...] [--guidance 2 ...] [--after 4] [--pieces 80] [--seconds 10] [--seed 0]
+        [--out STEM]
 
 For each held-out piece three prompts are played once, unpicked: its style with its tempo in bpm,
 its style with its key, and its style alone.
@@ -93,16 +94,16 @@ def play(
     prompts: Sequence[str],
     seconds: float,
     begun: Sequence[Clip | None],
-    **how: float | None,
+    **how: Any,
 ) -> list[np.ndarray]:
-    """Play each prompt once, seed 0.
+    """Play each prompt once.
 
     Args:
         pipeline: of the model.
         prompts: N texts.
         seconds: of new music.
         begun: what each of the N clips goes on from; None begins with nothing.
-        how: `diversity` and `guidance_scale`; None is the model's own.
+        how: `seed`, `diversity` and `guidance_scale`; None is the model's own.
 
     Returns:
         N times the new music alone, samples [M] at RATE.
@@ -111,11 +112,9 @@ def play(
     made: list[Clip] = []
     if any(begun):
         for prompt, source in zip(prompts, begun, strict=True):
-            made += pipeline.generate(
-                prompt, duration_s=seconds, seed=0, continue_from=source, **given
-            )
+            made += pipeline.generate(prompt, duration_s=seconds, continue_from=source, **given)
     else:
-        made = pipeline.generate(prompts, duration_s=seconds, seed=0, **given)
+        made = pipeline.generate(prompts, duration_s=seconds, **given)
     length = round(seconds * pipeline.sample_rate)
     return [at_rate(c.samples.mean(0)[-length:], c.sample_rate) for c in made]
 
@@ -154,6 +153,7 @@ def main() -> int:
     )
     parser.add_argument("--pieces", type=int, default=80, help="how many of them are asked")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/asked"))
     given = parser.parse_args()
     try:
@@ -177,7 +177,7 @@ def main() -> int:
             for diversity, guidance in product((None, *given.diversity), given.guidance or (None,)):
                 clips = play(
                     pipeline, prompts, given.seconds, begun * 3,
-                    diversity=diversity, guidance_scale=guidance,
+                    seed=given.seed, diversity=diversity, guidance_scale=guidance,
                 )  # fmt: skip
                 told = {"dial": diversity, "guidance": guidance, "after": given.after or None}
                 label = ", ".join([name, *(f"{k} {v:g}" for k, v in told.items() if v is not None)])

@@ -16,7 +16,7 @@ from pathlib import Path
 from app.service.errors import QueueFullError, ServiceClosedError
 from app.service.job import ACTIVE, Job, State, Update
 from app.service.live import LiveRoom
-from app.service.making import make
+from app.service.making import make, sentence
 from app.service.metrics import Metrics
 from app.service.pace import Pace, in_words
 from app.service.rate import RateLimit
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _SWEEP_S = 60.0
 _TAKEN_S = 30.0  # by then a page has taken the sound of a job that ended
 _WARM_UP_S = 1.0
+_PAUSE_S = 1.0  # after an error outside of any job, which the next round may meet again
 
 
 class Service:
@@ -237,34 +238,67 @@ class Service:
 
     def _work(self) -> None:
         if self._warm_up:
-            self._practise()
-        while jobs := self._take():
-            started = self._clock()
-            make(self._pipeline, jobs)
-            self._note(jobs, self._clock() - started)
-            for job in jobs:
-                if job.abandoned:
-                    shutil.rmtree(job.folder, ignore_errors=True)
-            with self._change:
-                self._running = []
-                self._ended += jobs
-                self._change.notify_all()
-            del job, jobs
+            try:
+                self._practise()
+            except Exception:
+                log.exception("the warm-up failed; jobs will say why")
+        while self._work_once():
             give_memory_back()
         self._sweep(everything=True)
 
+    def _work_once(self) -> bool:
+        """Do the next jobs; no error leaves, as nobody else would do those that wait.
+
+        Returns:
+            Whether there may be more; not once the service closes.
+        """
+        try:
+            if not (jobs := self._take()):
+                return False
+            started = self._clock()
+            make(self._pipeline, jobs)
+            self._note(jobs, self._clock() - started)
+        except Exception as error:
+            log.exception("the worker met an error and goes on")
+            with self._change:
+                jobs = self._running
+                if not jobs and not self._closed:
+                    self._change.wait(_PAUSE_S)
+            for job in jobs:
+                job.end(State.FAILED, sentence(error))
+        for job in jobs:
+            if job.abandoned:
+                shutil.rmtree(job.folder, ignore_errors=True)
+        with self._change:
+            self._running = []
+            self._ended += jobs
+            self._change.notify_all()
+        return True
+
     def _take(self) -> list[Job]:
-        """Wait for the next job, and take with it those that can be made beside it.
+        """Wait for the next jobs, and put away what ended long ago; nothing when it closes."""
+        while (taken := self._next()) is None:
+            self._sweep()
+        if taken:
+            self._sweep()
+        return taken
+
+    def _next(self) -> list[Job] | None:
+        """Take the next job, and with it those that can be made beside it.
 
         Only jobs of one position of the dial, one length and one way of drawing share a batch, so
-        nobody's clip is made with another's weights. Nothing when the service closes.
+        nobody's clip is made with another's weights.
+
+        Returns:
+            They, begun; None where none came for a while, nothing when the service closes.
         """
         with self._change:
-            while not self._waiting and not self._closed:
+            if not self._waiting and not self._closed:
                 self._change.wait(_SWEEP_S)
-                self._sweep()
             if self._closed:
                 return []
+            if not self._waiting:
+                return None
             first = self._waiting.popleft()
             taken, rows = [first], first.request.rows
             for job in list(self._waiting):
@@ -277,7 +311,6 @@ class Service:
             for job in taken:
                 job.begin()
             self._change.notify_all()
-        self._sweep()
         return taken
 
     def _note(self, jobs: list[Job], seconds: float) -> None:
@@ -312,18 +345,33 @@ class Service:
         self._pace.note(request.rows, self._steps(request.generation), self._clock() - started)
 
     def _sweep(self, *, everything: bool = False) -> None:
-        """Remove the files of jobs that ended long ago or are too many, and sound nobody took."""
+        """Remove the files of jobs that ended long ago or are too many, and sound nobody took.
+
+        Visitors end jobs meanwhile, and wait for no disk: only the list is taken under the lock.
+        """
         now = self._clock()
-        for job in self._ended:
+        with self._change:
+            ended = list(self._ended)
+        gone, kept, sizes = [], [], []
+        for job in ended:
             if now - job.ended_at > _TAKEN_S:
                 job.forget_sound()
-        while self._ended and (everything or now - self._ended[0].ended_at > self.limits.keep_s):
-            shutil.rmtree(self._ended.popleft().folder, ignore_errors=True)
-        kept = sum(job.file_bytes for job in self._ended)
-        while len(self._ended) > 1 and kept > self.limits.keep_bytes:
-            oldest = self._ended.popleft()
-            kept -= oldest.file_bytes
-            shutil.rmtree(oldest.folder, ignore_errors=True)
+            if everything or now - job.ended_at > self.limits.keep_s:
+                gone.append(job)
+            else:
+                kept.append(job)
+                sizes.append(job.file_bytes)
+        total = sum(sizes)
+        for job, size in zip(kept[:-1], sizes, strict=False):  # oldest first, the newest stays
+            if total <= self.limits.keep_bytes:
+                break
+            gone.append(job)
+            total -= size
+        with self._change:
+            for job in gone:
+                self._ended.remove(job)
+        for job in gone:
+            shutil.rmtree(job.folder, ignore_errors=True)
 
     def _steps(self, request: GenerationConfig) -> int:
         return self._pipeline.frames_of(request) + self.info.lm.num_codebooks - 1

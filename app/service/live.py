@@ -51,7 +51,6 @@ class LiveRoom:
     ) -> None:
         self.pipeline, self.limits, self.folder = pipeline, limits, folder
         self.metrics, self.clock = metrics, clock
-        self._twin: Pipeline | None = None
         self._jams: list[LiveJam] = []
         self._ended: list[LiveJam] = []
         self._change = threading.Condition()
@@ -152,7 +151,16 @@ class LiveRoom:
             self._change.notify_all()
 
     def _work(self) -> None:
-        pipeline = self._twin = self.pipeline.twin()
+        try:
+            self._play(self.pipeline.twin())
+        except Exception as error:  # there is no room for a second model, for one
+            said = sentence(error)
+            with self._change:
+                jams, self._thread = list(self._jams), None  # the next jam tries again
+            for jam in jams:
+                self.end(jam, said)
+
+    def _play(self, pipeline: Pipeline) -> None:
         slice_frames = max(1, round(SLICE_S * pipeline.info.frame_rate))
         while not self._closed:
             now = self.clock()

@@ -1,6 +1,6 @@
 // Jams: endless music that is steered while it plays.
 
-import { base, dialColour, find, post, say, silenceOthers, times } from "./page.js";
+import { base, dialColour, find, post, say, silenced, silenceOthers, times } from "./page.js";
 import { Player } from "./player.js";
 
 const MOVE_MS = 90; // between two moves sent while a slider is dragged
@@ -13,6 +13,7 @@ class LiveJam extends Player {
     this.id = facts.id;
     this.seed = facts.seed;
     this.running = true;
+    this.stopped = false; // by this page itself
     this.moves = new Map(); // number -> { sent }: sent, and not reported yet
     this.early = new Map(); // number -> report that came first
     this.last = null; // the last move that was reported
@@ -57,10 +58,11 @@ class LiveJam extends Player {
 
   async end() {
     this.running = false;
+    this.stopped = true;
+    await this.close(); // silence first
     try {
       await post(`studio/live/${this.id}/stop`, {});
     } catch { /* it had ended already */ }
-    await this.close();
   }
 }
 
@@ -76,14 +78,23 @@ function liveSettings() {
   };
 }
 
+// Set what the chosen model has by itself, unless somebody has set it.
+export function liveOwn() {
+  const [guidance, button] = [find("live-guidance"), find("live-start")];
+  if (!guidance || !button) return; // its tab was not opened yet
+  const own = JSON.parse(button.dataset.guidance)[live.model || button.dataset.model];
+  if (Number(guidance.value) === Number(guidance.dataset.own)) guidance.value = own;
+  guidance.dataset.own = own;
+}
+
 export async function liveStart() {
   const button = find("live-start");
   button.disabled = true;
-  say("live-status", "Starting ...");
   find("live-kept").replaceChildren();
-  silenceOthers();
+  silenceOthers(liveSilence);
   try {
     if (live.jam) await live.jam.end();
+    liveSay("Starting ...");
     const wanted = liveSettings();
     if (!wanted.prompt.trim()) wanted.prompt = document.querySelector("#prompt textarea")?.value || "";
     find("live-prompt").value = wanted.prompt;
@@ -97,18 +108,26 @@ export async function liveStart() {
     find("live-stop").disabled = find("live-keep").disabled = false;
     button.textContent = "Start anew";
     requestAnimationFrame(liveDraw);
-    jam.listen().catch((error) => liveEnded(jam, error.message));
+    jam.listen()
+      .then(() => liveEnded(jam, `The jam has ended after ${jam.played().toFixed(0)} s: it was as long as one may be, or nobody listened for a while. You can still keep it as a file.`))
+      .catch((error) => liveEnded(jam, error.message));
   } catch (error) {
-    say("live-status", error.message);
+    liveSay(error.message);
   } finally {
     button.disabled = false;
   }
 }
 
+// Say how the jam stands now; what was said beside it was of what came before.
+function liveSay(text) {
+  say("live-status", text);
+  for (const name of ["live-place", "live-move", "live-refused"]) say(name, "");
+}
+
 function liveEnded(jam, message) {
-  if (live.jam !== jam) return;
+  if (live.jam !== jam || jam.stopped) return;
   jam.running = false;
-  say("live-status", message);
+  liveSay(message);
   find("live-stop").disabled = true;
 }
 
@@ -116,8 +135,14 @@ export async function liveStop() {
   if (!live.jam) return;
   const jam = live.jam;
   find("live-stop").disabled = true;
+  const heard = jam.played();
   await jam.end();
-  say("live-status", `Stopped after ${jam.played().toFixed(0)} s. You can still keep it as a file.`);
+  if (live.jam === jam) liveSay(`Stopped after ${heard.toFixed(0)} s. You can still keep it as a file.`);
+}
+
+// Something else plays. Few jams may play at once, so this one makes room for others' too.
+function liveSilence() {
+  if (live.jam?.running) liveStop();
 }
 
 export function liveMove(what) {
@@ -130,7 +155,10 @@ export function liveMove(what) {
     live.pending = null;
     if (!wanted || !live.jam?.running) return;
     live.timer = setTimeout(send, MOVE_MS);
-    live.jam.change(wanted).catch((error) => say("live-move", error.message));
+    const jam = live.jam;
+    jam.change(wanted).then(() => "", (error) => error.message).then((refused) => {
+      if (live.jam === jam && jam.running) say("live-refused", refused);
+    });
   };
   send();
 }
@@ -172,9 +200,8 @@ function liveDraw() {
   if (jam.running) {
     const ahead = jam.made - jam.played();
     const waits = jam.waits ? `, playing had to wait ${times(jam.waits)}` : "";
-    say("live-status", jam.made
-      ? `Playing: ${jam.played().toFixed(0)} s, ${ahead.toFixed(1)} s of sound ahead${waits}. Seed ${jam.seed}.`
-      : "Making the first sound ...");
+    say("live-status", jam.made ? `Playing. Seed ${jam.seed}.` : "Making the first sound ...");
+    if (jam.made) say("live-place", `${jam.played().toFixed(0)} s, ${ahead.toFixed(1)} s of sound ahead${waits}.`);
     if (jam.last) {
       const left = jam.last.heard_at_s - jam.played();
       const when = left > 0 ? `heard in ${left.toFixed(1)} s` : `heard ${jam.heardAfter.toFixed(1)} s after the move`;
@@ -183,3 +210,5 @@ function liveDraw() {
     requestAnimationFrame(liveDraw);
   }
 }
+
+silenced(liveSilence);

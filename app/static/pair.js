@@ -46,6 +46,7 @@ export function pairStop() {
 export async function pairPlay(from) {
   const panel = find("pair");
   silenceOthers(pairStop);
+  say("pair-status", "");
   try {
     await pairLoad(panel);
     await pair.context.resume();
@@ -80,7 +81,7 @@ function pairDraw() {
   if (!bar || !pair.buffers) return;
   const length = Math.max(...pair.buffers.map((b) => b.duration));
   if (document.activeElement !== bar || pair.playing) bar.value = pairAt() / length;
-  say("pair-status", `${pairAt().toFixed(1)} of ${length.toFixed(1)} s`);
+  say("pair-place", `${pairAt().toFixed(1)} of ${length.toFixed(1)} s`);
   if (pair.playing) requestAnimationFrame(pairDraw);
 }
 

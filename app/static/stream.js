@@ -87,10 +87,16 @@ export function cardsShown() {
 }
 
 // Gradio's players keep theirs where only they look.
-function cardsSilent() {
+function cardsSilent(playing) {
   for (const element of document.querySelectorAll(".card *")) {
-    element.shadowRoot?.querySelectorAll("audio").forEach((audio) => audio.pause());
+    if (!playing?.contains(element)) element.shadowRoot?.querySelectorAll("audio").forEach((audio) => audio.pause());
   }
+}
+
+// A card's own player was pressed.
+export function cardPlays(card) {
+  silenceOthers(cardsSilent);
+  cardsSilent(card);
 }
 
 export function streamStop() {

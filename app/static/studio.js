@@ -2,12 +2,12 @@
 // lays the elements out; here they are found by their data attributes when they are used, as the
 // page may draw them anew at any time.
 
-import { live, liveKeep, liveMove, liveStart, liveStop } from "./jam.js";
+import { live, liveKeep, liveMove, liveOwn, liveStart, liveStop } from "./jam.js";
 import { find, say } from "./page.js";
 import { pair, pairAt, pairFade, pairGo, pairPlay, pairStop } from "./pair.js";
 import { frontMark, pointPlay } from "./spread.js";
 import {
-  cardsShown, streamLevel, streamPause, streamPress, streamStart, streamStop, streamed,
+  cardPlays, cardsShown, streamLevel, streamPause, streamPress, streamStart, streamStop, streamed,
 } from "./stream.js";
 import "./visit.js";
 
@@ -37,7 +37,9 @@ document.addEventListener("click", (event) => {
   else if (element) clicks[element.dataset.studio]?.();
   // Stop is silence at once, and no clip plays into another.
   if (event.target.closest?.("#generate")) streamPress();
-  else if (event.target.closest?.("#stop, .card .play-pause-button")) streamStop();
+  else if (event.target.closest?.("#stop")) streamStop();
+  const player = event.target.closest?.(".card .play-pause-button");
+  if (player) cardPlays(player.closest(".card"));
 });
 
 document.addEventListener("keydown", (event) => {
@@ -68,6 +70,7 @@ document.addEventListener("input", (event) => {
 const drawn = {
   '[data-studio="front"]': showDial,
   '[data-studio="live-dial"]': showDial,
+  '[data-studio="live-guidance"]': liveOwn,
   '[data-studio="stream"]': streamStart,
 };
 
@@ -103,6 +106,7 @@ window.studio = {
   },
   model(name) {
     live.model = name;
+    liveOwn();
   },
 };
 

@@ -167,6 +167,72 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
     assert studio.service.live.playing == 0
 
 
+def test_a_refused_move_is_told_until_the_next_that_is_not(visit):
+    page = visit()
+    page.get_by_label("What to play", exact=True).fill("drums")
+    tab(page, "Live")
+    button(page, "Start the jam").click()
+    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    page.get_by_label("Quality to diversity, while it plays").fill("0.9")
+    page.get_by_text("New weights stood").wait_for()
+    page.get_by_label("What the jam plays").fill("")
+    button(page, "Change to this").click()
+    refused = page.get_by_text("The prompt is empty: say what to play")
+    refused.wait_for()
+    page.wait_for_timeout(500)
+    assert refused.is_visible()
+    assert page.get_by_text("New weights stood").is_visible()
+    page.get_by_label("What the jam plays").fill("flute")
+    button(page, "Change to this").click()
+    refused.wait_for(state="hidden")
+    button(page, "Stop the jam").click()
+    page.get_by_text("Stopped after").wait_for()
+
+
+def test_a_jam_that_the_server_ends_says_so(visit, studio):
+    page = visit()
+    page.get_by_label("What to play", exact=True).fill("drums")
+    tab(page, "Live")
+    button(page, "Start the jam").click()
+    page.wait_for_function("window.studio.live.jam?.played() > 0.5")
+    studio.service.live.find(page.evaluate("window.studio.live.jam.id")).stop()
+    page.get_by_text(re.compile(r"^The jam has ended after \d+ s: ")).wait_for()
+    page.wait_for_timeout(300)
+    assert page.get_by_text("Playing.").count() == 0
+    assert button(page, "Stop the jam").is_disabled()
+    assert button(page, "Keep what was played").is_enabled()
+
+
+SPOKEN = """() => { window.spoken = [];
+  new MutationObserver((changes) => changes.forEach(({ target }) => {
+    const region = (target.closest ? target : target.parentElement).closest(
+      '[role="status"], [role="alert"], [aria-live]');
+    if (region?.textContent.trim()) window.spoken.push(region.textContent.trim());
+  })).observe(document.body, { childList: true, subtree: true, characterData: true }); }"""
+
+
+def test_what_is_read_aloud_changes_with_the_state_and_not_with_every_tick(visit):
+    page = visit()
+    settle(page, "drums", seconds=2, seed=4)
+    tab(page, "Compare")
+    button(page, "Compare").click()
+    button(page, "Play both").wait_for()
+    page.evaluate(SPOKEN)
+    button(page, "Play both").click()
+    page.get_by_text(re.compile(r"^1\.\d of 2\.0 s$")).wait_for()
+    assert page.evaluate("window.spoken") == []
+    tab(page, "Live")
+    button(page, "Start the jam").click()
+    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    page.get_by_label("Quality to diversity, while it plays").fill("0.9")
+    page.get_by_text(re.compile(r"heard \d\.\d s after the move")).wait_for()
+    spoken = page.evaluate("window.spoken")
+    assert [words for words in spoken if words.startswith("Playing. Seed ")]
+    assert len(spoken) <= 4, spoken
+    button(page, "Stop the jam").click()
+    page.get_by_text("Stopped after").wait_for()
+
+
 def test_a_closed_page_ends_its_jam(visit, studio):
     page = visit()
     page.get_by_label("What to play", exact=True).fill("drums")

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from app.passwords import hash_password
+from app.serve import REQUESTS_PER_MINUTE
 from app.service import JobRequest, Limits
 from app.settings import fresh_settings
 from tests.app.browsing import SERVED, served
@@ -206,6 +207,7 @@ def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder)
     with served(dial_folder, more_models=(str(tiny_folder),)) as running:
         names = list(running.services)
         assert len(names) == 2
+        assert running.service.limits.requests_per_minute == 0  # on this computer alone
         page = httpx.get(f"{running.url}config").json()
         (choice,) = [c["props"] for c in page["components"] if c["props"].get("elem_id") == "model"]
         assert choice["visible"]
@@ -301,6 +303,15 @@ def test_jams_answer_mistakes_with_a_sentence(studio):
         assert words in answer.json()["error"]
     assert post(studio, "start", content="{", headers=JSON).status_code == 400
     assert post(studio, "start", content="[]", headers=JSON).status_code == 400
+    for content, words in (
+        ('{"diversity": ' + "9" * 400 + "}", "finite number"),
+        ('{"diversity": NaN}', "finite number"),
+        ('{"prompt": "a", "seed": ' + "9" * 400 + "}", "whole number"),
+        ('{"prompt": ' + "[" * 10_000, "nested too deep"),
+    ):
+        answer = post(studio, "start", content=content, headers=JSON)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
     big = post(studio, "start", content=b'{"prompt": "' + b"a" * 30_000 + b'"}', headers=JSON)
     assert "longer than" in big.json()["error"]
     assert post(studio, "guess/next", json={}).status_code == 404
@@ -349,3 +360,12 @@ def test_behind_a_password_nothing_but_health_is_open(dial_folder):
                 f"{running.url}login", data={"username": "anna", "password": "wrong horse"}
             )
             assert wrong.status_code == 400
+        assert running.service.limits.requests_per_minute == REQUESTS_PER_MINUTE  # by a proxy
+        wrong = {"username": "anna", "password": "wrong horse"}
+        answers = [httpx.post(f"{running.url}login", data=wrong) for _ in range(10)]
+        assert {answer.status_code for answer in answers[:6]} == {400}
+        assert answers[-1].status_code == 429
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        by_proxy = {"X-Forwarded-For": "203.0.113.9"}
+        other = httpx.post(f"{running.url}login", data=wrong, headers=by_proxy)
+        assert other.status_code == 400

@@ -208,6 +208,26 @@ def test_an_error_in_the_making_ends_one_jam_with_a_sentence(begin, monkeypatch,
     assert "a bug" in caplog.text
 
 
+def test_a_jam_for_which_there_is_no_room_ends_with_a_sentence_and_the_next_plays(
+    begin, monkeypatch
+):
+    service, real, failed = begin(), Pipeline.twin, []
+
+    def twin(self):
+        if not failed:
+            failed.append(self)
+            raise MemoryError
+        return real(self)
+
+    monkeypatch.setattr(Pipeline, "twin", twin)
+    first, end = service.live.open(REQUEST), time.monotonic() + 30
+    while not first.ended:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert "not enough memory" in first.error
+    settle(service.live.open(REQUEST))
+
+
 def test_a_closed_service_ends_its_jams_and_removes_their_files(begin):
     service = begin()
     jam = service.live.open(REQUEST)

@@ -1,5 +1,6 @@
 """Who may reach the studio, and where: decided before anything is loaded."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,10 +9,16 @@ import sys
 import time
 from types import SimpleNamespace
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
-from app.gate import root_of
-from app.passwords import checker, hash_password, read_account
+from app import passwords
+from app.gate import Gate, root_of
+from app.passwords import checker, hash_password, read_account, waiting_checker
 from app.serve import ServeConfig, choose_port, is_loopback
 from musicgen_rl.cli import main
 from musicgen_rl.errors import ConfigError
@@ -59,6 +66,62 @@ def test_the_password_opens_and_nothing_else_does():
     ):  # fmt: skip
         assert not check(user, password)
     assert not checker([])("", "")
+
+
+def test_the_loop_goes_on_while_a_password_is_worked_on(monkeypatch):
+    check, real = waiting_checker([read_account(ANNA)]), passwords._key
+
+    def slow(password, salt):
+        time.sleep(0.3)
+        return real(password, salt)
+
+    async def count():
+        ticks, trying = 0, asyncio.create_task(check("anna", "correct horse"))
+        while not trying.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return ticks, await trying
+
+    assert asyncio.iscoroutinefunction(check)  # else Gradio would not wait for it
+    monkeypatch.setattr(passwords, "_key", slow)
+    ticks, opened = asyncio.run(count())
+    assert opened
+    assert ticks >= 3
+
+
+def test_one_address_may_try_so_many_passwords_and_others_still_may():
+    tried = []
+
+    async def log_in(request):
+        tried.append(request.client.host)
+        return PlainTextResponse("no", 400)
+
+    gate = Middleware(Gate, local_only=False, is_local=is_loopback, logins_per_minute=3)
+    methods = ["GET", "POST"]
+    paths = ("/login", "/login/", "/other")
+    app = Starlette(
+        routes=[Route(path, log_in, methods=methods) for path in paths], middleware=[gate]
+    )
+
+    async def ask(address, path, method="POST"):
+        transport = httpx.ASGITransport(app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.request(method, path)
+
+    async def many(*asked):
+        return [await ask(*each) for each in asked]
+
+    guesser, path = "192.0.2.1", ("/login", "/login/")
+    answers = asyncio.run(
+        many(
+            *((guesser, path[n % 2]) for n in range(4)),
+            (guesser, "/login", "GET"), (guesser, "/other"), ("192.0.2.2", "/login"),
+        )
+    )  # fmt: skip
+    assert [answer.status_code for answer in answers] == [400] * 3 + [429] + [400] * 3
+    assert answers[3].json()["error"].startswith("Too many passwords were tried: try again in ")
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 20
+    assert tried == [guesser] * 5 + ["192.0.2.2"]
 
 
 def test_a_hash_holds_neither_the_password_nor_what_a_shell_reads():

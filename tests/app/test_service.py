@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from app.service import JobRequest, Limits, QueueFullError, ServiceClosedError, State
+from app.service import Job, JobRequest, Limits, QueueFullError, ServiceClosedError, State, core
 from app.service.core import give_memory_back
 from app.service.metrics import Metrics, together
 from musicgen_rl.audio.io import read_audio, read_tags
@@ -251,6 +251,39 @@ def test_the_worker_survives_whatever_a_job_raises(start, monkeypatch, caplog):
     assert "a bug" in caplog.text
     assert ends[1].error == "no room: make it shorter"
     assert "not enough memory" in ends[2].error
+
+
+def test_no_error_outside_of_a_jobs_own_work_ends_the_worker(start, monkeypatch, caplog):
+    service, real, failed = start(), core.make, []
+
+    def make(pipeline, jobs):
+        if not failed:
+            failed.append(jobs)
+            raise RuntimeError("a bug")
+        real(pipeline, jobs)
+
+    monkeypatch.setattr(core, "make", make)
+    first = finish(service, service.submit(SHORT))[-1]
+    assert (first.state, "unexpected" in first.error) == (State.FAILED, True)
+    assert "a bug" in caplog.text
+    assert finish(service, service.submit(SHORT))[-1].state is State.DONE
+
+
+def test_a_visitor_who_stops_while_old_files_are_put_away_harms_nobody(start, monkeypatch):
+    service = start()
+    finish(service, service.submit(SHORT, "a"))
+    long, second = begin_long(service, "b"), service.submit(SHORT, "c")
+    third = service.submit(JobRequest(prompt="flute", duration_s=0.8, seed=5), "d")
+    real = Job.file_bytes.fget
+
+    def stopped_meanwhile(job):
+        service.stop(third)
+        return real(job)
+
+    monkeypatch.setattr(Job, "file_bytes", property(stopped_meanwhile))
+    service.stop(long)
+    wait_until(lambda: second.state is State.DONE)
+    assert third.state is State.STOPPED
 
 
 def test_sound_made_twice_after_running_out_of_memory_is_heard_once(start, monkeypatch):

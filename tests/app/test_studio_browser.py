@@ -19,6 +19,11 @@ pytestmark = [*SERVED]
 PLAYING = """() => [...document.querySelectorAll('.card *')].some((element) =>
     [...(element.shadowRoot?.querySelectorAll('audio') ?? [])].some((audio) => !audio.paused))"""
 
+PLAYING_CARDS = """() => [...document.querySelectorAll('.card')].filter((c) => c.offsetParent)
+    .flatMap((card, i) => [...card.querySelectorAll('*')]
+        .flatMap((e) => [...(e.shadowRoot?.querySelectorAll('audio') ?? [])])
+        .filter((audio) => !audio.paused).map(() => i))"""
+
 
 @pytest.fixture(scope="module")
 def studio(tiny_folder):
@@ -114,6 +119,32 @@ def test_clips_of_the_last_run_make_room_and_are_silent(visit):
     button(page, "Stop").click()
     downloads(page, 1)
     assert page.locator(".card:visible").count() == 1
+
+
+def test_a_clip_that_is_played_silences_all_others_and_ends_the_jam(visit, studio):
+    page = visit()
+    settle(page, "drums", seconds=20, variations=2)
+    button(page, "Generate").click()
+    page.get_by_text("Done: 2 clips.").wait_for()
+    page.locator(".card:visible time", has_text="0:20").nth(1).wait_for()
+    page.get_by_role("tab", name="Live").click()
+    button(page, "Start the jam").click()
+    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    page.get_by_role("tab", name="Clips").click()
+    players = page.locator(".card:visible .play-pause-button")
+    players.first.click()
+    page.wait_for_function(PLAYING)
+    page.wait_for_function("window.studio.live.jam.context.state === 'closed'")
+    assert page.evaluate(PLAYING_CARDS) == [0]
+    players.nth(1).click()
+    page.wait_for_function(f"({PLAYING_CARDS})().includes(1)")
+    page.wait_for_timeout(300)
+    assert page.evaluate(PLAYING_CARDS) == [1]
+    players.nth(1).click()  # it pauses as before
+    page.wait_for_function(f"!({PLAYING})()")
+    page.get_by_role("tab", name="Live").click()
+    page.get_by_text(re.compile(r"^Stopped after \d+ s\. You can still keep it")).wait_for()
+    assert studio.service.live.playing == 0
 
 
 def test_stop_keeps_what_was_heard_and_frees_the_page(visit, studio):

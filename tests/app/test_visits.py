@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from gradio.processing_utils import save_file_to_cache
 
@@ -191,6 +192,35 @@ def test_closing_ends_every_visit(rooms):
     assert made.files() == []
 
 
+def make_studio(rooms, *cards):
+    from app.layout import Controls, Results
+    from app.studio import Studio
+
+    results = Results(None, None, list(cards))
+    return Studio({"tiny": rooms.service}, rooms.visits, None, Controls({}), None, results)
+
+
+def card():
+    return SimpleNamespace(hidden=dict, showing=lambda path, picture: {path: picture})
+
+
+def test_a_run_that_ends_is_shown_whatever_was_restored_meanwhile(rooms, monkeypatch):
+    old, new = run(rooms, "one"), run(rooms, "one")
+    rooms.visits.known("one").shown = old
+    monkeypatch.setattr("app.studio.draw", lambda path: path)
+    page = make_studio(rooms, card())
+    shown = asyncio.run(page.show(SimpleNamespace(session_hash="one")))
+    assert list(shown) == new.files()
+    assert rooms.visits.known("one").shown is new
+
+
+def test_nothing_is_restored_while_clips_are_made(rooms):
+    old = run(rooms, "one")
+    rooms.service.submit(JobRequest(prompt="for ever", duration_s=110.0), "one")
+    with pytest.raises(gr.Error, match="still being made"):
+        make_studio(rooms).restore(old.number, SimpleNamespace(session_hash="one"))
+
+
 def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
     from app.layout import Actions, Controls, Results
     from app.studio import Studio
@@ -209,14 +239,7 @@ def test_showing_the_clips_of_a_page_that_has_gone_is_no_error(rooms):
 
 
 def test_clips_that_go_while_they_are_drawn_are_no_error(rooms, monkeypatch):
-    from app.layout import Controls, Results
-    from app.studio import Studio
-
-    card = SimpleNamespace(hidden=dict, showing=lambda path, picture: {path: picture})
-    studio = Studio(
-        {"tiny": rooms.service}, rooms.visits, None, Controls({}), None,
-        Results(None, None, [card]),
-    )  # fmt: skip
+    studio = make_studio(rooms, card())
     made = run(rooms, "one")
     (path,) = made.files()
     drawn = asyncio.run(studio.show(SimpleNamespace(session_hash="one")))

@@ -1,0 +1,80 @@
+"""What the controls hold: each model's own way of drawing, and what a link carries of it."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from urllib.parse import parse_qsl
+
+import pytest
+
+from app.service import Limits
+from app.settings import Settings, carried_over, fresh_settings, read_query
+from musicgen_rl.config import SamplingConfig
+
+
+def serving(name, *, dial, **sampling):
+    info = SimpleNamespace(name=name, sampling=SamplingConfig(**sampling))
+    return SimpleNamespace(has_dial=dial, info=info)
+
+
+DIAL = serving("dial", dial=True, guidance_scale=3.0, top_k=20)
+HUB = serving("hub", dial=False, guidance_scale=4.0, negative_prompt="noise", temperature=0.9)
+SERVICES = {"dial": DIAL, "hub": HUB}
+
+
+def read(text):
+    given = dict(parse_qsl(text.removeprefix("?"), keep_blank_values=True))
+    return read_query(given, SERVICES, Limits())
+
+
+def test_fresh_settings_are_the_models_own_and_the_dials_are_without_guidance():
+    own = [
+        (s.guidance, s.negative, s.temperature, s.top_k)
+        for s in (fresh_settings(DIAL), fresh_settings(DIAL, base=True), fresh_settings(HUB))
+    ]
+    assert own == [(1.0, "", 1.0, 20), (3.0, "", 1.0, 20), (4.0, "noise", 0.9, 250)]
+
+
+def test_a_model_that_is_chosen_brings_its_own_but_what_was_set_stays():
+    before, after = fresh_settings(DIAL), fresh_settings(HUB)
+    page = replace(before, prompt="drums", temperature=1.3, model="hub")
+    chosen = carried_over(page, before, after)
+    assert (chosen.guidance, chosen.negative, chosen.top_k) == (4.0, "noise", 250)
+    assert (chosen.prompt, chosen.temperature) == ("drums", 1.3)
+    back = carried_over(replace(chosen, guidance=2.0), after, before)
+    assert (back.guidance, back.negative, back.top_k, back.temperature) == (2.0, "", 20, 1.3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(model="dial", prompt="slow & sad", diversity=0.35, seed=3, locked=True, top_k=20),
+        replace(fresh_settings(DIAL), guidance=3.0, top_k=250, levelled=False, loudness=-30.0),
+        replace(fresh_settings(DIAL, base=True), guidance=1.0, duration=30.0, variations=1),
+        replace(fresh_settings(HUB), guidance=1.0, negative="", temperature=1.0, top_k=0),
+        fresh_settings(HUB),
+    ],
+    ids=range(5),
+)
+def test_a_link_brings_back_every_setting(settings):
+    fresh = fresh_settings(SERVICES[settings.model], base=settings.base)
+    assert read(settings.query(fresh)) == settings
+
+
+def test_a_seed_that_is_not_locked_stays_at_home():
+    settings = replace(fresh_settings(DIAL), seed=5)
+    assert settings.query(fresh_settings(DIAL)) == "?model=dial"
+
+
+def test_a_link_that_names_a_model_and_no_more_brings_its_own_settings():
+    assert read("?model=hub") == fresh_settings(HUB)
+    assert read("?base=1") == fresh_settings(DIAL, base=True)
+    assert read("?model=nobody") == fresh_settings(DIAL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["loudness=-31", "loudness=-7", "guidance=11", "guidance=x", "top_k=-1", "format=exe",
+     "variations=1000", "temperature=nan", "levelled=", "seed=", "nobody=1"],
+)  # fmt: skip
+def test_what_a_control_cannot_be_set_to_is_left_as_on_a_fresh_page(text):
+    assert read(f"?{text}") == fresh_settings(DIAL)
