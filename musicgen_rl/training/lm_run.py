@@ -80,10 +80,7 @@ def encode_manifest(
         listed = "\n  ".join(str(problem) for problem in problems)
         raise InputError(f"{path} cannot be learnt from:\n  {listed}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(codec, torch.nn.Module):
-        codec.to(device)
-    else:
-        device = torch.device("cpu")
+    codec.to(device)
     sources = with_offsets(sources_of(path), offsets)
     return encode_sources(sources, codec, codec_hash, tokens_folder, device=device, report=report)
 
