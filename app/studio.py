@@ -132,8 +132,6 @@ class Studio:
         self.services, self.visits, self.top = services, visits, top
         self.controls, self.actions, self.results = controls, actions, results
         self._first = next(iter(services.values()))
-        # Whose own sampling the controls were set to: a model, and whether its base.
-        self._stands = gr.State((self._first.info.name, False))
 
     def wire(self, page: gr.Blocks) -> None:
         """Tie events to what they do."""
@@ -164,10 +162,7 @@ class Studio:
         # Only what a visitor does: a run that is restored brings its own.
         own = [controls.by_name[name] for name in OWN]
         for control in (controls.model, controls.base):
-            control.input(
-                self.choose, inputs=settings | {self._stands}, outputs=[*own, self._stands],
-                queue=False, **_QUIET,
-            )  # fmt: skip
+            control.input(self.choose, inputs=settings, outputs=own, queue=False, **_QUIET)
         for number, card in enumerate(results.cards):
             card.more.click(
                 _of(self.more_like, number),
@@ -180,19 +175,11 @@ class Studio:
             card.go_on.click(
                 _of(self.go_on_from, number), outputs=[actions.status], **_QUIET
             ).success(None, js="() => document.querySelector('#generate').click()", **_QUIET)
-            card.use.click(
-                _of(self.use, number), outputs=[*controls.components, self._stands], **_QUIET
-            )
+            card.use.click(_of(self.use, number), outputs=controls.components, **_QUIET)
         actions.restore.click(
             self.restore,
             inputs=actions.history,
-            outputs=[
-                *controls.components,
-                self._stands,
-                actions.status,
-                results.live,
-                results.empty,
-            ],
+            outputs=[*controls.components, actions.status, results.live, results.empty],
             **_QUIET,
         ).success(self.show_restored, outputs=cards, **_AS_IT_IS).then(**uncover)
         actions.link.click(
@@ -204,22 +191,30 @@ class Studio:
         # Gradio's number starts at 0 where it is given no value, and is empty only when told so: by
         # the page itself, since an answer that takes long would erase the seed of a first clip.
         page.load(None, outputs=controls.seed, js="() => null", **_QUIET)
-        page.load(self.open, outputs=[self.top, *controls.components, self._stands], **_QUIET)
+        page.load(self.open, outputs=[self.top, *controls.components], **_QUIET)
 
     def open(self, request: gr.Request) -> Any:
         """Tell a page its name, and set the controls as a link says."""
         named = {self.top: header(self._first, _client(request))}
         if not (given := dict(request.query_params)):
             return named
-        return named | self._showing(read_query(given, self.services, self._first.limits))
+        return named | self._showing(read_query(given, self.services, self._first.limits), request)
 
-    def choose(self, values: dict[Any, Any]) -> dict[Any, Any]:
+    def choose(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Draw as the chosen model does by itself, but for what the visitor has set."""
-        settings, (model, base) = self.controls.read(values), values[self._stands]
+        settings, visit = self.controls.read(values), self.visits.of(_client(request))
+        model, base = visit.stands
         before = fresh_settings(self._service(model), base=base)
         after = fresh_settings(self._service(settings.model), base=settings.base)
-        own = self.controls.showing(carried_over(settings, before, after), *OWN)
-        return own | {self._stands: (settings.model, settings.base)}
+        visit.stands = settings.model, settings.base
+        own = carried_over(settings, before, after)
+        # A choice can come twice, with values from before the first answer was drawn: only what
+        # changes is told, so that the second changes nothing.
+        told: dict[Any, Any] = {self.controls.by_name[name]: gr.skip() for name in OWN}
+        for name in OWN:
+            if getattr(own, name) != getattr(settings, name):
+                told[self.controls.by_name[name]] = getattr(own, name)
+        return told
 
     def begin(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
         """Admit a job.
@@ -334,7 +329,7 @@ class Studio:
 
     def use(self, number: int, request: gr.Request) -> dict[Any, Any]:
         """Set all controls as they were for a clip."""
-        return self._showing(replace(self._shown(request).settings, locked=True))
+        return self._showing(replace(self._shown(request).settings, locked=True), request)
 
     def restore(self, number: int | None, request: gr.Request) -> dict[Any, Any]:
         """Bring back a run of this visit: its settings; its clips follow, while they are there."""
@@ -347,7 +342,7 @@ class Studio:
         visit.shown = run
         said = "Restored." if run.files() else "Settings restored; the clips are no longer kept."
         return (
-            self._showing(replace(run.settings, locked=True))
+            self._showing(replace(run.settings, locked=True), request)
             | {self.actions.status: line(said)}
             | dict.fromkeys((self.results.empty, self.results.live), gr.update(visible=False))
         )
@@ -364,9 +359,10 @@ class Studio:
     def _busy(self, client: str) -> bool:
         return any(one.jobs_of(client) for one in self.services.values())
 
-    def _showing(self, settings: Settings) -> dict[Any, Any]:
+    def _showing(self, settings: Settings, request: gr.Request) -> dict[Any, Any]:
         """Update that sets all controls at once."""
-        return self.controls.showing(settings) | {self._stands: (settings.model, settings.base)}
+        self.visits.of(_client(request)).stands = settings.model, settings.base
+        return self.controls.showing(settings)
 
     def _shown(self, request: gr.Request) -> Run:
         run = self.visits.known(_client(request)).shown

@@ -65,6 +65,11 @@ class Visit:
         """The run whose clips are on the page."""
         self.source: Path | None = None
         """What the next run goes on from."""
+        self.stands: tuple[str, bool] = "", False
+        """Whose own sampling the controls were set to: a model ("" is the first), whether its base.
+
+        Kept here, for a page with a `gr.State` holds a connection for as long as it is open.
+        """
         self.others: dict[str, list[tuple[Service, Job]]] = {}
         """Jobs of comparisons and spreads, by which."""
 
