@@ -83,13 +83,35 @@ def load_training_state(folder: str | Path) -> tuple[dict[str, Tensor], dict[str
     Raises:
         CheckpointError: files are there and none of them can be read.
     """
+    return _newest(folder, whole=True)
+
+
+def read_training_state(folder: str | Path) -> dict[str, JSON] | None:
+    """Read the JSON half of the newest readable training state, and no tensor.
+
+    Args:
+        folder: as of `load_training_state`.
+
+    Returns:
+        The state, or None where nothing was saved yet.
+
+    Raises:
+        CheckpointError: files are there and none of them can be read.
+    """
+    found = _newest(folder, whole=False)
+    return None if found is None else found[1]
+
+
+def _newest(folder: str | Path, *, whole: bool) -> tuple[dict[str, Tensor], dict[str, JSON]] | None:
+    """Read the newest readable file, with its tensors or without."""
     found = [path for name in (CURRENT, PREVIOUS) if (path := Path(folder) / name).exists()]
     problems: list[str] = []
     for path in found:
         try:
             with safe_open(path, framework="pt") as opened:
                 header = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                names = opened.keys() if whole else ()
+                tensors = {name: opened.get_tensor(name) for name in names}
             return tensors, json.loads(header["state"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             problems.append(f"{path}: {error}")

@@ -80,11 +80,12 @@ class ContrastTrainer(Trainer):
         encoder: TextEncoder,
         rivals: Rivals,
         codec_hash: str | None = None,
+        text_hash: str | None = None,
     ) -> None:
         """Prepare; arguments as `pretrain`, and who writes and who reads the rivals."""
         super().__init__(
             model_config, config, train_data, valid_data, text, folder, start,
-            codec_hash=codec_hash,
+            codec_hash=codec_hash, text_hash=text_hash,
         )  # fmt: skip
         self.contrast, self.encoder, self.rivals = config, encoder, rivals
         self.before = MusicLM(model_config).to(self.accelerator.device)
@@ -94,7 +95,7 @@ class ContrastTrainer(Trainer):
     def _train_step(self, model: nn.Module) -> dict[str, Any]:
         config, accelerator = self.contrast, self.accelerator
         rows = config.batch_size // accelerator.num_processes
-        first = self.step * config.batch_size + accelerator.process_index * rows
+        first = self.progress.step * config.batch_size + accelerator.process_index * rows
         batch = self.train_data.draw(config.seed, range(first, first + rows), config.crop_frames)
         model.eval()
         sums = torch.zeros(3, device=accelerator.device)
@@ -159,10 +160,11 @@ class ContrastTrainer(Trainer):
                 sums += self._compare(self.model, self.valid_data, batch, part)[1]
         self.average.swap(self.model)
         contrast, kl, known = (sums / rows).tolist()
-        self.last_eval |= {"contrast": contrast, "kl": kl, "known": known}
-        log.write("held_out", self.step, contrast=contrast, kl=kl, known=known)
+        now = self.progress
+        now.last |= {"contrast": contrast, "kl": kl, "known": known}
+        log.write("held_out", now.step, contrast=contrast, kl=kl, known=known)
         log.show(
-            f"step {self.step}: held out {known:.0%} right, {contrast:.3f} nats, "
+            f"step {now.step}: held out {known:.0%} right, {contrast:.3f} nats, "
             f"{kl:.1f} from the start", force=True,
         )  # fmt: skip
 

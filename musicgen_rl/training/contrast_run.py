@@ -22,7 +22,13 @@ from musicgen_rl.data.pocket.contrasts import RIVALS, write_contrast
 from musicgen_rl.errors import ConfigError, InputError, UnsupportedModelError
 from musicgen_rl.training.contrast import ContrastTrainer, Rivals
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece, unique_captions
-from musicgen_rl.training.lm_run import copy_codec, load_minilm, read_start, share_text_states
+from musicgen_rl.training.lm_run import (
+    copy_codec,
+    hash_reader,
+    load_minilm,
+    read_start,
+    share_text_states,
+)
 from musicgen_rl.training.pretrain_config import ContrastConfig
 from musicgen_rl.training.tokens import hash_folder, load_tokens
 
@@ -114,7 +120,7 @@ def train_contrast(
         ConfigError: the model is of another codec or shape than the tokens.
         UnsupportedModelError: the model is in MusicGen's own format.
         CheckpointError: the model's codec or text encoder is not there, or the run in `folder`
-            was begun with another model or codec.
+            was begun with another model, codec or text encoder.
     """
     folder = Path(folder)
     info, pieces = load_tokens(tokens_folder)
@@ -143,7 +149,8 @@ def train_contrast(
     rivals = rivals_among(by_split["train"] + by_split["valid"])
     encoder = load_minilm(reader)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text = share_text_states(captions, encoder, folder / "text_states")
+    text_hash = hash_reader(reader)
+    text = share_text_states(captions, encoder, text_hash, folder)
     train, valid = (
         TokenDataset(by_split[name], captions, begun.lm.pad_token) for name in ("train", "valid")
     )
@@ -169,7 +176,7 @@ def train_contrast(
     weights = {name: tensor.float() for name, tensor in load_state(begun).items()}
     trainer = ContrastTrainer(
         begun.lm, config, train, valid, text, folder, weights,
-        encoder=encoder, rivals=rivals, codec_hash=info.codec_hash,
+        encoder=encoder, rivals=rivals, codec_hash=info.codec_hash, text_hash=text_hash,
     )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)

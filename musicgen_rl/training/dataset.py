@@ -170,15 +170,21 @@ def unique_captions(pieces: Sequence[TokenPiece]) -> list[str]:
 
 
 def precompute_text_states(
-    captions: Sequence[str], encoder: TextEncoder, folder: str | Path, batch_size: int = 512
+    captions: Sequence[str],
+    encoder: TextEncoder,
+    folder: str | Path,
+    batch_size: int = 512,
+    *,
+    encoder_hash: str | None = None,
 ) -> TextStates:
     """Encode captions and keep the states in a file; later calls read it.
 
     Args:
         captions: unique.
-        encoder: run only where the file does not hold these very captions.
+        encoder: run only where the file does not hold these very captions, read by it.
         folder: where the file lives.
         batch_size: captions encoded at once, like lengths together.
+        encoder_hash: tells the encoder from others; not needed in a folder that sees only one.
 
     Returns:
         float16 states, in the captions' order.
@@ -186,8 +192,9 @@ def precompute_text_states(
     Raises:
         StorageError: the file cannot be written.
     """
+    key = {"captions": list(captions), "encoder": encoder_hash}
     saved = load_training_state(folder)
-    if saved is not None and saved[1].get("captions") == list(captions):
+    if saved is not None and {name: saved[1].get(name) for name in key} == key:
         return TextStates(saved[0]["hidden"], saved[0]["offsets"])
     states: list[Tensor] = [torch.empty(0)] * len(captions)
     order = sorted(range(len(captions)), key=lambda index: len(captions[index]))
@@ -199,7 +206,7 @@ def precompute_text_states(
             states[index] = hidden[mask].to(torch.float16).cpu()
     lengths = torch.tensor([0, *(state.shape[0] for state in states)])
     tensors = {"hidden": torch.cat(states), "offsets": lengths.cumsum(0)}
-    save_training_state(folder, tensors, {"captions": list(captions)})
+    save_training_state(folder, tensors, key)
     return TextStates(tensors["hidden"], tensors["offsets"])
 
 

@@ -25,20 +25,14 @@ from musicgen_rl.errors import ModelError
 from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
-from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.training.adapters import Student
-from musicgen_rl.training.advantages import (
-    Centre,
-    EmbeddingBank,
-    answered_values,
-    answering,
-    determinant_worths,
-    means_of_others,
-)
+from musicgen_rl.training.advantages import Centre, EmbeddingBank
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
+from musicgen_rl.training.endpoint_clips import Batch, answers, listening
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_export import export_endpoint, require_room, room_needed
 from musicgen_rl.training.endpoint_parts import EndpointParts, check_fit
+from musicgen_rl.training.endpoint_pay import measure_pay
 from musicgen_rl.training.endpoint_schedule import (
     duration_of,
     is_long,
@@ -46,13 +40,13 @@ from musicgen_rl.training.endpoint_schedule import (
     reward_weight_at,
     share_of_prompts,
 )
-from musicgen_rl.training.endpoint_state import Memory, Origin, Progress
-from musicgen_rl.training.endpoint_step import Batch, EndpointStep
+from musicgen_rl.training.endpoint_state import Memory, Origin
+from musicgen_rl.training.endpoint_step import EndpointStep
 from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards, paid_figure
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
-from musicgen_rl.training.optim import Plan
 from musicgen_rl.training.processes import Processes
+from musicgen_rl.training.progress import Plan, Progress
 from musicgen_rl.training.rollout import frames_of
 
 __all__ = ["EndpointParts", "check_fit", "kl_weight_at", "reward_weight_at", "train_endpoint"]
@@ -289,21 +283,15 @@ class _Run:
 
     def _diversity(self, batch: Batch) -> dict[str, float]:
         """Measure a batch's diversity and what is paid; weigh embeddings for "answered"."""
-        assert batch.embeddings is not None
-        mean, figure = self.processes.mean, paid_figure(self.config)
-        row = {"diversity": float(mean(pairwise_diversity(batch.embeddings).mean()))}
-        scorer = self.parts.scorer
-        if figure == "determinant":
-            worths = determinant_worths(batch.embeddings, self.config.ridge)
-            row["determinant"] = float(mean(worths.mean()))
-        if figure == "answered" and scorer is not None:
-            weights = self.stepper.answers(batch, scorer)
-            batch.embeddings = answering(batch.embeddings, weights)
-            flat = batch.embeddings.flatten(0, 1)
-            others = means_of_others(batch.embeddings).flatten(0, 1)
-            row["answering"] = float(mean(weights.mean()))
-            row["answered"] = float(mean(answered_values(others, flat).mean())) / 2.0
-        return row
+        config, scorer, weights = self.config, self.parts.scorer, None
+        if paid_figure(config) == "answered" and scorer is not None:
+            with self.stepper.clock("scorer"):
+                weights = answers(
+                    batch, scorer, self.parts.codec.sample_rate,
+                    low=config.answer_low, high=config.answer_high,
+                )  # fmt: skip
+        found = measure_pay(batch, config, weights)
+        return {name: float(self.processes.mean(value)) for name, value in found.items()}
 
     def _clips(self) -> Batch:
         """Roll out this process's share of the step's prompts."""
@@ -337,7 +325,12 @@ class _Run:
         long = is_long(self.config, step)
         why = None if long else self.guards.after_step(row, beta)
         if step % self.config.listen_every == 0 and batch.samples is not None:
-            heard = self.stepper.listening(batch, self.parts.held_out, self.parts.scorer)
+            parts = self.parts
+            with self.stepper.clock("listening"):
+                heard = listening(
+                    batch, parts.held_out, parts.scorer, parts.codec.sample_rate,
+                    take_off_mean=self.config.centred,
+                )  # fmt: skip
             for name in ("diversity", paid_figure(self.config)):
                 if name in row:
                     heard[name] = float(row[name])

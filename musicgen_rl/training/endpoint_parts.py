@@ -11,8 +11,8 @@ from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.text.base import TextEncoder
+from musicgen_rl.training.endpoint_clips import Embed, Score
 from musicgen_rl.training.endpoint_config import EndpointConfig
-from musicgen_rl.training.endpoint_step import Embed, Score
 from musicgen_rl.training.prompts import require_enough
 from musicgen_rl.training.rollout import frames_of
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +25,47 @@ from musicgen_rl.training.critic import CriticTrainer
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards
-from musicgen_rl.training.optim import Plan
+from musicgen_rl.training.progress import Progress
 
 STATE = "state"
-FIXED = ("seed", "prompts_per_step", "clips_per_prompt", "train", "rank", "train_norms",
-         "start_blend", "diversity_weight", "reward", "credit",
-         "centred")  # fmt: skip
-"""What may not change when a run goes on."""
+MAY_CHANGE = frozenset((
+    # How long, and when it is saved.
+    "steps", "minutes", "save_minutes",
+    # What the machine at hand can do: a step is the same up to rounding.
+    "micro_batch_size", "precision",
+    # How fast the weights follow: a run whose gradient broke goes on with a lower rate.
+    "learning_rate", "beta1", "beta2", "weight_decay", "warmup_steps", "final_rate", "grad_clip",
+    "ema_decay", "critic_lr",
+    # What is looked at, and when that stops the run.
+    "measure_every", "listen_every", "guard_kl_rise", "guard_entropy", "guard_hacking",
+    "guard_silence", "guard_repeats", "guard_objective",
+))  # fmt: skip
+"""Options that may be others when a run goes on; all the rest say what a step computes."""
 
 
-@dataclass
-class Progress:
-    """How far a run is."""
+def require_same_options(folder: Path, before: Mapping[str, Any], now: EndpointConfig) -> None:
+    """Refuse to go on where an option but `MAY_CHANGE` is another than it was.
 
-    plan: Plan
-    planned: bool
-    """Whether the plan is known: a run by minutes measures its speed first."""
-    step: int = 0
-    seconds: float = 0.0
-    """Of training, over all starts."""
-    last: dict[str, Any] = field(default_factory=dict)
-    """The last values of what was measured."""
+    Args:
+        folder: of the run.
+        before: the options of that time; one that is missing was not there yet, so its default
+            held.
+        now: the options given.
 
-    @property
-    def finished(self) -> bool:
-        """Whether every planned step is done."""
-        return self.planned and self.step >= self.plan.total_steps
-
-    @property
-    def share(self) -> float:
-        """Share of the run that is done, 0 where its length is not known yet."""
-        return self.plan.progress(self.step) if self.planned else 0.0
+    Raises:
+        CheckpointError: names the options, and what they were and are.
+    """
+    told = [
+        f"{field.name} {then!r}, now {here!r}"
+        for field in fields(now)
+        if field.name not in MAY_CHANGE
+        and (then := before.get(field.name, field.default)) != (here := getattr(now, field.name))
+    ]
+    if told:
+        raise CheckpointError(
+            f"{folder} was begun with {', and with '.join(told)}: give what it was begun with, or "
+            "train into a new folder"
+        )
 
 
 class Origin:
@@ -152,16 +162,14 @@ class Memory:
         Raises:
             StorageError: the disk is full or not writable; what was saved before is intact.
         """
-        now = self.progress
         tensors: dict[str, Tensor] = {**self.bank.pack(), **self.centre.pack()}
         tensors |= {f"student.{n}": p for n, p in self.student.parameters.items()}
         tensors |= {f"average.{n}": t for n, t in self.updater.average.tensors.items()}
         more, packed = pack_optimizer(self.updater.optimizer)
         tensors |= more
         state = {
-            "step": now.step, "seconds": now.seconds, "plan": asdict(now.plan),
-            "planned": now.planned, "optimizer": packed, "signal": self.updater.signal,
-            "guards": self.guards.pack(), "config": asdict(config), "last": now.last,
+            **self.progress.pack(), "optimizer": packed, "signal": self.updater.signal,
+            "guards": self.guards.pack(), "config": asdict(config), "last": self.progress.last,
             **origin.pack(),
         }  # fmt: skip
         if self.critic is not None:
@@ -173,7 +181,7 @@ class Memory:
         save_training_state(folder / STATE, tensors, state)
 
     def restore(self, folder: Path, config: EndpointConfig, origin: Origin) -> None:
-        """Read the folder's state, if there is one; options but `FIXED` are the config's.
+        """Read the folder's state, if there is one; of the options, `MAY_CHANGE` are the config's.
 
         Raises:
             CheckpointError: the folder's run was begun otherwise.
@@ -182,12 +190,7 @@ class Memory:
         if found is None:
             return
         tensors, state = found
-        changed = [n for n in FIXED if state["config"].get(n) != getattr(config, n)]
-        if changed:
-            raise CheckpointError(
-                f"{folder} was begun with another {' and '.join(changed)}: use the same, or a new "
-                "folder"
-            )
+        require_same_options(folder, state["config"], config)
         origin.require_same(folder, state)
         with torch.no_grad():
             for name, parameter in self.student.parameters.items():
@@ -205,8 +208,4 @@ class Memory:
         self.centre.restore(tensors)
         self.guards.restore(state["guards"])
         self.updater.signal = state["signal"]
-        now = self.progress
-        now.step, now.seconds, now.last = state["step"], state["seconds"], state["last"]
-        now.plan, now.planned = Plan(**state["plan"]), state["planned"]
-        if config.minutes == 0:
-            now.plan, now.planned = replace(now.plan, total_steps=config.steps), True
+        self.progress.restore(state, state["last"], minutes=config.minutes, steps=config.steps)

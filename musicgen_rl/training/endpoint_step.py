@@ -15,8 +15,6 @@ Order within a step, for P prompts of N clips:
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,57 +23,17 @@ from musicgen_rl.codec.base import Codec
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
 from musicgen_rl.lm.transformer import MusicLM
-from musicgen_rl.rewards.diversity import centred, pairwise_diversity, unit
+from musicgen_rl.rewards.diversity import unit
 from musicgen_rl.text.base import TextEncoder
-from musicgen_rl.training import advantages as adv
 from musicgen_rl.training.adapters import Student
+from musicgen_rl.training.advantages import EmbeddingBank
 from musicgen_rl.training.critic import CriticTrainer
+from musicgen_rl.training.endpoint_clips import Batch, Embed
 from musicgen_rl.training.endpoint_config import EndpointConfig
-from musicgen_rl.training.losses import (
-    LogitGradients,
-    guided_teacher,
-    logit_gradients,
-    token_weights,
-)
-from musicgen_rl.training.rollout import (
-    repeat_condition,
-    repeated_share,
-    rollout,
-    silent_share,
-    sound,
-    take_rows,
-)
-
-
-class Embed(Protocol):
-    """What a step needs of an audio encoder."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz that it was trained at."""
-        ...
-
-    @property
-    def identity(self) -> object:
-        """What tells it from others, as text."""
-        ...
-
-    def embed(self, samples: Tensor, sample_rate: int) -> Tensor:
-        """Embed samples [B, M] to unit vectors [B, d]."""
-        ...
-
-
-class Score(Protocol):
-    """What a step needs of a text-audio scorer."""
-
-    @property
-    def identity(self) -> object:
-        """What tells it from others, as text."""
-        ...
-
-    def score(self, samples: Tensor, sample_rate: int, captions: list[str]) -> Tensor:
-        """Score each clip against its caption, [B]."""
-        ...
+from musicgen_rl.training.endpoint_gradients import Gradients
+from musicgen_rl.training.endpoint_pay import prepare_pay
+from musicgen_rl.training.losses import guided_teacher, logit_gradients, token_weights
+from musicgen_rl.training.rollout import repeat_condition, rollout, sound, take_rows
 
 
 class Clock:
@@ -105,35 +63,6 @@ class Clock:
         return self._clock()
 
 
-@dataclass
-class Batch:
-    """The clips of one step, in rows; those whose KL is computed come first."""
-
-    prompts: list[int]
-    texts: list[str]
-    condition: Condition
-    codes: Tensor
-    """[B, K, T]."""
-    order: Tensor
-    """Row -> clip, long [B]; clip i belongs to prompt i // N."""
-    embeddings: Tensor | None = None
-    """[P, N, d] by clip, not by row."""
-    samples: Tensor | None = None
-    """[B, M] by clip."""
-    first_prompt: int = 0
-    """How many of the step's prompts other processes take before these."""
-
-
-@dataclass
-class Gradients:
-    """What a step's clips say about the parameters, apart where it was asked for."""
-
-    total: dict[str, Tensor]
-    kl: dict[str, Tensor] = field(default_factory=dict)
-    halves: list[dict[str, Tensor]] = field(default_factory=list)
-    """Of the reward: from the even and from the odd prompts of the whole step."""
-
-
 class EndpointStep:
     """Makes steps of one run; holds what does not change between them.
 
@@ -160,7 +89,7 @@ class EndpointStep:
         *,
         encoder: Embed | None,
         critic: CriticTrainer | None,
-        bank: adv.EmbeddingBank,
+        bank: EmbeddingBank,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
@@ -224,15 +153,6 @@ class EndpointStep:
                 found = unit(found.to(self.device)).clone()
             batch.embeddings = found.view(len(batch.prompts), self.config.clips_per_prompt, -1)
 
-    def answers(self, batch: Batch, scorer: Score) -> Tensor:
-        """Tell how far each clip answers its caption, 0 to 1, [P, N], by the training scorer."""
-        assert batch.samples is not None
-        low, high = self.config.answer_low, self.config.answer_high
-        texts = [text for text in batch.texts for _ in range(self.config.clips_per_prompt)]
-        with self.clock("scorer"), torch.no_grad():
-            scores = scorer.score(batch.samples, self.codec.sample_rate, texts).to(self.device)
-        return ((scores - low) / (high - low)).clamp(0.0, 1.0).view(len(batch.prompts), -1)
-
     def gradients(
         self, batch: Batch, *, kl_weight: float, reward_weight: float, measure: bool
     ) -> tuple[Gradients, dict[str, object], Tensor | None]:
@@ -255,11 +175,11 @@ class EndpointStep:
         with_kl = max(1, round(config.kl_share * B))
         targets = apply_delay(batch.codes[batch.order], lm.pad_token, lm.audio_channels)
         targets = targets.to(self.device)  # [B, K, S] by row
-        pay = self._pay(batch) if reward_weight or self._learns_from(batch) else None
-        found = Gradients({n: torch.zeros_like(p) for n, p in self.student.parameters.items()})
-        if measure:
-            found.kl = {n: torch.zeros_like(t) for n, t in found.total.items()}
-            found.halves = [{n: torch.zeros_like(t) for n, t in found.total.items()} for _ in "01"]
+        pay = None
+        if reward_weight or self._learns_from(batch):
+            critic = None if self.critic is None else self.critic.critic
+            pay = prepare_pay(batch, config, self.bank, critic)
+        found = Gradients.zeros(self.student.parameters, apart=measure)
         sums = {"kl": torch.zeros(K), "forward": torch.zeros(K), "entropy": torch.zeros(K)}
         states: list[Tensor] = []
         spread = torch.zeros(2, dtype=torch.float64)
@@ -294,7 +214,10 @@ class EndpointStep:
                 scale_reward = reward_weight / (B * tokens_per_clip)
             with self.clock("student"):
                 prompts = batch.first_prompt + clips // config.clips_per_prompt
-                self._backward(found, logits, terms, scale_kl, scale_reward, prompts, measure)
+                found.add(
+                    self.student.parameters, logits, terms, kl_scale=scale_kl,
+                    reward_scale=scale_reward, prompts=prompts,
+                )  # fmt: skip
             sums["entropy"] += terms.entropy.sum(0).cpu() / B
             sums["kl"] += terms.kl.sum(0).cpu() / with_kl
             sums["forward"] += terms.forward.sum(0).cpu() / with_kl
@@ -350,23 +273,6 @@ class EndpointStep:
             flat = batch.embeddings.flatten(0, 1)[batch.order.to(self.device)]
             return self.critic.update(states, flat, seed)
 
-    def listening(
-        self, batch: Batch, held_out: Embed | None, scorer: Score | None
-    ) -> dict[str, float]:
-        """Measure what is heard in a batch: silence, repetition, held-out diversity, adherence."""
-        assert batch.samples is not None
-        P, N, rate = len(batch.prompts), self.config.clips_per_prompt, self.codec.sample_rate
-        found = {"silent": silent_share(batch.samples), "repeated": repeated_share(batch.codes)}
-        with self.clock("listening"), torch.no_grad():
-            if held_out is not None:
-                e = held_out.embed(batch.samples, rate).view(P, N, -1)
-                e = centred(e) if self.config.centred else unit(e)
-                found["held_out_diversity"] = float(pairwise_diversity(e).mean())
-            if scorer is not None:
-                texts = [text for text in batch.texts for _ in range(N)]
-                found["score"] = float(scorer.score(batch.samples, rate, texts).mean())
-        return found
-
     def _teach(self, inputs: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """Run the frozen base with the prompt and without: log-probabilities, prompted states."""
         config, b = self.config, inputs.shape[0]
@@ -387,77 +293,6 @@ class EndpointStep:
         """Tell whether the critic learns from a batch, be the reward paid by now or not."""
         comes = self.config.diversity_weight > 0 and self.config.credit == "critic"
         return comes and self.critic is not None and batch.embeddings is not None
-
-    def _pay(self, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
-        """Prepare the advantages: a function of (clips [b], states [b, S, D]) to [b, S]."""
-        config = self.config
-        assert batch.embeddings is not None
-        e = batch.embeddings  # [P, N, d]
-        flat = e.flatten(0, 1)
-        mu = self.bank.blend(batch.prompts, adv.means_of_others(e)).flatten(0, 1)
-        others = adv.others_of(e).flatten(0, 1) if config.reward == "determinant" else None
-
-        def value(clips: Tensor, embeddings: Tensor) -> Tensor:
-            if others is not None:
-                return adv.determinant_values(others[clips], embeddings, config.ridge)
-            if config.reward == "answered":
-                return adv.answered_values(mu[clips], embeddings)
-            return adv.cosine_values(mu[clips], embeddings)
-
-        everyone = torch.arange(len(flat), device=flat.device)
-        final = value(everyone, flat)  # [B]
-        baseline = torch.zeros_like(final)
-        if config.credit == "clip" and config.baseline == "pairs":
-            baseline = adv.other_pairs_baseline(e).flatten()
-        elif config.credit == "clip" and config.baseline == "prompts":
-            baseline = adv.other_prompts_baseline(final.view(e.shape[:2])).flatten()
-
-        @torch.no_grad()
-        def pay(clips: Tensor, states: Tensor) -> Tensor:
-            clips = clips.to(flat.device)
-            if config.credit == "clip":
-                paid = final[clips] - baseline[clips]
-                return paid.unsqueeze(1).expand(-1, states.shape[1])
-            assert self.critic is not None
-            values = value(clips, self.critic.critic(states))
-            return adv.gae(values, final[clips], config.gae_lambda)
-
-        return pay
-
-    def _backward(
-        self,
-        found: Gradients,
-        logits: Tensor,
-        terms: LogitGradients,
-        scale_kl: float,
-        scale_reward: float,
-        prompts: Tensor,
-        measure: bool,
-    ) -> None:
-        """Carry the gradients at the logits through the student, and add them up.
-
-        `prompts` numbers each row's prompt within the whole step.
-        """
-        pushes: list[tuple[dict[str, Tensor], Tensor]] = []
-        kl = terms.by_kl.mul_(scale_kl) if terms.by_kl.numel() else None
-        reward = terms.by_reward.mul_(scale_reward) if terms.by_reward.numel() else None
-        if measure and reward is not None:
-            odd = (prompts % 2).to(reward).view(-1, 1, 1, 1)
-            pushes += [(found.halves[0], reward * (1 - odd)), (found.halves[1], reward * odd)]
-            pushes += [(found.kl, kl)] if kl is not None else []
-        else:
-            both = reward if kl is None else kl if reward is None else kl.add_(reward)
-            pushes += [(found.total, both)] if both is not None else []
-        names, parameters = zip(*self.student.parameters.items(), strict=True)
-        for index, (target, push) in enumerate(pushes):
-            pulled = torch.autograd.grad(
-                logits, parameters, push, retain_graph=index + 1 < len(pushes), allow_unused=True
-            )
-            for name, gradient in zip(names, pulled, strict=True):
-                if gradient is not None:
-                    target[name] += gradient
-                    if target is not found.total:
-                        found.total[name] += gradient
 
 
 def _slices(total: int, first_part: int, size: int) -> Iterator[slice]:

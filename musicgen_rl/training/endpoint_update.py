@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.training.adapters import ParameterAverage
 from musicgen_rl.training.endpoint_config import EndpointConfig
-from musicgen_rl.training.endpoint_step import Gradients
+from musicgen_rl.training.endpoint_gradients import Gradients
 from musicgen_rl.training.optim import rate_factor
 from musicgen_rl.training.processes import Processes
 

@@ -18,6 +18,7 @@ from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.sampling.decode import Window
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.minilm import MiniLM
+from musicgen_rl.training.checkpointing import read_training_state
 from musicgen_rl.training.dataset import (
     TextStates,
     TokenDataset,
@@ -26,6 +27,7 @@ from musicgen_rl.training.dataset import (
 )
 from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.pretrain_state import STATE, require_same_beginning
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.tokens import (
     INFO,
@@ -119,7 +121,8 @@ def train_lm(
     Raises:
         InputError: the tokens lack a split or were made by another codec.
         ConfigError: the model to begin with is of another shape than the tokens.
-        CheckpointError: the run in `folder` was begun with another model, codec or start.
+        CheckpointError: the run in `folder` was begun with another model, codec, text encoder or
+            start.
     """
     folder, codec_folder = Path(folder), Path(codec_folder)
     info, pieces = load_tokens(tokens_folder)
@@ -137,7 +140,8 @@ def train_lm(
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
     encoder = load_minilm(text_encoder_folder)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text = share_text_states(captions, encoder, folder / "text_states")
+    text_hash = hash_reader(text_encoder_folder)
+    text = share_text_states(captions, encoder, text_hash, folder)
     shape = replace(
         model,
         num_codebooks=info.num_codebooks,
@@ -197,7 +201,8 @@ def train_lm(
     }  # fmt: skip
     return pretrain(
         shape, config, train, valid, text, folder,
-        start=weights, codec_hash=info.codec_hash, export=export, stop=stop, live=live,
+        start=weights, codec_hash=info.codec_hash, text_hash=text_hash, export=export, stop=stop,
+        live=live,
     )  # fmt: skip
 
 
@@ -208,15 +213,33 @@ def load_minilm(folder: str | Path) -> TextEncoder:
     return MiniLM.load(folder, placed).by_length()
 
 
-def share_text_states(captions: Sequence[str], encoder: TextEncoder, folder: Path) -> TextStates:
-    """Give every process the states of all captions; the first alone computes and saves them."""
-    processes = Processes()
+def hash_reader(folder: str | Path) -> str:
+    """Hash what a text encoder is loaded from, which tells it from others."""
+    return hash_folder(folder, leave_out=("README.md",))
+
+
+def share_text_states(
+    captions: Sequence[str], encoder: TextEncoder, encoder_hash: str, run: Path
+) -> TextStates:
+    """Give every process the states of all captions; the first alone computes and saves them.
+
+    Args:
+        captions: unique.
+        encoder: run only where the states are not there.
+        encoder_hash: tells it from others.
+        run: folder of the run.
+
+    Raises:
+        CheckpointError: the run was begun with another text encoder; its states are left alone.
+    """
+    require_same_beginning(run, read_training_state(run / STATE), {"text encoder": encoder_hash})
+    processes, folder = Processes(), run / "text_states"
     if processes.main:
-        found = precompute_text_states(captions, encoder, folder)
+        found = precompute_text_states(captions, encoder, folder, encoder_hash=encoder_hash)
         processes.wait()
         return found
     processes.wait()
-    return precompute_text_states(captions, encoder, folder)
+    return precompute_text_states(captions, encoder, folder, encoder_hash=encoder_hash)
 
 
 def copy_codec(source: Path, target: Path) -> None:

@@ -224,30 +224,6 @@ def rate_factor(step: int, progress: float, warmup_steps: int, final_fraction: f
     return warm * (final_fraction + (1 - final_fraction) * cosine)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How far the run is at a given step; replaced when a run by minutes measures its speed.
-
-    Progress is a straight line from (`from_step`, `from_progress`) to (`total_steps`, 1), so it
-    never jumps when the total changes, and a resumed run that reads the plan repeats it exactly.
-    """
-
-    total_steps: int
-    from_step: int = 0
-    from_progress: float = 0.0
-
-    def progress(self, step: int) -> float:
-        """Share of the run that is done after `step` steps, 0 to 1."""
-        span = max(1, self.total_steps - self.from_step)
-        share = min(1.0, max(0.0, (step - self.from_step) / span))
-        return self.from_progress + (1 - self.from_progress) * share
-
-    def replan(self, step: int, seconds_left: float, seconds_per_step: float) -> "Plan":
-        """Fit the rest of the run into the time left, at least one more step."""
-        more = max(1, int(seconds_left / max(1e-9, seconds_per_step)))
-        return Plan(step + more, step, self.progress(step))
-
-
 class WeightAverage:
     """Exponential moving average of a model's parameters, in float32."""
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -24,32 +24,21 @@ from torch import Tensor, nn
 
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import LMConfig, require
-from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
+from musicgen_rl.errors import ConfigError, MusicgenRLError
 from musicgen_rl.lm.condition import Condition
-from musicgen_rl.lm.delay import apply_delay, shift_right
+from musicgen_rl.lm.delay import shift_right
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
-from musicgen_rl.training.checkpointing import (
-    hash_tensors,
-    load_training_state,
-    pack_optimizer,
-    pack_rng,
-    restore_optimizer,
-    restore_rng,
-    save_training_state,
-)
+from musicgen_rl.training.checkpointing import hash_tensors
 from musicgen_rl.training.dataset import TextStates, TokenDataset
 from musicgen_rl.training.lm_loss import chunks_of, evaluate, token_losses
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
-from musicgen_rl.training.optim import (
-    Plan,
-    WeightAverage,
-    build_optimizers,
-    rate_factor,
-    set_rate,
-)
+from musicgen_rl.training.optim import WeightAverage, build_optimizers, rate_factor, set_rate
 from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.pretrain_crops import Crops
+from musicgen_rl.training.pretrain_state import Memory
 from musicgen_rl.training.processes import Processes
+from musicgen_rl.training.progress import Plan, Progress
 
 Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
 """Called with (folder, config, averaged weights, figures of the run)."""
@@ -68,6 +57,7 @@ def pretrain(
     *,
     start: Mapping[str, Tensor] | None = None,
     codec_hash: str | None = None,
+    text_hash: str | None = None,
     export: Export | None = None,
     stop: Callable[[], bool] = lambda: False,
     live: bool = True,
@@ -84,6 +74,7 @@ def pretrain(
         start: weights to begin with, as `MusicLM.state_dict` names them; drawn at random where
             None. A run that goes on has its own, and refuses to go on from others.
         codec_hash: of the codec that made the codes; a run does not go on with others.
+        text_hash: of the text encoder that made the states, likewise.
         export: writes the averaged weights; called at every save, and at the start of a finished
             run whose export is missing or not of its last step.
         stop: asked after each step; True saves and returns.
@@ -94,31 +85,19 @@ def pretrain(
 
     Raises:
         ConfigError: sizes do not fit each other.
-        CheckpointError: the folder's state is of another model, codec or start.
+        CheckpointError: the folder's state is of another model, codec, text encoder or start.
         StorageError: the disk is full; what was saved before is intact.
     """
     trainer = Trainer(
         model_config, config, train_data, valid_data, text, Path(folder), start,
-        codec_hash=codec_hash,
+        codec_hash=codec_hash, text_hash=text_hash,
     )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """What one process learns from in one step, still on the CPU."""
-
-    key: tuple[int, int, float]
-    """Step, rows, share of loops: what it follows from."""
-    targets: Tensor
-    """Delayed codes [B, K, S]."""
-    condition: Condition
-    """Of B prompts."""
-
-
 class Trainer:
-    """The state of one run: what `save` writes and `restore` reads."""
+    """One run, from what it remembers to what it leaves."""
 
     note: ClassVar[str] = "training"
     """Where the exported card's notes hold the figures of the run."""
@@ -134,6 +113,7 @@ class Trainer:
         start: Mapping[str, Tensor] | None = None,
         *,
         codec_hash: str | None = None,
+        text_hash: str | None = None,
     ) -> None:
         self.accelerator = Accelerator()
         self.processes = Processes()
@@ -162,10 +142,6 @@ class Trainer:
         nn.init.normal_(self.model.embed.weight, std=config.embedding_std)
         if start is not None:
             self.model.load_state_dict(dict(start))
-        self.begun_with = {
-            "codec": codec_hash, "start": None if start is None else hash_tensors(start),
-        }  # fmt: skip
-        """Hashes of what a run does not go on without."""
         self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizers = build_optimizers(
             self.model,
@@ -176,83 +152,30 @@ class Trainer:
             muon_steps=config.muon_steps,
             dtype=torch.bfloat16 if has_native_bf16(device) else torch.float32,
         )
-        self.step = 0
-        self.seconds = 0.0
-        self.plan = Plan(config.steps)
-        self.planned = config.minutes == 0  # by minutes: not before the speed is known
+        self.crops = Crops(
+            config, model_config, train_data, text,
+            process=self.accelerator.process_index, processes=processes,
+        )  # fmt: skip
+        # By minutes the plan is not known before the speed is.
+        self.progress = Progress(Plan(config.steps), planned=config.minutes == 0)
+        self.memory = Memory(
+            model=self.model, average=self.average, optimizers=self.optimizers,
+            progress=self.progress,
+            begun_with={
+                "codec": codec_hash, "text encoder": text_hash,
+                "start": None if start is None else hash_tensors(start),
+            },
+        )  # fmt: skip
         self.timing: tuple[float, int] | None = None
-        self.ahead: _Drawn | None = None
-        self.last_eval: dict[str, Any] = {}
 
     def restore(self) -> None:
         """Read the folder's state, if there is one."""
-        found = load_training_state(self.folder / "state")
-        if found is None:
-            return
-        tensors, state = found
-        if state["model"] != asdict(self.model_config):
-            raise CheckpointError(
-                f"{self.folder} holds a run of another model ({state['model']}): "
-                "train with the same sizes, or into a new folder"
-            )
-        changed = [name for name in ("seed", "batch_size", "crop_frames")
-                   if state["config"][name] != getattr(self.config, name)]  # fmt: skip
-        if changed:
-            raise CheckpointError(
-                f"{self.folder} was begun with another {' and '.join(changed)}: "
-                "use the same, or a new folder"
-            )
-        self._require_same_beginning(state.get("begun_with", {}))
-        self.model.load_state_dict(
-            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        )
-        for name, average in self.average.tensors.items():
-            average.copy_(tensors[f"average.{name}"])
-        for index, optimizer in enumerate(self.optimizers):
-            packed = state["optimizers"][index]
-            restore_optimizer(
-                optimizer, tensors, packed, prefix=f"optimizer{index}", keep_options=True
-            )
-        restore_rng(tensors)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.plan, self.planned = Plan(**state["plan"]), state["planned"]
-        if self.config.minutes == 0:
-            self.plan, self.planned = replace(self.plan, total_steps=self.config.steps), True
-        self.last_eval = state["last_eval"]
-
-    def _require_same_beginning(self, before: Mapping[str, str | None]) -> None:
-        """Refuse to go on with other codes or other start weights; a state may not tell of them."""
-        ways = {
-            "codec": "name the tokens and the codec of that time",
-            "start": "begin with the same model",
-        }
-        for name, way in ways.items():
-            then, now = before.get(name), self.begun_with[name]
-            unknown = name not in before or (name == "codec" and None in (then, now))
-            if then != now and not unknown:
-                raise CheckpointError(
-                    f"{self.folder} was begun with another {name} ({_short(then)}, now "
-                    f"{_short(now)}): {way}, or train into a new folder"
-                )
+        self.memory.restore(self.folder, self.config)
 
     def save(self, export: Export | None) -> None:
         """Write the state, then the export, from the first process."""
         if self.accelerator.is_main_process:
-            tensors: dict[str, Tensor] = dict(pack_rng())
-            packed: list[Any] = []
-            for index, optimizer in enumerate(self.optimizers):
-                more, rest = pack_optimizer(optimizer, prefix=f"optimizer{index}")
-                tensors.update(more)
-                packed.append(rest)
-            tensors |= {f"model.{n}": t for n, t in self.model.state_dict().items()}
-            tensors |= {f"average.{n}": t for n, t in self.average.tensors.items()}
-            state = {
-                "step": self.step, "seconds": self.seconds, "plan": asdict(self.plan),
-                "planned": self.planned, "optimizers": packed, "last_eval": self.last_eval,
-                "model": asdict(self.model_config), "config": asdict(self.config),
-                "begun_with": self.begun_with,
-            }  # fmt: skip
-            save_training_state(self.folder / "state", tensors, state)
+            self.memory.save(self.folder, self.config)
             self._export(export)
         self.accelerator.wait_for_everyone()
 
@@ -270,21 +193,17 @@ class Trainer:
 
     def figures(self) -> dict[str, Any]:
         """What the run came to so far."""
-        frames = self.step * self.config.batch_size * self.config.crop_frames
+        now = self.progress
+        frames = now.step * self.config.batch_size * self.config.crop_frames
         return {
-            "steps": self.step, "frames": frames, "seconds": round(self.seconds, 1),
-            "finished": self.finished, **self.last_eval,
+            "steps": now.step, "frames": frames, "seconds": round(now.seconds, 1),
+            "finished": now.finished, **now.last,
         }  # fmt: skip
-
-    @property
-    def finished(self) -> bool:
-        """Whether every planned step is done."""
-        return self.planned and self.step >= self.plan.total_steps
 
     def run(self, export: Export | None, stop: Callable[[], bool], live: bool) -> dict[str, Any]:
         """Step until the plan is done or `stop` says so."""
-        main = self.accelerator.is_main_process
-        if self.finished:  # the last save may have died after the state
+        main, now = self.accelerator.is_main_process, self.progress
+        if now.finished:  # the last save may have died after the state
             if main and not self._is_exported():
                 self._export(export)
             self.accelerator.wait_for_everyone()
@@ -294,47 +213,45 @@ class Trainer:
         if self.config.compile:
             model = torch.compile(model)
         with MetricsLog(
-            path, resume_step=self.step, live=sys.stderr if live and main else None
+            path, resume_step=now.step, live=sys.stderr if live and main else None
         ) as log:
-            begun, before = time.monotonic(), self.seconds
-            evaluated = saved = self.seconds
-            speed_from = (begun, self.step)
+            begun, before = time.monotonic(), now.seconds
+            evaluated = saved = now.seconds
+            speed_from = (begun, now.step)
             stopped = False
-            while not self.finished and not stopped:
+            while not now.finished and not stopped:
                 started = time.monotonic()
                 row = self._train_step(model)
-                now = time.monotonic()
-                self.seconds = before + now - begun
-                frames_per_s = self.config.batch_size * self.config.crop_frames / (now - started)
-                log.write(
-                    "train", self.step, **row, frames_per_s=frames_per_s, seconds=self.seconds
-                )
+                done = time.monotonic()
+                now.seconds = before + done - begun
+                frames_per_s = self.config.batch_size * self.config.crop_frames / (done - started)
+                log.write("train", now.step, **row, frames_per_s=frames_per_s, seconds=now.seconds)
                 stopped = self.processes.agree(stop())
                 replanned = self.config.minutes > 0 and self._replan(speed_from)
                 if replanned:
-                    speed_from = (time.monotonic(), self.step)
-                    log.write("plan", self.step, total_steps=self.plan.total_steps)
-                last = self.finished or stopped
-                if self._due(evaluated, self.config.eval_minutes) or self.finished:
-                    evaluated = self.seconds
+                    speed_from = (time.monotonic(), now.step)
+                    log.write("plan", now.step, total_steps=now.plan.total_steps)
+                last = now.finished or stopped
+                if self._due(evaluated, self.config.eval_minutes) or now.finished:
+                    evaluated = now.seconds
                     self._evaluate(log)
                 if self._due(saved, self.config.save_minutes) or last or replanned:
-                    saved = self.seconds
+                    saved = now.seconds
                     self.save(export)
                 log.show(self._live_line(row, frames_per_s), force=last)
         return self.figures()
 
     def _train_step(self, model: nn.Module) -> dict[str, Any]:
-        config, model_config = self.config, self.model_config
+        config, model_config, now = self.config, self.model_config, self.progress
         pad, device = model_config.pad_token, self.accelerator.device
-        rows = self._rows(self.step)
-        targets, condition = self._drawn(self.step)
+        rows = self.crops.rows(now.share)
+        targets, condition = self.crops.take(now.step, now.share)
         targets, condition = targets.to(device), condition.to(device)
         counts = self.accelerator.reduce((targets != pad).sum((0, 2)), "sum")  # [K]
         # Gradients are averaged over processes, and each holds a share of the sum.
         scale = self.accelerator.num_processes / counts.sum()
         sums = torch.zeros(model_config.num_codebooks, device=device)
-        factor = rows // (config.batch_size // self.accelerator.num_processes)
+        factor = rows // self.crops.each
         chunks = list(chunks_of(range(rows), factor * config.micro_batch_size))
         model.train()
         for index, chunk in enumerate(chunks):
@@ -348,7 +265,7 @@ class Trainer:
                 self.accelerator.backward(losses.sum() * scale)
             sums += losses.detach().sum((0, 2))
         if device.type == "cuda":  # it is busy until the norm is read: draw meanwhile
-            self.ahead = self._draw(self.step + 1)
+            self.crops.draw_ahead(now.step + 1, now.share_after(now.step + 1))
         taken = self._update()
         sums = self.accelerator.reduce(sums, "sum")
         return {
@@ -359,62 +276,21 @@ class Trainer:
 
     def _update(self) -> dict[str, float]:
         """Step with the gradients at hand; returns their norm and the share of the peak rate."""
-        config = self.config
+        config, now = self.config, self.progress
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not math.isfinite(norm):
             raise ConfigError(
-                f"the gradient is {norm} at step {self.step}: lower muon_lr "
+                f"the gradient is {norm} at step {now.step}: lower muon_lr "
                 f"({config.muon_lr}) or adamw_lr ({config.adamw_lr}); the last save is intact"
             )
-        rate = rate_factor(
-            self.step, self._progress(self.step), config.warmup_steps, config.final_rate
-        )
+        rate = rate_factor(now.step, now.share, config.warmup_steps, config.final_rate)
         set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.average.update(self.model, self.step)
+        now.step += 1
+        self.average.update(self.model, now.step)
         return {"grad_norm": norm, "rate": rate}
-
-    def _progress(self, step: int) -> float:
-        """Share of the run that is done after `step` steps."""
-        return self.plan.progress(step) if self.planned else 0.0
-
-    def _rows(self, step: int) -> int:
-        """Crops of this process in a step: more of them where they are short."""
-        short = self._progress(step) < self.config.short_share
-        factor = self.config.short_factor if short else 1
-        each: int = self.config.batch_size // self.accelerator.num_processes
-        return factor * each
-
-    def _drawn(self, step: int) -> tuple[Tensor, Condition]:
-        """Give a step's delayed codes and its prompts, drawn ahead where the plan still holds."""
-        ahead, self.ahead = self.ahead, None
-        if ahead is None or ahead.key != self._draw_key(step):
-            ahead = self._draw(step)
-        return ahead.targets, ahead.condition
-
-    def _draw_key(self, step: int) -> tuple[int, int, float]:
-        return step, self._rows(step), self.config.loops_at(self._progress(step))
-
-    def _draw(self, step: int) -> "_Drawn":
-        """Draw a step's crops, on the CPU."""
-        config, model_config = self.config, self.model_config
-        _, rows, loops = key = self._draw_key(step)
-        full = config.batch_size // self.accelerator.num_processes
-        # Every step owns the numbers of its shortest crops, so that no row comes twice.
-        first = config.short_factor * step * config.batch_size
-        first += self.accelerator.process_index * rows
-        batch = self.train_data.draw(
-            config.seed,
-            range(first, first + rows),
-            config.crop_frames * full // rows,
-            config.caption_dropout,
-            loops,
-        )
-        targets = apply_delay(batch.codes, model_config.pad_token, model_config.audio_channels)
-        return _Drawn(key, targets, self.text.condition(batch.captions))
 
     def _replan(self, speed_from: tuple[float, int]) -> bool:
         """Fit the steps to the minutes: after a few steps, then whenever an eighth is done.
@@ -426,57 +302,48 @@ class Trainer:
             Whether the plan changed.
         """
         begun_at, begun_step = speed_from
-        since = self.step - begun_step
-        if not self.planned:
+        now = self.progress
+        since = now.step - begun_step
+        if not now.planned:
             # The first steps warm up caches and the compiler, so the clock starts after them.
             if since == WARM_STEPS:
-                self.timing = (time.monotonic(), self.step)
+                self.timing = (time.monotonic(), now.step)
             if self.timing is None or since < WARM_STEPS + TIMED_STEPS:
                 return False
             begun_at, begun_step = self.timing
-        elif self.finished or since < max(10, (self.plan.total_steps - self.plan.from_step) // 8):
+        elif now.finished or since < max(10, (now.plan.total_steps - now.plan.from_step) // 8):
             return False
-        per_step = (time.monotonic() - begun_at) / (self.step - begun_step)
-        plan = self.plan if self.planned else Plan(total_steps=self.step, from_step=self.step)
-        plan = plan.replan(self.step, self.config.minutes * 60 - self.seconds, per_step)
-        self.plan = replace(plan, total_steps=round(self.processes.from_main(plan.total_steps)))
-        self.planned = True
+        per_step = (time.monotonic() - begun_at) / (now.step - begun_step)
+        plan = now.plan if now.planned else Plan(total_steps=now.step, from_step=now.step)
+        plan = plan.replan(now.step, self.config.minutes * 60 - now.seconds, per_step)
+        total = round(self.processes.from_main(plan.total_steps))
+        now.plan, now.planned = replace(plan, total_steps=total), True
         return True
 
     def _evaluate(self, log: MetricsLog) -> None:
         if not self.accelerator.is_main_process:
             return
+        now = self.progress
         self.average.swap(self.model)
-        self.last_eval = evaluate(
-            self.model,
-            self.model_config,
-            self.valid_data,
-            self.text,
-            rows=self.config.eval_rows,
-            crop_frames=self.config.crop_frames,
-            micro_batch_size=self.config.micro_batch_size,
+        now.last = evaluate(
+            self.model, self.model_config, self.valid_data, self.text, rows=self.config.eval_rows,
+            crop_frames=self.config.crop_frames, micro_batch_size=self.config.micro_batch_size,
             device=self.accelerator.device,
-        )
+        )  # fmt: skip
         self.average.swap(self.model)
-        log.write("valid", self.step, **self.last_eval, seconds=self.seconds)
-        both = (
-            f"{self.last_eval['loss']:.3f} with prompt, {self.last_eval['loss_null']:.3f} without"
-        )
-        log.show(f"step {self.step}: held out {both}", force=True)
+        log.write("valid", now.step, **now.last, seconds=now.seconds)
+        both = f"{now.last['loss']:.3f} with prompt, {now.last['loss_null']:.3f} without"
+        log.show(f"step {now.step}: held out {both}", force=True)
 
     def _due(self, last: float, minutes: float) -> bool:
-        return self.processes.agree(self.seconds - last >= minutes * 60)
+        return self.processes.agree(self.progress.seconds - last >= minutes * 60)
 
     def _live_line(self, row: dict[str, Any], frames_per_s: float) -> str:
-        left = "?"
-        if self.planned and self.step:
-            left = format_seconds((self.plan.total_steps - self.step) * self.seconds / self.step)
-        total = self.plan.total_steps if self.planned else "?"
+        now, left = self.progress, "?"
+        if now.planned and now.step:
+            left = format_seconds((now.plan.total_steps - now.step) * now.seconds / now.step)
+        total = now.plan.total_steps if now.planned else "?"
         return (
-            f"step {self.step}/{total}  loss {row['loss']:.3f}  "
+            f"step {now.step}/{total}  loss {row['loss']:.3f}  "
             f"{frames_per_s:.0f} frames/s  {left} left"
         )
-
-
-def _short(hashed: str | None) -> str:
-    return "none" if hashed is None else hashed[:12]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -70,11 +70,11 @@ class TokenInfo:
     """Of the recordings, each once."""
 
 
-def hash_folder(folder: str | Path) -> str:
-    """Hash the files of a folder, names and contents: 16 hex digits."""
+def hash_folder(folder: str | Path, leave_out: Collection[str] = ()) -> str:
+    """Hash the files of a folder, names and contents, but for those to leave out: 16 hex digits."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
-        if path.is_file():
+        if path.is_file() and path.name not in leave_out:
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -32,8 +32,9 @@ class Encoder:
 
 
 def write_corpus(folder: Path) -> Path:
-    """Write `codec/` and `m.jsonl` of three short recordings; returns the folder."""
+    """Write `codec/`, `minilm/` and `m.jsonl` of three short recordings; returns the folder."""
     write_codec(folder / "codec", seed=0)
+    write_reader(folder / "minilm", "first")
     random = np.random.default_rng(0)
     rows = []
     for index, split in enumerate(("train", "train", "valid")):
@@ -43,6 +44,13 @@ def write_corpus(folder: Path) -> Path:
                      "license": "CC0-1.0"})  # fmt: skip
     (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def write_reader(folder: Path, weights: str) -> None:
+    """Write what tells one text encoder from another; `Encoder` is what reads."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_text(weights)
+    (folder / "README.md").write_text("For people.")
 
 
 def write_codec(folder: Path, seed: int) -> None:

@@ -18,6 +18,7 @@ from musicgen_rl.training.checkpointing import (
     load_training_state,
     pack_optimizer,
     pack_rng,
+    read_training_state,
     restore_optimizer,
     restore_rng,
     save_training_state,
@@ -45,6 +46,19 @@ def test_tensors_and_state_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_nothing_saved_is_none(tmp_path: Path) -> None:
     assert load_training_state(tmp_path / "never") is None
+
+
+def test_the_state_is_read_alone_as_it_is_with_its_tensors(tmp_path: Path) -> None:
+    assert read_training_state(tmp_path / "never") is None
+    for step in (1, 2):
+        save_training_state(tmp_path, {"x": torch.ones(4)}, {"step": step})
+    assert read_training_state(tmp_path) == {"step": 2}
+    newest = tmp_path / checkpointing.CURRENT
+    newest.write_bytes(newest.read_bytes()[:-3])
+    assert read_training_state(tmp_path) == {"step": 1}
+    (tmp_path / checkpointing.PREVIOUS).write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="no training state can be read"):
+        read_training_state(tmp_path)
 
 
 def test_tensors_that_share_memory_are_kept_apart(tmp_path: Path) -> None:

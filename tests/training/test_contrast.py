@@ -52,7 +52,7 @@ def trainer_in(folder: Path, config: ContrastConfig = SETTINGS) -> ContrastTrain
 
 def run(folder: Path, config: ContrastConfig = SETTINGS, stop_at: int = 1000) -> ContrastTrainer:
     made = trainer_in(folder, config)
-    made.run(None, lambda: made.step >= stop_at, live=False)
+    made.run(None, lambda: made.progress.step >= stop_at, live=False)
     return made
 
 
@@ -71,8 +71,8 @@ def test_divergence_by_hand_leaves_padding_out() -> None:
 
 
 def test_the_words_are_learnt_and_the_anchor_holds_the_rest(tmp_path: Path) -> None:
-    free = run(tmp_path / "free").last_eval
-    held = run(tmp_path / "held", replace(SETTINGS, anchor=10.0)).last_eval
+    free = run(tmp_path / "free").progress.last
+    held = run(tmp_path / "held", replace(SETTINGS, anchor=10.0)).progress.last
     assert free["known"] == 1.0
     assert free["contrast"] < 0.7 * math.log(2)
     assert held["kl"] < 0.5 * free["kl"]

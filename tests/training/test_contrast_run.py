@@ -18,7 +18,7 @@ from musicgen_rl.training import contrast_run, lm_run
 from musicgen_rl.training.contrast_run import codec_of, train_contrast
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
 from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
-from tests.training.lm_corpus import Encoder, write_codec, write_corpus
+from tests.training.lm_corpus import Encoder, write_codec, write_corpus, write_reader
 
 FAST = ContrastConfig(steps=2, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32")
 
@@ -29,14 +29,15 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     corpus = write_corpus(tmp_path)
     monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder, device: Encoder())
     encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
-    (corpus / "minilm").mkdir()
     train_lm(
         corpus / "tokens", corpus / "codec", corpus / "minilm", corpus / "run",
         LMConfig(hidden_size=16, num_layers=1, num_heads=2, ffn_size=16),
         PretrainConfig(steps=1, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32"),
         live=False,
     )  # fmt: skip
-    return Path(shutil.move(corpus / "run" / "export", corpus / "base"))
+    base = Path(shutil.move(corpus / "run" / "export", corpus / "base"))
+    write_card(base, text_encoder={"type": "minilm", "path": "../minilm"})
+    return base
 
 
 def write_card(folder: Path, **changes: Any) -> None:
@@ -83,7 +84,7 @@ def test_an_end_is_taught_with_the_codec_and_the_encoder_of_its_card(
 def test_an_encoder_that_is_given_wins_and_is_named_in_the_card(base: Path) -> None:
     shutil.rmtree(base.parent / "minilm")
     other = base.parent / "other"
-    other.mkdir()
+    write_reader(other, "second")
     teach(base, encoder=other)
     card = read_info(base.parent / "words" / "export")
     assert (card.folder / card.text_encoder["path"]).resolve() == other
@@ -126,6 +127,17 @@ def test_a_run_does_not_go_on_from_another_model_of_the_same_shape(base: Path) -
     contrast_run.save_model(other, read_info(other), state)
     with pytest.raises(CheckpointError, match=r"another start .*begin with the same model"):
         teach(other, replace(FAST, steps=3))
+
+
+def test_a_run_does_not_go_on_with_another_text_encoder(base: Path) -> None:
+    teach(base)
+    other = base.parent / "other"
+    write_reader(other, "second")
+    kept = (base.parent / "words" / "text_states" / "state.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match=r"another text encoder \(.*\): .* new folder"):
+        teach(base, replace(FAST, steps=3), encoder=other)
+    assert (base.parent / "words" / "text_states" / "state.safetensors").read_bytes() == kept
+    assert teach(base, replace(FAST, steps=3))["steps"] == 3
 
 
 def test_a_finished_run_writes_a_lost_export_again(base: Path) -> None:

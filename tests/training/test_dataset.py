@@ -136,6 +136,18 @@ def test_states_are_computed_once(tmp_path: Path) -> None:
     assert encoder.calls == 2
 
 
+def test_states_of_another_encoder_are_computed_anew(tmp_path: Path) -> None:
+    encoder = LengthEncoder()
+    captions = ["a b", "cd"]
+    precompute_text_states(captions, encoder, tmp_path)  # as before encoders were told apart
+    precompute_text_states(captions, encoder, tmp_path, encoder_hash="one")
+    assert encoder.calls == 2
+    precompute_text_states(captions, encoder, tmp_path, encoder_hash="one")
+    assert encoder.calls == 2
+    precompute_text_states(captions, encoder, tmp_path, encoder_hash="other")
+    assert encoder.calls == 3
+
+
 def test_batches_have_one_shape_whatever_their_captions() -> None:
     states = TextStates(torch.ones(5, 3), torch.tensor([0, 4, 5]))
     assert states.condition([1]).hidden.shape == states.condition([0]).hidden.shape == (1, 4, 3)

@@ -13,14 +13,13 @@ from musicgen_rl.merging.endpoints import load_endpoints
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
 from musicgen_rl.training import endpoint_loop
-from musicgen_rl.training.checkpointing import load_training_state, save_training_state
+from musicgen_rl.training.checkpointing import load_training_state
 from musicgen_rl.training.endpoint_export import place_endpoint
 from musicgen_rl.training.endpoint_loop import kl_weight_at, reward_weight_at, train_endpoint
-from musicgen_rl.training.endpoint_state import Origin
 from musicgen_rl.training.endpoint_step import EndpointStep
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.processes import Processes
-from tests.training.endpoint_fakes import LoudScorer, ShareEncoder, small_config, small_parts
+from tests.training.endpoint_fakes import ShareEncoder, small_config, small_parts
 
 
 def train(parts, config, folder, **options):
@@ -123,31 +122,6 @@ def test_the_answered_reward_asks_for_a_scorer(tmp_path: Path) -> None:
     parts = small_parts(tmp_path / "base", scorer=None)
     with pytest.raises(ConfigError, match="needs the training scorer"):
         train(parts, small_config(diversity_weight=5.0, reward="answered"), tmp_path / "run")
-
-
-@pytest.mark.parametrize(("train_what", "centred"), [
-    ("all", False), ("low-rank", True), ("norms", False),
-])  # fmt: skip
-def test_a_run_that_was_stopped_ends_in_the_bits_of_one_that_was_not(
-    tmp_path: Path, train_what: str, centred: bool
-) -> None:
-    parts = small_parts(tmp_path / "base")
-    config = small_config(
-        diversity_weight=5.0, train=train_what, steps=4, kl_share=0.5, centred=centred
-    )
-    train(parts, config, tmp_path / "whole")
-    answers = iter([False, True])
-    half = train(parts, config, tmp_path / "parted", stop=lambda: next(answers))
-    assert half["steps"] == 2
-    train(parts, config, tmp_path / "parted")
-    states = [load_training_state(tmp_path / name / "state") for name in ("whole", "parted")]
-    assert states[0] is not None
-    assert states[1] is not None
-    assert states[0][0].keys() == states[1][0].keys()
-    assert all(torch.equal(t, states[1][0][name]) for name, t in states[0][0].items())
-    kls = [[r["kl"] for r in read_metrics(tmp_path / name / "metrics.jsonl") if "kl" in r]
-           for name in ("whole", "parted")]  # fmt: skip
-    assert kls[0] == kls[1]
 
 
 def test_a_low_rank_end_is_a_small_file_over_the_quality_end(tmp_path: Path) -> None:
@@ -311,112 +285,6 @@ def test_a_full_disk_is_told_before_training(tmp_path: Path, monkeypatch) -> Non
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
     with pytest.raises(StorageError, match="GB are free: make room"):
         train(parts, small_config(), tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    "name", ["seed", "diversity_weight", "clips_per_prompt", "train", "centred"]
-)
-def test_a_run_does_not_go_on_as_another(tmp_path: Path, name: str) -> None:
-    parts = small_parts(tmp_path / "base")
-    train(parts, small_config(steps=1), tmp_path / "run")
-    other = {"seed": 5, "diversity_weight": 1.0, "clips_per_prompt": 2, "train": "low-rank",
-             "centred": True}  # fmt: skip
-    with pytest.raises(CheckpointError, match=f"begun with another {name}"):
-        train(parts, small_config(**{name: other[name]}), tmp_path / "run")
-
-
-def test_a_run_of_another_base_is_not_continued(tmp_path: Path) -> None:
-    parts = small_parts(tmp_path / "base")
-    train(parts, small_config(steps=1), tmp_path / "run")
-    state = {n: t + 1 for n, t in parts.base_state.items()}
-    with pytest.raises(CheckpointError, match="another base or start"):
-        train(replace(parts, base_state=state), small_config(), tmp_path / "run")
-
-
-def stored(folder: Path) -> tuple[dict, dict]:
-    found = load_training_state(folder / "state")
-    assert found is not None
-    return found
-
-
-@pytest.mark.parametrize("prompts", [
-    ["a new one", *(f"prompt {i}" for i in range(6))], [f"prompt {i}" for i in range(5, -1, -1)],
-])  # fmt: skip
-def test_a_run_does_not_go_on_with_other_prompts(tmp_path: Path, prompts: list[str]) -> None:
-    parts = small_parts(tmp_path / "base")
-    config = small_config(steps=1, diversity_weight=1.0)
-    train(parts, config, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="begun with other prompts: give the same file"):
-        train(replace(parts, prompts=prompts), config, tmp_path / "run")
-
-
-def test_a_run_does_not_go_on_with_another_judge_that_pays(tmp_path: Path) -> None:
-    parts = small_parts(tmp_path / "base")
-    other, deaf = ShareEncoder(), replace(parts, encoder=None, scorer=None)
-    other.identity = "another encoder"
-    config = small_config(steps=1, diversity_weight=1.0, reward="answered")
-    train(parts, config, tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"another training encoder \(share encoder\)"):
-        train(replace(parts, encoder=other), config, tmp_path / "run")
-    scorer = LoudScorer()
-    scorer.identity = "another scorer"
-    with pytest.raises(CheckpointError, match=r"another training scorer \(loud scorer\)"):
-        train(replace(parts, scorer=scorer), config, tmp_path / "run")
-    train(parts, small_config(steps=1), tmp_path / "quality")
-    train(deaf, small_config(steps=2), tmp_path / "quality")  # nothing is paid by them there
-
-
-def test_a_state_without_the_datas_identity_goes_on(tmp_path: Path) -> None:
-    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
-    train(parts, small_config(steps=1), run)
-    tensors, state = stored(run)
-    del state["data"]
-    sums = {part: sum(float(t.double().sum()) for t in parts.base_state.values())
-            for part in ("start", "base")}  # fmt: skip
-    state["start"] = {"start": sums["start"], "base": sums["base"] * (1 + 1e-14)}
-    save_training_state(run / "state", tensors, state)
-    assert train(parts, small_config(steps=2), run)["steps"] == 2
-    state["start"] = {"start": sums["start"], "base": sums["base"] + 1e-3}
-    save_training_state(run / "state", tensors, state)
-    with pytest.raises(CheckpointError, match="another base or start"):
-        train(parts, small_config(steps=2), run)
-
-
-def test_weights_are_told_apart_by_their_bytes_and_not_by_the_threads_that_add_them(
-    tmp_path: Path,
-) -> None:
-    torch.manual_seed(0)
-    weights, threads = {"w": torch.randn(1_000_003)}, torch.get_num_threads()
-    told = []
-    try:
-        for count in (1, 4):
-            torch.set_num_threads(count)
-            told.append(Origin(weights, weights, ["a"]).pack())
-    finally:
-        torch.set_num_threads(threads)
-    assert told[0] == told[1]
-    first, swapped = ({"w": torch.tensor(values)} for values in ([1.0, 2.0], [2.0, 1.0]))
-    state = Origin(first, first, ["a"]).pack()
-    Origin(first, first, ["a"]).require_same(tmp_path, state)
-    with pytest.raises(CheckpointError, match="another base or start"):
-        Origin(first, swapped, ["a"]).require_same(tmp_path, state)
-
-
-def test_a_run_that_goes_on_takes_the_options_that_it_is_given(tmp_path: Path) -> None:
-    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
-    config = small_config(steps=1, diversity_weight=5.0)
-    train(parts, config, run)
-    before = stored(run)[0]
-    changed = replace(
-        config, steps=3, critic_lr=0.0, beta1=0.5, beta2=0.6, weight_decay=0.25
-    )  # fmt: skip
-    train(parts, changed, run)
-    after, state = stored(run)
-    critics = [name for name in before if name.startswith("critic.")]
-    assert critics
-    assert all(torch.equal(before[name], after[name]) for name in critics)
-    group = state["optimizer"]["param_groups"][0]
-    assert (group["betas"], group["weight_decay"]) == ([0.5, 0.6], 0.25)
 
 
 class Second(Processes):

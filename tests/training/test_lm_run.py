@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from musicgen_rl.training.checkpointing import load_training_state
 from musicgen_rl.training.dataset import precompute_text_states
 from musicgen_rl.training.lm_run import encode_manifest, train_lm
 from musicgen_rl.training.pretrain_config import PretrainConfig
-from tests.training.lm_corpus import Encoder, write_codec, write_corpus
+from tests.training.lm_corpus import Encoder, write_codec, write_corpus, write_reader
 
 FAST = PretrainConfig(
     steps=2, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32", warmup_steps=0
@@ -210,6 +211,43 @@ def test_a_run_does_not_go_on_with_the_codes_of_another_codec(corpus: Path) -> N
         train(corpus, config=replace(FAST, steps=3))
 
 
+def test_a_run_does_not_go_on_with_another_text_encoder(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    kept = (corpus / "run" / "text_states" / "state.safetensors").read_bytes()
+    write_reader(corpus / "minilm", "second")
+    with pytest.raises(CheckpointError) as caught:
+        train(corpus, config=replace(FAST, steps=3))
+    said = str(caught.value)
+    assert re.search(r"another text encoder \(\w{12}, now \w{12}\): .* new folder", said)
+    assert "--text-encoder" in said
+    assert "\n" not in said
+    assert (corpus / "run" / "text_states" / "state.safetensors").read_bytes() == kept
+    write_reader(corpus / "minilm", "first")
+    (corpus / "minilm" / "README.md").write_text("Other words for people.")
+    assert train(corpus, config=replace(FAST, steps=3))["steps"] == 3
+
+
+def test_a_run_killed_before_its_first_save_reads_again_with_another_encoder(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    shutil.rmtree(corpus / "run" / "state")
+
+    class Twos(Encoder):
+        def encode(self, prompts: list[str]) -> Any:
+            given = super().encode(prompts)
+            return type(given)(2 * given.hidden, given.mask)
+
+    monkeypatch.setattr(lm_run.MiniLM, "load", lambda folder, device: Twos())
+    write_reader(corpus / "minilm", "second")
+    train(corpus)
+    stored = load_training_state(corpus / "run" / "text_states")
+    assert stored is not None
+    assert stored[0]["hidden"].unique().tolist() == [2.0]
+
+
 @pytest.mark.parametrize("main", [True, False])
 def test_the_first_process_alone_reads_the_captions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: bool
@@ -228,9 +266,11 @@ def test_the_first_process_alone_reads_the_captions(
         def wait(self) -> None:
             steps.append("wait")
             if not main:  # by then the first process has saved
-                precompute_text_states(["a", "b"], Encoder(), tmp_path)
+                precompute_text_states(
+                    ["a", "b"], Encoder(), tmp_path / "text_states", encoder_hash="first"
+                )
 
     monkeypatch.setattr(lm_run, "Processes", Beside)
-    states = lm_run.share_text_states(["a", "b"], Noted(), tmp_path)
+    states = lm_run.share_text_states(["a", "b"], Noted(), "first", tmp_path)
     assert steps == (["encode", "wait"] if main else ["wait"])
     assert states.condition([1]).hidden.tolist() == [[[1.0] * 16] * 3]

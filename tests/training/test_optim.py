@@ -8,7 +8,6 @@ from musicgen_rl.config import LMConfig
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training.optim import (
     Muon,
-    Plan,
     WeightAverage,
     build_optimizers,
     group_parameters,
@@ -129,20 +128,6 @@ def test_rate_warms_up_then_falls_to_the_final_share(
 def test_rate_falls_as_a_cosine() -> None:
     expected = 0.5 * (1 + math.cos(math.pi / 4))
     assert rate_factor(100, 0.25, 0, 0.0) == pytest.approx(expected)
-
-
-def test_replanning_moves_the_end_and_not_the_present() -> None:
-    plan = Plan(100)
-    assert plan.progress(25) == 0.25
-    shorter = plan.replan(25, seconds_left=50, seconds_per_step=2)
-    assert shorter.total_steps == 50
-    assert shorter.progress(25) == 0.25
-    assert shorter.progress(50) == 1.0
-    assert shorter.progress(30) == pytest.approx(0.25 + 0.75 / 5)
-
-
-def test_a_plan_without_time_left_still_ends() -> None:
-    assert Plan(100).replan(40, seconds_left=-3, seconds_per_step=1).total_steps == 41
 
 
 def test_average_follows_the_weights_more_slowly_with_more_decay() -> None:

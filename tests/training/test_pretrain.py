@@ -9,41 +9,17 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.config import LMConfig
-from musicgen_rl.errors import CheckpointError, ConfigError, StorageError
+from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.delay import apply_delay
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
-from musicgen_rl.training import pretrain as module
-from musicgen_rl.training.checkpointing import load_training_state
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece
 from musicgen_rl.training.lm_loss import EVAL_SEED, evaluate, token_losses
 from musicgen_rl.training.metrics import read_metrics
-from musicgen_rl.training.pretrain import pretrain
+from musicgen_rl.training.pretrain import Trainer, pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from tests.training.fakes import CONFIG, ramp_data
-
-FAST = PretrainConfig(
-    steps=6, batch_size=4, crop_frames=12, warmup_steps=1, eval_rows=4, eval_minutes=100,
-    save_minutes=100, precision="fp32",
-)  # fmt: skip
-
-
-def run(folder: Path, config: PretrainConfig = FAST, **options: Any) -> dict[str, Any]:
-    train, valid, text = ramp_data()
-    return pretrain(CONFIG, config, train, valid, text, folder, live=False, **options)
-
-
-def saved(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    found = load_training_state(folder / "state")
-    assert found is not None
-    return found
-
-
-def assert_same_state(left: Path, right: Path) -> None:
-    (tensors, state), (others, other_state) = saved(left), saved(right)
-    assert tensors.keys() == others.keys()
-    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
-    assert state["step"] == other_state["step"]
+from tests.training.pretrain_runs import FAST, run, saved
 
 
 def test_a_code_costs_minus_its_log_probability_and_padding_nothing() -> None:
@@ -105,54 +81,6 @@ def test_training_learns_what_the_prompt_says(tmp_path: Path) -> None:
     assert figures["finished"]
 
 
-@pytest.mark.parametrize(("factor", "short"), [(2, (8, 6)), (3, (12, 4))])
-def test_short_crops_come_first_and_are_as_many_times_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int, short: tuple[int, int]
-) -> None:
-    seen: list[tuple[int, int]] = []
-    real = TokenDataset.draw
-
-    def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
-        if seed != EVAL_SEED:
-            seen.append((len(rows), frames))
-        return real(self, seed, rows, frames, *rest)
-
-    monkeypatch.setattr(TokenDataset, "draw", draw)
-    run(tmp_path, replace(FAST, steps=4, short_share=0.5, short_factor=factor))
-    assert seen == [short, short, (4, 12), (4, 12)]
-
-
-def test_crops_drawn_ahead_are_those_of_the_step_or_drawn_again(tmp_path: Path) -> None:
-    train, valid, text = ramp_data()
-    config = replace(FAST, loop_share=0.5, loop_until=1.0)
-    trainer = module.Trainer(CONFIG, config, train, valid, text, tmp_path)
-    trainer.planned = True
-    fresh, _ = trainer._drawn(3)
-    trainer.ahead = ahead = trainer._draw(3)
-    found, _ = trainer._drawn(3)
-    assert found is ahead.targets
-    assert torch.equal(found, fresh)
-    assert trainer.ahead is None
-    trainer.ahead = trainer._draw(3)
-    trainer.plan = module.Plan(2 * trainer.plan.total_steps)  # the run was found to be longer
-    found, _ = trainer._drawn(3)
-    assert found is not ahead.targets
-
-
-def test_a_run_draws_fewer_and_fewer_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    real = TokenDataset.draw
-
-    def draw(self: TokenDataset, seed: int, rows: range, frames: int, *rest: float) -> Any:
-        if seed != EVAL_SEED:
-            seen.append(rest[1])
-        return real(self, seed, rows, frames, *rest)
-
-    monkeypatch.setattr(TokenDataset, "draw", draw)
-    run(tmp_path, replace(FAST, steps=4, loop_share=0.8, loop_until=0.5))
-    assert seen == pytest.approx([0.8, 0.4, 0.0, 0.0])
-
-
 @pytest.mark.parametrize(
     ("until", "at", "share"),
     [(0.5, 0.0, 0.6), (0.5, 0.25, 0.3), (0.5, 0.5, 0.0), (0.5, 1.0, 0.0), (0.0, 0.0, 0.0)],
@@ -170,29 +98,6 @@ def test_a_crop_that_cannot_be_cut_is_refused() -> None:
 def test_embeddings_start_as_wide_as_asked(tmp_path: Path) -> None:
     run(tmp_path, replace(FAST, steps=1, adamw_lr=1e-9, embedding_std=3.0))
     assert saved(tmp_path)[0]["model.embed.weight"].std().item() == pytest.approx(3.0, rel=0.2)
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    asked = iter([False, False, True])
-    first = run(tmp_path / "parts", stop=lambda: next(asked))
-    assert first["steps"] == 3
-    assert not first["finished"]
-    run(tmp_path / "parts")
-    assert_same_state(tmp_path / "whole", tmp_path / "parts")
-    losses = [
-        [row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
-        for name in ("whole", "parts")
-    ]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 7  # six steps, one evaluation
-
-
-def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
-    run(tmp_path)
-    before = saved(tmp_path)[0]
-    assert run(tmp_path)["steps"] == 6
-    assert all(torch.equal(before[name], t) for name, t in saved(tmp_path)[0].items())
 
 
 def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:
@@ -251,77 +156,10 @@ def test_what_is_exported_is_the_average(tmp_path: Path) -> None:
     assert not torch.equal(found["norm.weight"], tensors["model.norm.weight"])
 
 
-def test_a_full_disk_stops_the_run_with_the_last_save_intact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = module.save_training_state, []
-
-    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-        calls.append(folder)
-        if len(calls) == 3:
-            raise StorageError("disk full")
-        return real(folder, tensors, state)
-
-    monkeypatch.setattr(module, "save_training_state", save)
-    with pytest.raises(StorageError):
-        run(tmp_path, replace(FAST, save_minutes=0))
-    assert saved(tmp_path)[1]["step"] == 2
-    monkeypatch.undo()
-    run(tmp_path)
-    run(tmp_path / "whole")
-    assert_same_state(tmp_path / "whole", tmp_path)
-
-
-def test_lowered_rates_count_when_a_run_goes_on(tmp_path: Path) -> None:
-    run(tmp_path, replace(FAST, steps=3))
-    before = saved(tmp_path)[0]
-    still = replace(FAST, muon_lr=1e-12, adamw_lr=1e-12, muon_decay=0.0, adamw_decay=0.0)
-    assert run(tmp_path, still)["steps"] == 6
-    after = saved(tmp_path)[0]
-    for name in (name for name in before if name.startswith("model.")):
-        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
-
-
-def test_a_run_by_minutes_that_was_stopped_early_may_go_on_by_steps(tmp_path: Path) -> None:
-    first = run(tmp_path, replace(FAST, minutes=1.0), stop=lambda: True)
-    assert (first["steps"], first["finished"]) == (1, False)
-    asked = iter([False] * 20)
-    figures = run(tmp_path, replace(FAST, steps=4), stop=lambda: next(asked, True))
-    assert (figures["steps"], figures["finished"]) == (4, True)
-
-
-def test_a_run_goes_on_with_the_codec_and_the_start_it_was_begun_with(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    start, other = MusicLM(CONFIG).state_dict(), MusicLM(CONFIG).state_dict()
-    run(tmp_path, replace(FAST, steps=1), start=start, codec_hash="aaa")
-    same = {name: start[name].clone() for name in reversed(start)}
-    with pytest.raises(CheckpointError, match=r"another codec \(aaa, now bbb\): .* new folder"):
-        run(tmp_path, start=start, codec_hash="bbb")
-    for changed in (other, None):
-        with pytest.raises(CheckpointError, match=r"another start \(.*\): .* new folder"):
-            run(tmp_path, start=changed, codec_hash="aaa")
-    assert run(tmp_path, start=same, codec_hash="aaa")["steps"] == 6
-
-
-def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = module.save_training_state
-
-    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-        return real(folder, tensors, {k: v for k, v in state.items() if k != "begun_with"})
-
-    monkeypatch.setattr(module, "save_training_state", save)
-    run(tmp_path, replace(FAST, steps=1))
-    monkeypatch.undo()
-    start = MusicLM(CONFIG).state_dict()
-    assert run(tmp_path, start=start, codec_hash="aaa")["steps"] == 6
-
-
 def test_what_the_first_process_decides_travels_on_the_device(tmp_path: Path) -> None:
     """A GPU's processes have no way to send what lies in the memory of the processor."""
     train, valid, text = ramp_data()
-    trainer = module.Trainer(CONFIG, FAST, train, valid, text, tmp_path)
+    trainer = Trainer(CONFIG, FAST, train, valid, text, tmp_path)
     sent: list[str] = []
 
     def reduce(number: Tensor, _: str) -> Tensor:
@@ -334,15 +172,6 @@ def test_what_the_first_process_decides_travels_on_the_device(tmp_path: Path) ->
     trainer.processes.count, trainer.processes.device = 2, fake.device
     assert trainer._due(0.0, 0.0)
     assert sent == ["meta"]
-
-
-def test_another_model_or_other_crops_do_not_continue_a_run(tmp_path: Path) -> None:
-    run(tmp_path, replace(FAST, steps=1))
-    train, valid, text = ramp_data()
-    with pytest.raises(CheckpointError, match="another model"):
-        pretrain(replace(CONFIG, ffn_size=64), FAST, train, valid, text, tmp_path, live=False)
-    with pytest.raises(CheckpointError, match="another batch_size"):
-        run(tmp_path, replace(FAST, batch_size=2))
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -162,3 +162,10 @@ def test_the_hash_of_a_folder_follows_contents_and_names(tmp_path: Path) -> None
     second = hash_folder(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
     assert len({first, second, hash_folder(tmp_path)}) == 3
+
+
+def test_what_is_written_for_people_may_be_left_out_of_a_folders_hash(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    bare = hash_folder(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    assert hash_folder(tmp_path, leave_out=("README.md",)) == bare != hash_folder(tmp_path)

@@ -1,0 +1,136 @@
+"""What the run of a language model remembers, written to a folder and read back bit for bit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from musicgen_rl.errors import CheckpointError
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.training.checkpointing import (
+    load_training_state,
+    pack_optimizer,
+    pack_rng,
+    restore_optimizer,
+    restore_rng,
+    save_training_state,
+)
+from musicgen_rl.training.optim import WeightAverage
+from musicgen_rl.training.pretrain_config import PretrainConfig
+from musicgen_rl.training.progress import Progress
+
+STATE = "state"
+FIXED = ("seed", "batch_size", "crop_frames")
+"""Options that may not change when a run goes on."""
+WAYS = {
+    "codec": "name the tokens and the codec of that time",
+    "text encoder": "name the text encoder of that time (--text-encoder)",
+    "start": "begin with the same model",
+}
+"""What else a run does not go on without, each told by a hash, and the way out where it differs."""
+
+
+def require_same_beginning(
+    folder: Path, state: Mapping[str, Any] | None, now: Mapping[str, str | None]
+) -> None:
+    """Refuse to go on with what a run was not begun with.
+
+    Args:
+        folder: of the run.
+        state: what it remembers, None where there is nothing; it may not tell of everything.
+        now: hashes of what there is now, by the names of `WAYS`; None is unknown, of "start" that
+            there is none.
+
+    Raises:
+        CheckpointError: something is another than it was.
+    """
+    before = {} if state is None else state.get("begun_with", {})
+    for name, way in WAYS.items():
+        if name not in before or name not in now:
+            continue
+        then, here = before[name], now[name]
+        unknown = name != "start" and None in (then, here)
+        if then != here and not unknown:
+            raise CheckpointError(
+                f"{folder} was begun with another {name} ({_short(then)}, now {_short(here)}): "
+                f"{way}, or train into a new folder"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """All that a run remembers between two starts."""
+
+    model: MusicLM
+    average: WeightAverage
+    optimizers: Sequence[Optimizer]
+    progress: Progress
+    begun_with: Mapping[str, str | None]
+    """Hashes, by the names of `WAYS`."""
+
+    def save(self, folder: Path, config: PretrainConfig) -> None:
+        """Write everything.
+
+        Args:
+            folder: of the run.
+            config: of the run.
+
+        Raises:
+            StorageError: the disk is full or not writable; what was saved before is intact.
+        """
+        tensors: dict[str, Tensor] = dict(pack_rng())
+        packed: list[Any] = []
+        for index, optimizer in enumerate(self.optimizers):
+            more, rest = pack_optimizer(optimizer, prefix=f"optimizer{index}")
+            tensors.update(more)
+            packed.append(rest)
+        tensors |= {f"model.{n}": t for n, t in self.model.state_dict().items()}
+        tensors |= {f"average.{n}": t for n, t in self.average.tensors.items()}
+        state = {
+            **self.progress.pack(), "optimizers": packed, "last_eval": self.progress.last,
+            "model": asdict(self.model.config), "config": asdict(config),
+            "begun_with": dict(self.begun_with),
+        }  # fmt: skip
+        save_training_state(folder / STATE, tensors, state)
+
+    def restore(self, folder: Path, config: PretrainConfig) -> None:
+        """Read the folder's state, if there is one; options but `FIXED` are the config's.
+
+        Raises:
+            CheckpointError: the folder's run was begun otherwise.
+        """
+        found = load_training_state(folder / STATE)
+        if found is None:
+            return
+        tensors, state = found
+        if state["model"] != asdict(self.model.config):
+            raise CheckpointError(
+                f"{folder} holds a run of another model ({state['model']}): "
+                "train with the same sizes, or into a new folder"
+            )
+        changed = [name for name in FIXED if state["config"][name] != getattr(config, name)]
+        if changed:
+            raise CheckpointError(
+                f"{folder} was begun with another {' and '.join(changed)}: "
+                "use the same, or a new folder"
+            )
+        require_same_beginning(folder, state, self.begun_with)
+        self.model.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        for name, average in self.average.tensors.items():
+            average.copy_(tensors[f"average.{name}"])
+        for index, optimizer in enumerate(self.optimizers):
+            packed = state["optimizers"][index]
+            restore_optimizer(
+                optimizer, tensors, packed, prefix=f"optimizer{index}", keep_options=True
+            )
+        restore_rng(tensors)
+        self.progress.restore(state, state["last_eval"], minutes=config.minutes, steps=config.steps)
+
+
+def _short(hashed: str | None) -> str:
+    return "none" if hashed is None else hashed[:12]

@@ -1,0 +1,126 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from musicgen_rl.errors import CheckpointError, StorageError
+from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.training import pretrain_state
+from musicgen_rl.training.metrics import read_metrics
+from musicgen_rl.training.pretrain import pretrain
+from tests.training.fakes import CONFIG, ramp_data
+from tests.training.pretrain_runs import FAST, run, saved
+
+
+def assert_same_state(left: Path, right: Path) -> None:
+    (tensors, state), (others, other_state) = saved(left), saved(right)
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    assert state["step"] == other_state["step"]
+
+
+def test_a_run_goes_on_with_the_codec_the_start_and_the_text_encoder_it_was_begun_with(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    start, other = MusicLM(CONFIG).state_dict(), MusicLM(CONFIG).state_dict()
+    run(tmp_path, replace(FAST, steps=1), start=start, codec_hash="aaa", text_hash="one")
+    same = {name: start[name].clone() for name in reversed(start)}
+    with pytest.raises(CheckpointError, match=r"another codec \(aaa, now bbb\): .* new folder"):
+        run(tmp_path, start=start, codec_hash="bbb")
+    for changed in (other, None):
+        with pytest.raises(CheckpointError, match=r"another start \(.*\): .* new folder"):
+            run(tmp_path, start=changed, codec_hash="aaa")
+    with pytest.raises(CheckpointError, match=r"another text encoder \(one, now other\): .*"):
+        run(tmp_path, start=same, codec_hash="aaa", text_hash="other")
+    assert run(tmp_path, start=same, codec_hash="aaa", text_hash="one")["steps"] == 6
+
+
+def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pretrain_state.save_training_state
+
+    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        return real(folder, tensors, {k: v for k, v in state.items() if k != "begun_with"})
+
+    monkeypatch.setattr(pretrain_state, "save_training_state", save)
+    run(tmp_path, replace(FAST, steps=1))
+    monkeypatch.undo()
+    start = MusicLM(CONFIG).state_dict()
+    figures = run(tmp_path, start=start, codec_hash="aaa", text_hash="one")
+    assert figures["steps"] == 6
+
+
+def test_another_model_or_other_crops_do_not_continue_a_run(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=1))
+    train, valid, text = ramp_data()
+    with pytest.raises(CheckpointError, match="another model"):
+        pretrain(replace(CONFIG, ffn_size=64), FAST, train, valid, text, tmp_path, live=False)
+    with pytest.raises(CheckpointError, match="another batch_size"):
+        run(tmp_path, replace(FAST, batch_size=2))
+
+
+def test_lowered_rates_count_when_a_run_goes_on(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=3))
+    before = saved(tmp_path)[0]
+    still = replace(FAST, muon_lr=1e-12, adamw_lr=1e-12, muon_decay=0.0, adamw_decay=0.0)
+    assert run(tmp_path, still)["steps"] == 6
+    after = saved(tmp_path)[0]
+    for name in (name for name in before if name.startswith("model.")):
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+
+
+def test_a_run_by_minutes_that_was_stopped_early_may_go_on_by_steps(tmp_path: Path) -> None:
+    first = run(tmp_path, replace(FAST, minutes=1.0), stop=lambda: True)
+    assert (first["steps"], first["finished"]) == (1, False)
+    asked = iter([False] * 20)
+    figures = run(tmp_path, replace(FAST, steps=4), stop=lambda: next(asked, True))
+    assert (figures["steps"], figures["finished"]) == (4, True)
+
+
+def test_a_full_disk_stops_the_run_with_the_last_save_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = pretrain_state.save_training_state, []
+
+    def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        calls.append(folder)
+        if len(calls) == 3:
+            raise StorageError("disk full")
+        return real(folder, tensors, state)
+
+    monkeypatch.setattr(pretrain_state, "save_training_state", save)
+    with pytest.raises(StorageError):
+        run(tmp_path, replace(FAST, save_minutes=0))
+    assert saved(tmp_path)[1]["step"] == 2
+    monkeypatch.undo()
+    run(tmp_path)
+    run(tmp_path / "whole")
+    assert_same_state(tmp_path / "whole", tmp_path)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    asked = iter([False, False, True])
+    first = run(tmp_path / "parts", stop=lambda: next(asked))
+    assert first["steps"] == 3
+    assert not first["finished"]
+    run(tmp_path / "parts")
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    losses = [
+        [row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "parts")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 7  # six steps, one evaluation
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = saved(tmp_path)[0]
+    assert run(tmp_path)["steps"] == 6
+    assert all(torch.equal(before[name], t) for name, t in saved(tmp_path)[0].items())
