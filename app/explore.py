@@ -19,7 +19,7 @@ from app.service import ACTIVE, Job, Service, State
 from app.service.pace import in_words
 from app.settings import Settings, carried_over, fresh_settings
 from app.shelf import Shelf
-from app.status import line, refusal
+from app.status import line, refusal, waiting
 from app.visits import Visits
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.checkpoint import ModelInfo, checkpoints_folder
@@ -176,7 +176,7 @@ class Explorer:
                     service.release(job)
 
     async def _follow(self, service: Service, job: Job, which: str) -> AsyncIterator[str]:
-        said = ""
+        said: tuple[int, str] | None = None
         while True:
             update = service.poll(job)
             if update.state is State.FAILED:
@@ -184,13 +184,14 @@ class Explorer:
             if update.state not in ACTIVE:
                 return
             left = update.seconds_left
-            left_said = "" if left is None else f", about {in_words(left)} left"
-            text = f"Making position {which}{left_said}."
-            if update.position:
-                text = f"Waiting: {update.position} before yours{left_said}."
-            if text != said:
-                yield line(text, fraction=update.fraction)
-                said = text
+            ticking = "." if left is None else f", about {in_words(left)} left."
+            if (now := (update.position, ticking)) != said:
+                said = now
+                if update.position:
+                    yield waiting(update.position, ticking)
+                else:
+                    text = f"Making position {which}"
+                    yield line(text, ticking=ticking, fraction=update.fraction)
             await asyncio.sleep(_LOOK_S)
 
     def _pair(self, files: list[Path], lams: tuple[float, float]) -> str:

@@ -349,7 +349,7 @@ def place_compare() -> Comparing:
             elem_id="pair-second", elem_classes="dial",
         )  # fmt: skip
         go = gr.Button("Compare", variant="primary", min_width=110, elem_id="pair-go")
-    status = gr.HTML("", elem_id="pair-said")
+    status = gr.HTML(line(""), elem_id="pair-said")
     return Comparing(first, second, go, status, gr.HTML("", elem_id="pair-panel"))
 
 
@@ -362,7 +362,7 @@ def place_spread(front: str) -> Spreading:
             min_width=200, elem_id="spread-clips",
         )  # fmt: skip
         go = gr.Button("Draw the spread", variant="primary", min_width=140, elem_id="spread-go")
-    status = gr.HTML("", elem_id="spread-said")
+    status = gr.HTML(line(""), elem_id="spread-said")
     panel = gr.HTML("", elem_id="spread-panel")
     if front:
         gr.HTML(front, elem_id="front")

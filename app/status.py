@@ -10,11 +10,16 @@ from app.service.pace import in_words
 READY = "Ready when you are."
 
 
-def line(text: str, *, kind: str = "", fraction: float | None = None) -> str:
+def line(text: str, *, ticking: str = "", kind: str = "", fraction: float | None = None) -> str:
     """Lay out one sentence, and a bar where there is a share to show.
+
+    A screen reader reads `text` aloud whenever it changes, so it may say only what changes seldom.
+    That works because Gradio keeps elements of the same place and changes only what differs.
 
     Args:
         text: plain; escaped here.
+        ticking: how the sentence goes on, where that changes by the second: seen, but read only by
+            those who go there.
         kind: "", "good" or "bad".
         fraction: 0 to 1; no bar where None.
     """
@@ -27,7 +32,22 @@ def line(text: str, *, kind: str = "", fraction: float | None = None) -> str:
             f'<div style="width:{percent}%"></div></div>'
         )
     role = "alert" if kind == "bad" else "status"
-    return f'<div class="status {kind}" role="{role}"><p>{html.escape(text)}</p>{bar}</div>'
+    return (
+        f'<div class="status {kind}"><p><span role="{role}">{html.escape(text)}</span>'
+        f"<span>{html.escape(ticking)}</span></p>{bar}</div>"
+    )
+
+
+def waiting(position: int = 0, ticking: str = ".") -> str:
+    """Say that a job has not begun.
+
+    Args:
+        position: jobs before it.
+        ticking: how the sentence ends, as for `line`.
+    """
+    before = "1 job is" if position == 1 else f"{position} jobs are"
+    text = f"Waiting: {before} before yours" if position else "Waiting to start"
+    return line(text, ticking=ticking, fraction=0.0)
 
 
 def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = False) -> str:
@@ -39,22 +59,19 @@ def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = Fa
         playing_later: sound is held back until it can play without a gap.
         kept: whether there are files.
     """
-    left = "" if update.seconds_left is None else f"about {in_words(update.seconds_left)} left"
+    left = "" if update.seconds_left is None else f", about {in_words(update.seconds_left)} left"
     what = "one clip" if clips == 1 else f"{clips} clips"
     if update.state is State.WAITING:
-        before = "1 job is" if update.position == 1 else f"{update.position} jobs are"
-        first = f"Waiting: {before} before yours" if update.position else "Waiting to start"
-        return line(f"{first}{', ' if left else ''}{left}.", fraction=0.0)
+        return waiting(update.position, f"{left}.")
     if update.state is State.RUNNING:
-        if playing_later:
-            left += f"{', ' if left else ''}playing starts when it will not break off"
-        text = f"Making {what}: {round(100 * update.fraction)} %{', ' if left else ''}{left}."
-        return line(text, fraction=update.fraction)
+        later = ", playing starts when it will not break off" if playing_later else ""
+        ticking = f": {round(100 * update.fraction)} %{left}{later}."
+        return line(f"Making {what}", ticking=ticking, fraction=update.fraction)
     if update.state is State.DONE:
         return line(f"Done: {what}.", kind="good")
     if update.state is State.STOPPED:
-        left = "What was heard until then is kept below." if kept else "Nothing was heard yet."
-        return line(f"Stopped. {left}", kind="good")
+        heard = "What was heard until then is kept below." if kept else "Nothing was heard yet."
+        return line(f"Stopped. {heard}", kind="good")
     return line(f"{update.error[:1].upper()}{update.error[1:].rstrip('.')}.", kind="bad")
 
 

@@ -34,7 +34,7 @@ from app.routes import SCRIPTS
 from app.service import ACTIVE, Service
 from app.settings import OWN, Settings, carried_over, fresh_settings, read_query
 from app.shelf import Shelf
-from app.status import describe, line, refusal
+from app.status import describe, line, refusal, waiting
 from app.visits import Run, Visits
 from musicgen_rl.errors import MusicgenRLError
 
@@ -237,7 +237,7 @@ class Studio:
         return {
             actions.go: gr.update(interactive=False),
             actions.stop: gr.update(interactive=True),
-            actions.status: line("Waiting to start."),
+            actions.status: waiting(),
             results.live: gr.update(value=stream_box(job, service), visible=True),
             results.empty: gr.update(visible=False),
             self.controls.seed: job.seed,

@@ -11,7 +11,6 @@ from musicgen_rl.audio.io import read_tags
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
 from tests.app.browsing import (
     FAINT,
-    PATIENCE,
     SERVED,
     button,
     downloads,
@@ -48,6 +47,19 @@ def made(page, clips=1):
     page.wait_for_function("document.querySelector('#generate').disabled")
     page.wait_for_function("!document.querySelector('#generate').disabled")
     page.get_by_text(f"Done: {'one clip' if clips == 1 else f'{clips} clips'}.").wait_for()
+
+
+def start_jam(page):
+    """Have the page play drums on its tab Live, until some of it was heard."""
+    page.get_by_label("What to play", exact=True).fill("drums")
+    tab(page, "Live")
+    button(page, "Start the jam").click()
+    page.wait_for_function("window.studio.live.jam?.played() > 0.5")
+
+
+def stop_jam(page):
+    button(page, "Stop the jam").click()
+    page.get_by_text("Stopped after").wait_for()
 
 
 def test_the_dial_chooses_the_weights_and_guidance_is_off(visit, tmp_path):
@@ -106,6 +118,7 @@ def test_history_brings_back_settings_and_clips(visit):
     page.get_by_text("Restored.").wait_for()
     assert page.get_by_label("What to play", exact=True).input_value() == "drums"
     assert page.get_by_label("Seed", exact=True).input_value() == "11"
+    page.locator(".card:visible time", has_text="0:01").first.wait_for()  # not the flute's
     ((name, _),) = downloads(page, 1)
     assert name == "drums-s11-0.wav"
 
@@ -121,21 +134,18 @@ def test_a_link_carries_the_settings(visit):
     assert link.startswith("http://127.0.0.1")
     other = visit(link)
     other.wait_for_function("document.querySelector('#prompt textarea').value")
+    other.wait_for_function("document.querySelector('#seed input').value === '21'")
     assert other.get_by_label("What to play", exact=True).input_value() == (
         "slow flute & <b>drums</b>"
     )
     assert other.get_by_label("number input for Quality to diversity").input_value() == "0.35"
-    assert other.get_by_label("Seed", exact=True).input_value() == "21"
     assert other.get_by_label("Lock the seed").is_checked()
 
 
 def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tmp_path):
     page = visit()
-    page.get_by_label("What to play", exact=True).fill("drums")
     set_dial(page, 0.2)
-    tab(page, "Live")
-    button(page, "Start the jam").click()
-    page.wait_for_function("window.studio.live.jam?.played() > 0.5", timeout=PATIENCE)
+    start_jam(page)
     page.wait_for_function("window.studio.live.jam.level() > 0.003")
     ahead = page.evaluate("window.studio.live.jam.made - window.studio.live.jam.played()")
     assert 0 < ahead < 3
@@ -162,17 +172,13 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
     sound = soundfile.read(path)[0]
     assert np.sqrt(np.square(sound).mean()) > 0.01
-    button(page, "Stop the jam").click()
-    page.get_by_text("Stopped after").wait_for()
+    stop_jam(page)
     assert studio.service.live.playing == 0
 
 
 def test_a_refused_move_is_told_until_the_next_that_is_not(visit):
     page = visit()
-    page.get_by_label("What to play", exact=True).fill("drums")
-    tab(page, "Live")
-    button(page, "Start the jam").click()
-    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    start_jam(page)
     page.get_by_label("Quality to diversity, while it plays").fill("0.9")
     page.get_by_text("New weights stood").wait_for()
     page.get_by_label("What the jam plays").fill("")
@@ -185,16 +191,12 @@ def test_a_refused_move_is_told_until_the_next_that_is_not(visit):
     page.get_by_label("What the jam plays").fill("flute")
     button(page, "Change to this").click()
     refused.wait_for(state="hidden")
-    button(page, "Stop the jam").click()
-    page.get_by_text("Stopped after").wait_for()
+    stop_jam(page)
 
 
 def test_a_jam_that_the_server_ends_says_so(visit, studio):
     page = visit()
-    page.get_by_label("What to play", exact=True).fill("drums")
-    tab(page, "Live")
-    button(page, "Start the jam").click()
-    page.wait_for_function("window.studio.live.jam?.played() > 0.5")
+    start_jam(page)
     studio.service.live.find(page.evaluate("window.studio.live.jam.id")).stop()
     page.get_by_text(re.compile(r"^The jam has ended after \d+ s: ")).wait_for()
     page.wait_for_timeout(300)
@@ -221,24 +223,50 @@ def test_what_is_read_aloud_changes_with_the_state_and_not_with_every_tick(visit
     button(page, "Play both").click()
     page.get_by_text(re.compile(r"^1\.\d of 2\.0 s$")).wait_for()
     assert page.evaluate("window.spoken") == []
-    tab(page, "Live")
-    button(page, "Start the jam").click()
-    page.wait_for_function("window.studio.live.jam?.played() > 0.3")
+    start_jam(page)
     page.get_by_label("Quality to diversity, while it plays").fill("0.9")
     page.get_by_text(re.compile(r"heard \d\.\d s after the move")).wait_for()
     spoken = page.evaluate("window.spoken")
     assert [words for words in spoken if words.startswith("Playing. Seed ")]
     assert len(spoken) <= 4, spoken
-    button(page, "Stop the jam").click()
-    page.get_by_text("Stopped after").wait_for()
+    stop_jam(page)
+
+
+def test_while_clips_are_made_states_are_read_aloud_and_figures_are_only_seen(visit):
+    page = visit()
+    settle(page, "drums", seconds=120, seed=4)
+    page.evaluate(SPOKEN)
+    button(page, "Generate").click()
+    for share in (r"\d", r"[1-9]\d"):
+        page.get_by_text(re.compile(rf"^Making one clip: {share} %")).wait_for()
+    button(page, "Stop").click()
+    page.get_by_text("Stopped. What was heard").wait_for()
+    said = [
+        "Waiting to start",
+        "Making one clip",
+        "Stopped. What was heard until then is kept below.",
+    ]
+    assert others_apart(page) == said
+    settle(page, "drums", seconds=2)
+    tab(page, "Compare")
+    page.evaluate("window.spoken.length = 0")
+    button(page, "Compare").click()
+    button(page, "Play both").wait_for()
+    assert others_apart(page) == [
+        "Making position 1 of 2", "Making position 2 of 2",
+        "Ready: play both, and fade between them.",
+    ]  # fmt: skip
+
+
+def others_apart(page):
+    """What was read aloud, but for how many jobs of earlier pages had to end first."""
+    spoken = page.evaluate("window.spoken")
+    return [words for words in spoken if not words.startswith("Waiting: ")]
 
 
 def test_a_closed_page_ends_its_jam(visit, studio):
     page = visit()
-    page.get_by_label("What to play", exact=True).fill("drums")
-    tab(page, "Live")
-    button(page, "Start the jam").click()
-    page.wait_for_function("window.studio.live.jam?.made > 0")
+    start_jam(page)
     assert studio.service.live.playing == 1
     page.goto("about:blank")
     for _ in range(200):

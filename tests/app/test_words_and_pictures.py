@@ -1,5 +1,7 @@
 """What the page says and shows, held against what is known by hand; no server, no browser."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,31 @@ def update(state=State.RUNNING, **changes):
 )  # fmt: skip
 def test_a_jobs_standing_is_one_sentence(shown, clips, more, text):
     said = describe(shown, clips=clips, **({"playing_later": False} | more))
-    assert f"<p>{text}</p>" in said
+    (seen,) = re.findall("<p>(.*)</p>", said)
+    assert re.sub("<[^>]*>", "", seen) == text
+
+
+def read_aloud(update, **more):
+    """What stands in the live regions of a sentence, and which they are."""
+    said = describe(update, clips=4, **({"playing_later": False} | more))
+    return re.findall('role="(status|alert)">([^<]*)<', said)
+
+
+def test_a_screen_reader_is_told_a_jobs_states_and_no_figures():
+    shares = [
+        (0.0, None, False), (0.0, 9.0, False), (0.43, 6.2, False), (0.5, 2.0, True),
+        (1.0, 0.0, False),
+    ]  # fmt: skip
+    for fraction, left, later in shares:
+        running = update(fraction=fraction, seconds_left=left)
+        assert read_aloud(running, playing_later=later) == [("status", "Making 4 clips")]
+    for left in (None, 12.0, 9.0):
+        first = update(State.WAITING, seconds_left=left)
+        assert read_aloud(first) == [("status", "Waiting to start")]
+        second = update(State.WAITING, position=1, seconds_left=left)
+        assert read_aloud(second) == [("status", "Waiting: 1 job is before yours")]
+    assert read_aloud(update(State.DONE)) == [("status", "Done: 4 clips.")]
+    assert read_aloud(update(State.FAILED, error="no room")) == [("alert", "No room.")]
 
 
 def test_the_bar_is_as_wide_as_the_share_and_only_there_while_it_runs():
