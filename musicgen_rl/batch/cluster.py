@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from musicgen_rl.batch.local import AHEAD, once_more
-from musicgen_rl.batch.work import Done, Job, Setup, Stop
+from musicgen_rl.batch.work import Done, Job, Stop
+from musicgen_rl.batch.worker import Setup
 from musicgen_rl.errors import MusicgenRLError, ResourceError
 
 _LOOK_S = 0.5
@@ -97,9 +98,7 @@ class _Actor:
     """A worker as Ray runs it; two calls at once, one decodes while the other encodes."""
 
     def __init__(self, setup: Setup) -> None:
-        from musicgen_rl.batch.worker import Worker
-
-        self._worker = Worker(setup)
+        self._worker = setup.worker()
 
     def make(self, job: Job) -> Done:
         return self._worker.make(job)

@@ -33,6 +33,12 @@ class ModelIdentity:
         everything = asdict(self)
         return {k: everything[k] for k in ("sha256", "parts", "ends", "window")}
 
+    def hashes(self) -> dict[str, str]:
+        """Name each part of the model for a message, with its hash."""
+        parts = {part.replace("_", " "): sha256 for part, sha256 in self.parts.items()}
+        ends = {f"{end} end": sha256 for end, sha256 in self.ends.items()}
+        return {"decoder": self.sha256} | parts | ends
+
 
 def identify(name: str, *, on_dial: bool) -> tuple[ModelInfo, ModelIdentity]:
     """Read who a model is, without loading it.

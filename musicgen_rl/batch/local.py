@@ -13,7 +13,8 @@ from multiprocessing.connection import wait as wait_for
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from musicgen_rl.batch.work import Done, Job, Setup, Stop
+from musicgen_rl.batch.work import Done, Job, Stop
+from musicgen_rl.batch.worker import Setup, Stopped
 from musicgen_rl.errors import MusicgenRLError, ResourceError
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ def run_here(
         stop: asked at every step; then what is encoded already still comes.
         pipelines: models that are loaded already.
     """
-    from musicgen_rl.batch.worker import Stopped
-
     leaving = threading.Event()
     worker = setup.worker(pipelines)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="batch") as pool:

@@ -15,7 +15,8 @@ from musicgen_rl.batch.progress import Report, Status
 from musicgen_rl.batch.results import Failure
 from musicgen_rl.batch.store import DONE, FILE, MISSING, Store
 from musicgen_rl.batch.tables import write_summary, write_tables
-from musicgen_rl.batch.work import Done, Setup, Stop, jobs_of
+from musicgen_rl.batch.work import Done, Stop, jobs_of
+from musicgen_rl.batch.worker import Setup
 from musicgen_rl.batch.writer import Container, Writer, sweep
 from musicgen_rl.config import require
 from musicgen_rl.errors import ConfigError, StorageError

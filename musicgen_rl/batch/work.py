@@ -2,51 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from musicgen_rl.batch.plan import Plan, PlannedClip
-
-if TYPE_CHECKING:
-    from musicgen_rl.pipeline.core import Pipeline
+from musicgen_rl.batch.plan import PlannedClip
 
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What all workers of a run are told once."""
-
-    device: str
-    """auto, cpu or cuda."""
-    dtype: str
-    """Of the plan."""
-    format: str
-    """wav, flac, ogg or mp3."""
-    date: str
-    """For the tags."""
-    models: Mapping[str, str]
-    """Name -> sha256: a worker with another model must say so, not make other clips."""
-    threads: int = 0
-    """Torch threads of each worker; 0 leaves them."""
-
-    @classmethod
-    def of(cls, plan: Plan, format: str, threads: int = 0) -> "Setup":
-        """Take what a plan says."""
-        models = {model.name: model.sha256 for model in plan.models}
-        return cls(
-            device=plan.device, dtype=plan.dtype, format=format, date=plan.date, models=models,
-            threads=threads,
-        )  # fmt: skip
-
-    def worker(self, pipelines: "Mapping[str, Pipeline] | None" = None) -> "Works":
-        """Make what does the jobs: in this process, or in one beside it.
-
-        Args:
-            pipelines: models that are loaded already.
-        """
-        from musicgen_rl.batch.worker import Worker
-
-        return Worker(self, pipelines)
 
 
 class Works(Protocol):

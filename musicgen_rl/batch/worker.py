@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import encode_clip
 from musicgen_rl.audio.loudness import level
-from musicgen_rl.batch.plan import PlannedClip
+from musicgen_rl.batch.identity import ModelIdentity, identify
+from musicgen_rl.batch.plan import Plan, PlannedClip
 from musicgen_rl.batch.remembered import RememberedText
-from musicgen_rl.batch.work import Done, Job, Made, Setup, Stop
+from musicgen_rl.batch.work import Done, Job, Made, Stop, Works
 from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline
@@ -66,6 +67,41 @@ class Sound:
             duration_s=self.samples.shape[-1] / self.sample_rate,
             settings={k: v for k, v in self.settings.items() if k != "codes_checks"},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all workers of a run are told once."""
+
+    device: str
+    """auto, cpu or cuda."""
+    dtype: str
+    """Of the plan."""
+    format: str
+    """wav, flac, ogg or mp3."""
+    date: str
+    """For the tags."""
+    models: Mapping[str, ModelIdentity]
+    """By name: a worker with another model must say so, not make other clips."""
+    threads: int = 0
+    """Torch threads of each worker; 0 leaves them."""
+
+    @classmethod
+    def of(cls, plan: Plan, format: str, threads: int = 0) -> "Setup":
+        """Take what a plan says."""
+        models = {model.name: model for model in plan.models}
+        return cls(
+            device=plan.device, dtype=plan.dtype, format=format, date=plan.date, models=models,
+            threads=threads,
+        )  # fmt: skip
+
+    def worker(self, pipelines: Mapping[str, Pipeline] | None = None) -> Works:
+        """Make what does the jobs: in this process, or in one beside it.
+
+        Args:
+            pipelines: models that are loaded already.
+        """
+        return Worker(self, pipelines)
 
 
 class Stopped(Exception):  # noqa: N818  (nothing went wrong)
@@ -220,22 +256,35 @@ class Worker:
             gc.collect()
             pipeline = Pipeline.load(name, device=self.setup.device, dtype=self.setup.dtype)
             self._require_model(name, pipeline)
+            self._require_parts(name)
             pipeline.text = RememberedText(pipeline.text)
             self._loaded = (name, pipeline)
         return self._loaded[1]
 
+    def _require_parts(self, name: str) -> None:
+        """Refuse another codec, text encoder or end of the dial than the plan's, read from disk."""
+        if (wanted := self.setup.models.get(name)) is not None:
+            found = identify(name, on_dial=bool(wanted.ends))[1].hashes()
+            for part, sha256 in wanted.hashes().items():
+                if found.get(part, "none") != sha256:
+                    raise _another(name, part, sha256, found.get(part, "none"))
+
     def _require_model(self, name: str, pipeline: Pipeline) -> None:
         wanted = self.setup.models.get(name)
-        if wanted is not None and pipeline.model_sha256 != wanted:
-            raise CheckpointError(
-                f"the plan was made with model {name!r} of sha256 {wanted[:12]}, here it has "
-                f"{pipeline.model_sha256[:12]}: use the same files on every machine"
-            )
+        if wanted is not None and pipeline.model_sha256 != wanted.sha256:
+            raise _another(name, "decoder", wanted.sha256, pipeline.model_sha256)
         if pipeline.dtype != self.setup.dtype:
             raise ConfigError(
                 f"the plan is for {self.setup.dtype}, model {name!r} was loaded in "
                 f"{pipeline.dtype}: load it in the plan's precision"
             )
+
+
+def _another(name: str, part: str, wanted: str, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"the plan was made with model {name!r} whose {part} has sha256 {wanted:.12}, here it has "
+        f"{found:.12}: use the same files on every machine, and leave them until the run has ended"
+    )
 
 
 def _batch(job: Job, rows: range) -> Batch:

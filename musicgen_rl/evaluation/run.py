@@ -159,7 +159,7 @@ def make_and_measure(
         crew = workers or _workers(pipeline)
         setup = MeasuringSetup(
             device=plan.device, dtype=plan.dtype, format="flac" if keep_audio else "ogg",
-            date=plan.date, models={m.name: m.sha256 for m in plan.models},
+            date=plan.date, models={m.name: m for m in plan.models},
             threads=0 if crew == 1 else max(1, torch.get_num_threads() // crew),
             prompts={p.text: p for p in prompts}, kept=frozenset(kept),
             sample_rate=pipeline.sample_rate, duration_s=config.duration_s, place=place,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from musicgen_rl.batch.work import Done, Job, Setup, Stop
-from musicgen_rl.batch.worker import Sound, Worker
+from musicgen_rl.batch.work import Done, Job, Stop
+from musicgen_rl.batch.worker import Setup, Sound, Worker
 from musicgen_rl.errors import AudioFileError
 from musicgen_rl.evaluation.features import fit_length, measure
 from musicgen_rl.evaluation.instruments import Instruments, load_instruments

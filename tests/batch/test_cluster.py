@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from musicgen_rl.batch import cluster, run_batch
-from musicgen_rl.batch.work import Setup
+from musicgen_rl.batch.worker import Setup
 from tests.batch.conftest import contents
 
 pytestmark = [

@@ -11,7 +11,8 @@ import pytest
 
 from musicgen_rl.batch import local, run_batch
 from musicgen_rl.batch.local import MOST_ATTEMPTS, once_more, run_processes
-from musicgen_rl.batch.work import Job, Setup
+from musicgen_rl.batch.work import Job
+from musicgen_rl.batch.worker import Setup
 from musicgen_rl.errors import CheckpointError
 from tests.batch.conftest import contents
 
@@ -73,9 +74,9 @@ def test_workers_of_a_killed_run_go_away_by_themselves(plan, tmp_path):
 def test_an_error_of_all_workers_ends_the_run_with_its_own_words(plan, tmp_path):
     from dataclasses import replace
 
-    setup = replace(
-        Setup.of(plan, "flac"), models=dict.fromkeys(Setup.of(plan, "flac").models, "0" * 64)
-    )
+    setup = Setup.of(plan, "flac")
+    others = {name: replace(model, sha256="0" * 64) for name, model in setup.models.items()}
+    setup = replace(setup, models=others)
     job = Job(number=0, clips=plan.clips[:4], wanted=frozenset(c.id for c in plan.clips[:4]))
     with pytest.raises(CheckpointError, match="the plan was made with model"):
         list(run_processes(iter([job]), setup, workers=1, stop=lambda: False))

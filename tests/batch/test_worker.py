@@ -1,13 +1,14 @@
 import hashlib
 import io
+import shutil
 
 import pytest
 import soundfile
 
 from musicgen_rl.batch import Item, make_plan
 from musicgen_rl.batch.remembered import RememberedText
-from musicgen_rl.batch.work import Setup, jobs_of
-from musicgen_rl.batch.worker import Stopped, Worker
+from musicgen_rl.batch.work import jobs_of
+from musicgen_rl.batch.worker import Setup, Stopped, Worker
 from musicgen_rl.errors import CheckpointError
 from musicgen_rl.pipeline import Pipeline
 from tests.batch.conftest import DATE
@@ -115,9 +116,25 @@ def test_a_job_that_killed_workers_is_decoded_in_halves(worker, plan):
 def test_another_model_behind_the_name_is_refused(plan, pipelines, model):
     from dataclasses import replace
 
-    setup = replace(Setup.of(plan, "wav"), models={model: "0" * 64})
-    with pytest.raises(CheckpointError, match="the plan was made with model"):
+    setup = Setup.of(plan, "wav")
+    setup = replace(setup, models={model: replace(setup.models[model], sha256="0" * 64)})
+    with pytest.raises(CheckpointError, match="whose decoder has sha256 000000000000, here it has"):
         Worker(setup, pipelines)
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [("quality end", "quality"), ("diversity end", "diversity"), ("codec", "codec")],
+)
+def test_another_part_of_a_model_behind_the_name_is_refused(part, place, dial_folder, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(dial_folder, mine)
+    items = [Item(prompt="a", duration_s=0.2, model=str(mine), diversity=0.5)]
+    plan = make_plan(items, device="cpu", dtype="fp32", date=DATE)
+    weights = mine / place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\x80\x3f")  # its last number is 1
+    with pytest.raises(CheckpointError, match=f"whose {part} has sha256 .*, here it has"):
+        Worker(Setup.of(plan, "wav")).make(job_of(plan))
 
 
 def test_int8_rows_do_not_depend_on_the_batch(model):
