@@ -21,6 +21,7 @@ from musicgen_rl.audio.loudness import integrated_loudness, true_peak
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.listening.assignment import DAMAGED, ClipKey, required_clips
 from musicgen_rl.listening.clips import CLIPS_FOLDER, StoredClip, wav_bytes, write_key
+from musicgen_rl.listening.origin import claim_weights
 from musicgen_rl.listening.plan import Plan
 from musicgen_rl.listening.study import ANCHORS, Arm, ClipRules
 
@@ -56,7 +57,8 @@ def make_clips(
         The key's path.
 
     Raises:
-        InputError: a file is missing, too short, silent, or generation did not finish.
+        InputError: a file is missing, too short, silent, generation did not finish, or a model is
+            not the one that the clips were begun with.
         ConfigError, ModelError: a model or a setting cannot be used.
     """
     wanted = required_clips(plan.assignment)
@@ -70,8 +72,7 @@ def make_clips(
             sources |= find_audio(arm, mine, plan.folder)
     models = [key for key in plain if key not in sources]
     if models:
-        say(f"making {len(models)} clips")
-        sources |= _generate(plan, models, device, stop)
+        sources |= _generate(plan, models, device, say, stop)
     say(f"levelling {len(plain)} clips")
     rules = plan.study.clips
     shaped = {key: shape(read_audio(path), rules, path) for key, path in sources.items()}
@@ -263,6 +264,7 @@ def _generate(
     plan: Plan,
     keys: list[tuple[str, int, int]],
     device: str,
+    say: Callable[[str], None],
     stop: Callable[[], bool] | None,
 ) -> dict[tuple[str, int, int], Path]:
     """Make clips through the batch; called again after a stop it goes on."""
@@ -287,6 +289,8 @@ def _generate(
             )
         )
     batch = make_plan(items, device=device)
+    claim_weights(plan.folder, {model.name: model.hashes() for model in batch.models})
+    say(f"making {len(keys)} clips")
     folder = _batch_folder(plan.folder, batch)
     summary = run_batch(batch, folder, stop=stop)
     if not summary.complete:

@@ -113,7 +113,7 @@ def write_key(folder: Path, study: Study, clips: Iterable[StoredClip], made: Any
         folder: of the study.
         study: the clips were made for.
         clips: all of them.
-        made: how they were made, for the record: loudness, models.
+        made: how they were made, for the record: loudness, or that they are noise.
     """
     entries = [asdict(clip.key) | {"name": clip.name, "sha256": clip.sha256} for clip in clips]
     content = {"made_for": study.clip_digests(), "made": made, "clips": entries}

@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import wave
 
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import integrated_loudness, true_peak
@@ -23,6 +25,7 @@ from musicgen_rl.evaluation.listening_clips import (
 )
 from musicgen_rl.listening.assignment import ClipKey, required_clips
 from musicgen_rl.listening.clips import load_clips
+from musicgen_rl.listening.origin import WEIGHTS_FILE
 from musicgen_rl.listening.study import Arm, ClipRules
 from tests.listening.stored import planned
 from tests.listening.studies import MUSHRA, PAIR
@@ -138,6 +141,59 @@ def test_a_batch_begun_in_the_plain_folder_is_gone_on_with(tmp_path, dial_folder
     made.rename(plan.folder / "batch")
     make_clips(plan, device="cpu")
     assert [path.name for path in plan.folder.glob("batch*")] == ["batch"]
+
+
+def with_other_weights(model, part="."):
+    """Put the weights of another checkpoint into a model's folder."""
+    path = model / part / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "named"),
+    [
+        (".", ("temperature", 0.9, 1.3), "decoder"),
+        ("diversity", ("diversity", 0.0, 1.0), "diversity end"),
+    ],
+)
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_model_that_was_replaced_under_its_name_is_refused(
+    tmp_path, dial_folder, part, settings, named, stopped
+):
+    model = shutil.copytree(dial_folder, tmp_path / "model")
+    setting, *values = settings
+    arms = {name: {"model": str(model), setting: value}
+            for name, value in zip(("one", "two"), values, strict=True)}  # fmt: skip
+    plan = of_models(tmp_path / "s", model, arms=arms)
+    if stopped:
+        with pytest.raises(InputError, match="it was stopped"):
+            make_clips(plan, device="cpu", stop=lambda: True)
+    else:
+        make_clips(plan, device="cpu")
+    files = sorted(plan.folder.rglob("*"))
+    with_other_weights(model, part)
+    words = rf"^the model '{model}' is not the one .* its {named} had sha256 .* delete '.*\.json'"
+    rules = {"duration_s": 0.6, "sample_rate": 8000}
+    for again in (of_models(plan.folder, model, arms=arms, clips=rules),
+                  of_models(plan.folder, model, arms=arms)):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            make_clips(again, device="cpu")
+    assert sorted(plan.folder.rglob("*")) == files
+    (plan.folder / WEIGHTS_FILE).unlink()  # the way out
+    for _ in range(2):
+        make_clips(plan, device="cpu")
+    assert len(list(plan.folder.glob("batch-*"))) == 2
+
+
+def test_a_study_begun_before_weights_were_written_down_goes_on(tmp_path, dial_folder):
+    plan = of_models(tmp_path / "s", dial_folder)
+    with pytest.raises(InputError, match="it was stopped"):
+        make_clips(plan, device="cpu", stop=lambda: True)
+    (plan.folder / WEIGHTS_FILE).unlink()
+    make_clips(plan, device="cpu")
+    assert len(list(plan.folder.glob("batch-*"))) == 1
+    assert set(json.loads((plan.folder / WEIGHTS_FILE).read_text())) == {str(dial_folder)}
 
 
 def test_a_key_of_an_earlier_version_fits_the_study_it_names(study):
