@@ -113,9 +113,9 @@ def _info_of_musicgen(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
     generation = folder / "generation_config.json"
     stored = read_json(generation) if generation.is_file() else {}
     sampling = SamplingConfig(guidance_scale=float(stored.get("guidance_scale") or 3.0))
-    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}  # of a merge
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}  # we wrote it
     return ModelInfo(
-        name=_short_name(folder),
+        name=str(card.get("name") or _short_name(folder)),
         folder=folder,
         lm=lm,
         window=Window(frames=frames, keep_frames=max(1, frames // 3)),

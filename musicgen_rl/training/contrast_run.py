@@ -24,12 +24,12 @@ from musicgen_rl.training.contrast import ContrastTrainer, Rivals
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece, unique_captions
 from musicgen_rl.training.lm_run import (
     copy_codec,
-    hash_reader,
     load_minilm,
     read_start,
     share_text_states,
 )
 from musicgen_rl.training.pretrain_config import ContrastConfig
+from musicgen_rl.training.same_run import hash_part
 from musicgen_rl.training.tokens import hash_folder, load_tokens
 
 FACTS = ("style", "lead", "instruments", "drums", "tempo_bpm", "tempo_band", "key", "mode")
@@ -149,7 +149,7 @@ def train_contrast(
     rivals = rivals_among(by_split["train"] + by_split["valid"])
     encoder = load_minilm(reader)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text_hash = hash_reader(reader)
+    text_hash = hash_part(reader)
     text = share_text_states(captions, encoder, text_hash, folder)
     train, valid = (
         TokenDataset(by_split[name], captions, begun.lm.pad_token) for name in ("train", "valid")

@@ -17,7 +17,7 @@ from musicgen_rl.config import require_number
 from musicgen_rl.errors import ConfigError, MusicgenRLError
 from musicgen_rl.lm.low_rank import LowRankDelta, blend, on_grid
 from musicgen_rl.storage import read_json, read_tensors, save_tensors, write_json
-from musicgen_rl.training.endpoint_export import place_endpoint
+from musicgen_rl.training.endpoint_place import place_endpoint
 
 
 def ease(folder: Path, part: float, share: float | None = None, out: Path | None = None) -> None:

@@ -15,22 +15,20 @@ from musicgen_rl.checkpoint import (
     FORMAT,
     LOW_RANK,
     ModelInfo,
-    blended_with,
-    lies_over,
     model_hash,
     part_folder,
-    read_info,
     save_model,
     weight_files,
 )
-from musicgen_rl.errors import ConfigError, StorageError
+from musicgen_rl.errors import StorageError
 from musicgen_rl.lm.low_rank import LowRankDelta, compose
 from musicgen_rl.lm.weights import config_to_transformers
 from musicgen_rl.merging.merge import write_composite
-from musicgen_rl.storage import read_json, save_tensors, write_json
+from musicgen_rl.storage import save_tensors, write_json
 from musicgen_rl.training.adapters import Student
 
-_PARTS = ("codec", "text_encoder")
+PARTS = ("codec", "text_encoder")
+"""Of a model beside its LM."""
 
 
 def export_endpoint(
@@ -82,89 +80,13 @@ def export_endpoint(
             card = replace(card, notes={**given, "low_rank": {"rank": student.rank}})
             towards = (base, share) if share else None
             _write_low_rank(temporary, target, card, delta, over=start, towards=towards)
-        _swap(temporary, target)
+        swap_folders(temporary, target)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
         raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def place_endpoint(source: Path, target: Path) -> Path:
-    """Copy an endpoint's folder to where it is to stay, and put its relative paths right.
-
-    Args:
-        source: what `export_endpoint` wrote.
-        target: replaced if it holds an endpoint.
-
-    Returns:
-        The target.
-
-    Raises:
-        ConfigError: the target holds something that is no model.
-        StorageError: it cannot be written.
-    """
-    require_place(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copytree(source, temporary)
-        card = read_json(temporary / CARD)
-        if "codec" in card:  # not of a model in MusicGen's own format
-            info = read_info(source)
-            for part in _PARTS:
-                found = part_folder(info, getattr(info, part))
-                inside = found.is_relative_to(source.resolve())
-                if not inside:
-                    card[part]["path"] = os.path.relpath(found, target.resolve())
-            if (source / LOW_RANK).is_file():
-                told, towards = card["notes"]["low_rank"], blended_with(info)
-                told["over"]["path"] = _path_between(lies_over(info).folder, target)
-                if towards is not None:
-                    told["towards"]["path"] = _path_between(towards[0].folder, target)
-        write_json(temporary / CARD, card)
-        _swap(temporary, target)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-def require_place(target: Path) -> None:
-    """Check that an endpoint may stand in a folder: it is new, empty, or holds a model.
-
-    Raises:
-        ConfigError: it holds something else.
-    """
-    if target.exists() and not target.is_dir():
-        raise ConfigError(f"{target} is a file: name another folder")
-    if target.exists() and not (target / CARD).is_file() and any(target.iterdir()):
-        raise ConfigError(f"{target} is not empty and no model: name a new folder")
-
-
-def retarget(folder: Path, over: Path, towards: Path | None = None) -> None:
-    """Tell a low-rank endpoint where the models it refers to are now, bit for bit the same.
-
-    Args:
-        folder: of the endpoint.
-        over: the model it lies over.
-        towards: the model its start was moved towards, where there is one; as it was if None.
-
-    Raises:
-        ConfigError: a model there is another one.
-    """
-    card = read_json(folder / CARD)
-    told = card["notes"]["low_rank"]
-    for part, place in (("over", over), ("towards", towards)):
-        if place is not None and part in told:
-            found = read_info(place)
-            if model_hash(found) != told[part]["sha256"]:
-                raise ConfigError(f"{place} is not the model that {folder} refers to")
-            told[part] |= {"path": _path_between(place, folder), "name": found.name}
-    write_json(folder / CARD, card)
 
 
 def room_needed(base: ModelInfo, parameters: Mapping[str, Tensor]) -> int:
@@ -219,7 +141,7 @@ def _write_low_rank(
 
 def _reference(info: ModelInfo, target: Path) -> dict[str, Any]:
     """Refer to a model from a folder."""
-    path = _path_between(info.folder, target)
+    path = path_between(info.folder, target)
     return {"name": info.name, "path": path, "sha256": model_hash(info)}
 
 
@@ -245,19 +167,20 @@ def _with_paths(card: ModelInfo, target: Path) -> ModelInfo:
     parts = {
         part: {
             **getattr(card, part),
-            "path": _path_between(part_folder(card, getattr(card, part)), target),
+            "path": path_between(part_folder(card, getattr(card, part)), target),
         }
-        for part in _PARTS
+        for part in PARTS
         if "path" in getattr(card, part)
     }
     return replace(card, **parts)  # type: ignore[arg-type]
 
 
-def _path_between(found: Path, target: Path) -> str:
+def path_between(found: Path, target: Path) -> str:
+    """Name a folder as seen from another."""
     return os.path.relpath(found.resolve(), target.resolve())
 
 
-def _swap(temporary: Path, target: Path) -> None:
+def swap_folders(temporary: Path, target: Path) -> None:
     """Put a finished folder in the place of another."""
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -46,10 +46,8 @@ from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards, paid_figure
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.processes import Processes
-from musicgen_rl.training.progress import Plan, Progress
+from musicgen_rl.training.progress import Pace, Plan, Progress
 from musicgen_rl.training.rollout import frames_of
-
-__all__ = ["EndpointParts", "check_fit", "kl_weight_at", "reward_weight_at", "train_endpoint"]
 
 WARM_STEPS, TIMED_STEPS = 1, 2
 """A run by minutes measures its speed over these steps, after those, and then knows its length."""
@@ -155,6 +153,7 @@ class _Run:
         scorer = parts.scorer if paid_figure(config) == "answered" else None
         return Origin(
             self.start_state, parts.base_state, parts.prompts,
+            text_encoder=parts.text_hash, codec=parts.codec_hash,
             encoder=None if encoder is None else encoder.identity,
             scorer=None if scorer is None else scorer.identity,
         )  # fmt: skip
@@ -220,16 +219,18 @@ class _Run:
             self._complete_export()
         with MetricsLog(path, resume_step=now.step, live=shown) as log:
             begun, before, saved = time.monotonic(), now.seconds, now.seconds
-            speed_from = (begun, now.step)
+            pace = Pace(
+                now, config.minutes, warm=WARM_STEPS, timed=TIMED_STEPS, least=5,
+                decide=self.processes.from_main,
+            )  # fmt: skip
             asked = False
             while not now.finished and not asked and self.stopped is None:
                 row = self._one_step(log)
                 now.seconds = before + time.monotonic() - begun
                 log.write("train", now.step, **row, seconds=now.seconds)
                 asked = agree(stop())
-                replanned = config.minutes > 0 and self._replan(speed_from)
+                replanned = pace.replan()
                 if replanned:
-                    speed_from = (time.monotonic(), now.step)
                     log.write("plan", now.step, total_steps=now.plan.total_steps)
                 last = now.finished or asked or self.stopped is not None
                 due = agree(now.seconds - saved >= config.save_minutes * 60)
@@ -340,21 +341,6 @@ class _Run:
             why = why or (None if long else self.guards.after_hearing(heard))
         if self.processes.agree(why is not None):
             self.stopped = why or "another process was stopped by a guard"
-
-    def _replan(self, speed_from: tuple[float, int]) -> bool:
-        """Fit the steps to the minutes: after a few steps, then whenever an eighth is done."""
-        begun_at, begun_step = speed_from
-        now = self.progress
-        since = now.step - begun_step
-        wait = max(5, (now.plan.total_steps - now.plan.from_step) // 8)
-        if now.finished or since < (wait if now.planned else WARM_STEPS + TIMED_STEPS):
-            return False
-        per_step = (time.monotonic() - begun_at) / since
-        plan = now.plan if now.planned else Plan(total_steps=now.step, from_step=now.step)
-        plan = plan.replan(now.step, self.config.minutes * 60 - now.seconds, per_step)
-        total = round(self.processes.from_main(plan.total_steps))
-        now.plan, now.planned = replace(plan, total_steps=total), True
-        return True
 
     def _live_line(self, row: Mapping[str, Any]) -> str:
         now, left = self.progress, "?"

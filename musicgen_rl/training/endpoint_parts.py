@@ -32,6 +32,10 @@ class EndpointParts:
     text: TextEncoder
     codec: Codec
     prompts: list[str]
+    text_hash: str | None = None
+    """Tells `text` from others; None where it lies in the model's own file."""
+    codec_hash: str | None = None
+    """Tells `codec` from others, likewise."""
     encoder: Embed | None = None
     """The training encoder."""
     held_out: Embed | None = None

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 
-from musicgen_rl.checkpoint import ModelInfo, find_model, load_state, model_hash, read_info
+from musicgen_rl.checkpoint import (
+    ModelInfo,
+    find_model,
+    load_state,
+    model_hash,
+    part_folder,
+    read_info,
+)
 from musicgen_rl.errors import (
     CheckpointError,
     ConfigError,
@@ -20,17 +27,21 @@ from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.minilm import MiniLM
 from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig
-from musicgen_rl.training.endpoint_export import (
-    place_endpoint,
-    require_place,
-    require_room,
-    retarget,
-    room_needed,
-)
+from musicgen_rl.training.endpoint_export import require_room, room_needed
 from musicgen_rl.training.endpoint_loop import train_endpoint
 from musicgen_rl.training.endpoint_parts import EndpointParts, check_fit
+from musicgen_rl.training.endpoint_place import (
+    place_base,
+    place_endpoint,
+    placing_needs,
+    require_place,
+    require_place_of_base,
+    retarget,
+    same_disk,
+)
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.prompts import read_prompts, require_enough
+from musicgen_rl.training.same_run import hash_part
 
 TRAINING_ENCODER, REPORT_ENCODER = "encoder-training", "encoder-report"
 TRAINING_SCORER = "scorer-training"
@@ -91,6 +102,8 @@ def load_parts(
         text=_text_encoder(base, device),
         codec=load_codec_of(base, device),
         prompts=prompts,
+        text_hash=_hash_of(base, base.text_encoder),
+        codec_hash=_hash_of(base, base.codec),
         encoder=loaded.get(TRAINING_ENCODER),
         held_out=loaded.get(REPORT_ENCODER),
         scorer=loaded.get(TRAINING_SCORER),
@@ -109,6 +122,11 @@ def _text_encoder(base: ModelInfo, device: torch.device) -> TextEncoder:
         return load_text_encoder(base, torch.device("cpu"))
     text = load_text_encoder(base, device)
     return text.by_length() if isinstance(text, MiniLM) else text
+
+
+def _hash_of(base: ModelInfo, part: Mapping[str, Any]) -> str | None:
+    """Hash a part's folder; a part in MusicGen's own format has none."""
+    return hash_part(part_folder(base, part)) if "path" in part else None
 
 
 def require_same_base(base: ModelInfo, start: ModelInfo) -> None:
@@ -155,13 +173,13 @@ def train_pair(
     notes: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, dict[str, Any]]:
-    """Train both ends and put them side by side, as OUT/quality and OUT/diversity.
+    """Train both ends and put them beside their base: OUT is a model with a dial.
 
     Args:
         sources: of both; `start` is that of the quality end.
         quality: its diversity_weight is 0.
         diversity: its diversity_weight is above 0.
-        out: where the ends come to stay; beside a base's own files the slider finds them.
+        out: gets quality/ and diversity/, and the base where it is not the base's own folder.
         runs: folders of the runs.
         from_quality: the diversity end starts from the quality end instead of the base.
         notes: for the cards.
@@ -185,7 +203,8 @@ def train_pair(
     for end in ENDS:
         require_place(out / end)
     parts = load_parts(sources, diversity, notes)
-    _check_both(parts, {"quality": quality, "diversity": diversity}, runs)
+    require_place_of_base(parts.base, out)
+    _check_both(parts, {"quality": quality, "diversity": diversity}, runs, out)
     base = parts.base
     figures = {
         "quality": train_endpoint(
@@ -206,13 +225,16 @@ def train_pair(
     if both and Processes().main:
         place_endpoint(export, out / "quality")
         placed = place_endpoint(runs / "diversity" / "export", out / "diversity")
+        place_base(base, out)
         if from_quality and "low_rank" in read_info(placed).notes:
-            retarget(placed, out / "quality", base.folder)
+            retarget(placed, out / "quality", out)
     Processes().wait()
     return figures
 
 
-def _check_both(parts: EndpointParts, configs: Mapping[str, EndpointConfig], runs: Path) -> None:
+def _check_both(
+    parts: EndpointParts, configs: Mapping[str, EndpointConfig], runs: Path, out: Path
+) -> None:
     """Find out before the first end is trained what would stop either."""
     processes = Processes()
     needed = 0
@@ -223,7 +245,12 @@ def _check_both(parts: EndpointParts, configs: Mapping[str, EndpointConfig], run
             raise type(error)(f"the {end} end: {error}") from error
         if not (runs / end).exists():
             needed += room_needed(parts.base, parts.base_state if config.train == "all" else {})
-    require_room(runs, needed)
+    placed = placing_needs(parts.base, out)
+    if same_disk(runs, out):
+        require_room(runs, needed + placed)
+    else:
+        require_room(runs, needed)
+        require_room(out, placed)
 
 
 def _instrument_folder(sources: EndpointSources, base: ModelInfo) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_update import Updater
 from musicgen_rl.training.guards import Guards
 from musicgen_rl.training.progress import Progress
+from musicgen_rl.training.same_run import require_same_options, require_same_parts
 
 STATE = "state"
 MAY_CHANGE = frozenset((
@@ -42,30 +43,14 @@ MAY_CHANGE = frozenset((
 ))  # fmt: skip
 """Options that may be others when a run goes on; all the rest say what a step computes."""
 
-
-def require_same_options(folder: Path, before: Mapping[str, Any], now: EndpointConfig) -> None:
-    """Refuse to go on where an option but `MAY_CHANGE` is another than it was.
-
-    Args:
-        folder: of the run.
-        before: the options of that time; one that is missing was not there yet, so its default
-            held.
-        now: the options given.
-
-    Raises:
-        CheckpointError: names the options, and what they were and are.
-    """
-    told = [
-        f"{field.name} {then!r}, now {here!r}"
-        for field in fields(now)
-        if field.name not in MAY_CHANGE
-        and (then := before.get(field.name, field.default)) != (here := getattr(now, field.name))
-    ]
-    if told:
-        raise CheckpointError(
-            f"{folder} was begun with {', and with '.join(told)}: give what it was begun with, or "
-            "train into a new folder"
-        )
+WAYS = {
+    "prompts": "give the same file as it was",
+    "text encoder": "name the base with the text encoder of that time",
+    "codec": "name the base with the codec of that time",
+    "training encoder": "give that one, by --encoder or --instruments",
+    "training scorer": "give that one, by --instruments",
+}
+"""What else a run does not go on without beside its weights, and the way out where it differs."""
 
 
 class Origin:
@@ -75,6 +60,8 @@ class Origin:
         start: weights the student starts from.
         base: the teacher's.
         prompts: whose numbers the bank remembers.
+        text_encoder: hash of what reads the prompts, where it is known.
+        codec: hash of what sounds the clips, where it is known.
         encoder: identity of the training encoder, where it is paid by.
         scorer: identity of the training scorer, where it is paid by.
     """
@@ -85,6 +72,8 @@ class Origin:
         base: Mapping[str, Tensor],
         prompts: list[str],
         *,
+        text_encoder: str | None = None,
+        codec: str | None = None,
         encoder: object = None,
         scorer: object = None,
     ) -> None:
@@ -92,6 +81,8 @@ class Origin:
         self._hashes = {part: hash_tensors(state) for part, state in self._weights.items()}
         self._data = {
             "prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest(),
+            "text encoder": text_encoder,
+            "codec": codec,
             "training encoder": None if encoder is None else str(encoder),
             "training scorer": None if scorer is None else str(scorer),
         }
@@ -103,7 +94,7 @@ class Origin:
     def require_same(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Check that a run's state was begun with the same.
 
-        A state without the data's identity is taken at its word; one that holds sums of weights in
+        What a state does not tell of is taken at its word; one that holds sums of weights in
         place of hashes is compared with sums.
 
         Raises:
@@ -115,18 +106,7 @@ class Origin:
             raise CheckpointError(
                 f"{folder} holds a run of another base or start: use the same, or a new folder"
             )
-        for name, value in state.get("data", {}).items():
-            if value == self._data.get(name):
-                continue
-            if name == "prompts":
-                raise CheckpointError(
-                    f"{folder} was begun with other prompts: give the same file as it was, or a "
-                    "new folder"
-                )
-            raise CheckpointError(
-                f"{folder} was begun with another {name} ({value}): give that one, by --encoder or "
-                "--instruments, or a new folder"
-            )
+        require_same_parts(folder, state.get("data", {}), self._data, WAYS)
 
     def _sums_match(self, told: Mapping[str, float]) -> bool:
         """Compare sums, whose last digits depend on the number of threads."""
@@ -190,7 +170,7 @@ class Memory:
         if found is None:
             return
         tensors, state = found
-        require_same_options(folder, state["config"], config)
+        require_same_options(folder, state["config"], config, MAY_CHANGE)
         origin.require_same(folder, state)
         with torch.no_grad():
             for name, parameter in self.student.parameters.items():

@@ -29,6 +29,7 @@ from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.pretrain_state import STATE, require_same_beginning
 from musicgen_rl.training.processes import Processes
+from musicgen_rl.training.same_run import hash_part
 from musicgen_rl.training.tokens import (
     INFO,
     TokenInfo,
@@ -140,7 +141,7 @@ def train_lm(
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
     encoder = load_minilm(text_encoder_folder)
     captions = unique_captions(by_split["train"] + by_split["valid"])
-    text_hash = hash_reader(text_encoder_folder)
+    text_hash = hash_part(text_encoder_folder)
     text = share_text_states(captions, encoder, text_hash, folder)
     shape = replace(
         model,
@@ -211,11 +212,6 @@ def load_minilm(folder: str | Path) -> TextEncoder:
     device = Processes().device
     placed = device if device.type == "cuda" else torch.device("cpu")
     return MiniLM.load(folder, placed).by_length()
-
-
-def hash_reader(folder: str | Path) -> str:
-    """Hash what a text encoder is loaded from, which tells it from others."""
-    return hash_folder(folder, leave_out=("README.md",))
 
 
 def share_text_states(

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -38,7 +37,7 @@ from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.pretrain_crops import Crops
 from musicgen_rl.training.pretrain_state import Memory
 from musicgen_rl.training.processes import Processes
-from musicgen_rl.training.progress import Plan, Progress
+from musicgen_rl.training.progress import Pace, Plan, Progress
 
 Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
 """Called with (folder, config, averaged weights, figures of the run)."""
@@ -166,7 +165,6 @@ class Trainer:
                 "start": None if start is None else hash_tensors(start),
             },
         )  # fmt: skip
-        self.timing: tuple[float, int] | None = None
 
     def restore(self) -> None:
         """Read the folder's state, if there is one."""
@@ -217,7 +215,10 @@ class Trainer:
         ) as log:
             begun, before = time.monotonic(), now.seconds
             evaluated = saved = now.seconds
-            speed_from = (begun, now.step)
+            pace = Pace(
+                now, self.config.minutes, warm=WARM_STEPS, timed=TIMED_STEPS, least=10,
+                decide=self.processes.from_main,
+            )  # fmt: skip
             stopped = False
             while not now.finished and not stopped:
                 started = time.monotonic()
@@ -227,9 +228,8 @@ class Trainer:
                 frames_per_s = self.config.batch_size * self.config.crop_frames / (done - started)
                 log.write("train", now.step, **row, frames_per_s=frames_per_s, seconds=now.seconds)
                 stopped = self.processes.agree(stop())
-                replanned = self.config.minutes > 0 and self._replan(speed_from)
+                replanned = pace.replan()
                 if replanned:
-                    speed_from = (time.monotonic(), now.step)
                     log.write("plan", now.step, total_steps=now.plan.total_steps)
                 last = now.finished or stopped
                 if self._due(evaluated, self.config.eval_minutes) or now.finished:
@@ -291,34 +291,6 @@ class Trainer:
         now.step += 1
         self.average.update(self.model, now.step)
         return {"grad_norm": norm, "rate": rate}
-
-    def _replan(self, speed_from: tuple[float, int]) -> bool:
-        """Fit the steps to the minutes: after a few steps, then whenever an eighth is done.
-
-        Args:
-            speed_from: (time, step) since which speed is measured.
-
-        Returns:
-            Whether the plan changed.
-        """
-        begun_at, begun_step = speed_from
-        now = self.progress
-        since = now.step - begun_step
-        if not now.planned:
-            # The first steps warm up caches and the compiler, so the clock starts after them.
-            if since == WARM_STEPS:
-                self.timing = (time.monotonic(), now.step)
-            if self.timing is None or since < WARM_STEPS + TIMED_STEPS:
-                return False
-            begun_at, begun_step = self.timing
-        elif now.finished or since < max(10, (now.plan.total_steps - now.plan.from_step) // 8):
-            return False
-        per_step = (time.monotonic() - begun_at) / (now.step - begun_step)
-        plan = now.plan if now.planned else Plan(total_steps=now.step, from_step=now.step)
-        plan = plan.replan(now.step, self.config.minutes * 60 - now.seconds, per_step)
-        total = round(self.processes.from_main(plan.total_steps))
-        now.plan, now.planned = replace(plan, total_steps=total), True
-        return True
 
     def _evaluate(self, log: MetricsLog) -> None:
         if not self.accelerator.is_main_process:

@@ -21,10 +21,22 @@ from musicgen_rl.training.checkpointing import (
 from musicgen_rl.training.optim import WeightAverage
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.progress import Progress
+from musicgen_rl.training.same_run import require_same_options, require_same_parts
 
 STATE = "state"
-FIXED = ("seed", "batch_size", "crop_frames")
-"""Options that may not change when a run goes on."""
+MAY_CHANGE = frozenset((
+    # How long, and when it is saved.
+    "minutes", "steps", "save_minutes",
+    # What the machine at hand can do: a step is the same up to rounding.
+    "micro_batch_size", "precision", "compile",
+    # How fast the weights follow: a run whose gradient broke goes on with a lower rate.
+    "muon_lr", "adamw_lr", "muon_decay", "adamw_decay", "warmup_steps", "final_rate", "grad_clip",
+    "ema_decay",
+    # What is looked at.
+    "eval_minutes", "eval_rows",
+))  # fmt: skip
+"""Options that may be others when a run goes on. All the rest say what it learns from and how much
+of each: a share of the run too, for the part that is done has been as it was."""
 WAYS = {
     "codec": "name the tokens and the codec of that time",
     "text encoder": "name the text encoder of that time (--text-encoder)",
@@ -48,16 +60,7 @@ def require_same_beginning(
         CheckpointError: something is another than it was.
     """
     before = {} if state is None else state.get("begun_with", {})
-    for name, way in WAYS.items():
-        if name not in before or name not in now:
-            continue
-        then, here = before[name], now[name]
-        unknown = name != "start" and None in (then, here)
-        if then != here and not unknown:
-            raise CheckpointError(
-                f"{folder} was begun with another {name} ({_short(then)}, now {_short(here)}): "
-                f"{way}, or train into a new folder"
-            )
+    require_same_parts(folder, before, now, WAYS, or_none=("start",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ class Memory:
         save_training_state(folder / STATE, tensors, state)
 
     def restore(self, folder: Path, config: PretrainConfig) -> None:
-        """Read the folder's state, if there is one; options but `FIXED` are the config's.
+        """Read the folder's state, if there is one; of the options, `MAY_CHANGE` are the config's.
 
         Raises:
             CheckpointError: the folder's run was begun otherwise.
@@ -111,13 +114,14 @@ class Memory:
                 f"{folder} holds a run of another model ({state['model']}): "
                 "train with the same sizes, or into a new folder"
             )
-        changed = [name for name in FIXED if state["config"][name] != getattr(config, name)]
-        if changed:
-            raise CheckpointError(
-                f"{folder} was begun with another {' and '.join(changed)}: "
-                "use the same, or a new folder"
-            )
+        require_same_options(folder, state["config"], config, MAY_CHANGE)
         require_same_beginning(folder, state, self.begun_with)
+        if len(state["optimizers"]) != len(self.optimizers):  # at 0 there is no Muon
+            raise CheckpointError(
+                f"{folder} was begun with muon_lr {state['config']['muon_lr']!r}, now "
+                f"{config.muon_lr!r}: 0 stays 0, and what is above stays above, or train into a "
+                "new folder"
+            )
         self.model.load_state_dict(
             {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         )
@@ -130,7 +134,3 @@ class Memory:
             )
         restore_rng(tensors)
         self.progress.restore(state, state["last_eval"], minutes=config.minutes, steps=config.steps)
-
-
-def _short(hashed: str | None) -> str:
-    return "none" if hashed is None else hashed[:12]

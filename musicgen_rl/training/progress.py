@@ -1,6 +1,7 @@
 """How far a run is, and how far it is to go."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -78,3 +79,61 @@ class Progress:
         self.plan, self.planned = Plan(**state["plan"]), state["planned"]
         if minutes == 0:
             self.plan, self.planned = replace(self.plan, total_steps=steps), True
+
+
+class Pace:
+    """Measures a run's speed, and fits its steps to its minutes.
+
+    Args:
+        progress: of the run, whose plan is replaced.
+        minutes: of the run; at 0 it goes by steps, and no plan is made.
+        warm: steps that warm up caches and compilers, before the speed is measured at all.
+        timed: steps after those, from which the first plan is made.
+        least: steps between two plans, at least.
+        decide: gives every process the first one's number.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        minutes: float,
+        *,
+        warm: int,
+        timed: int,
+        least: int,
+        decide: Callable[[float], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress, self._minutes, self._decide, self._clock = progress, minutes, decide, clock
+        self._warm, self._timed, self._least = warm, timed, least
+        self._begin()
+
+    def _begin(self) -> None:
+        """Measure from here on."""
+        self._since, self._from_step = self._clock(), self._progress.step
+
+    def replan(self) -> bool:
+        """Plan after a step: once the speed is known, then whenever an eighth is done.
+
+        Returns:
+            Whether the plan changed.
+        """
+        now, done = self._progress, self._progress.step - self._from_step
+        if self._minutes == 0 or now.finished:
+            return False
+        if not now.planned and self._warm:
+            if done == self._warm:
+                self._warm = 0
+                self._begin()
+            return False
+        eighth = (now.plan.total_steps - now.plan.from_step) // 8
+        if done < (max(self._least, eighth) if now.planned else self._timed):
+            return False
+        plan = now.plan if now.planned else Plan(total_steps=now.step, from_step=now.step)
+        per_step = (self._clock() - self._since) / done
+        plan = plan.replan(now.step, self._minutes * 60 - now.seconds, per_step)
+        total = round(self._decide(plan.total_steps))
+        now.plan, now.planned = replace(plan, total_steps=total), True
+        self._begin()
+        return True

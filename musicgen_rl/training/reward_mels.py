@@ -3,7 +3,8 @@
 A folder holds `mels.jsonl`, one line a piece; `mels-NNNNN.safetensors` for each, with `plain`
 uint8 [T, N_MELS]; and for some `coded-NNNNN.safetensors`, a part of the piece as a codec plays it.
 A value v stands for FLOOR_DB + STEP_DB * v decibels. A file is written whole or not at all; a
-second run adds what is missing.
+second run adds what is missing. What a codec played tells by which (`codec`), and is measured again
+for another.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any
 import soundfile
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.data.check import CheckConfig, require_usable
@@ -24,6 +25,7 @@ from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.errors import AudioFileError, CheckpointError, InputError, StorageError
 from musicgen_rl.rewards.mel import FLOOR_DB, FRAME_RATE, N_MELS, check_audio, mel_levels
 from musicgen_rl.storage import read_tensors, save_tensors
+from musicgen_rl.training.checkpointing import hash_tensors
 
 STEP_DB = 0.4
 SHORTEST_S = 1.0
@@ -124,6 +126,8 @@ def prepare_coded(
 ) -> int:
     """Measure a part of pieces as a codec plays them, so that models do not key on its artefacts.
 
+    What another codec played, or one that is not told, is measured again.
+
     Args:
         manifests: jsonl files; files the folder lacks are passed over.
         folder: as `prepare_mels` made it.
@@ -137,12 +141,18 @@ def prepare_coded(
 
     Raises:
         InputError: a file cannot be used, or has another rate than the codec.
+        CheckpointError: what is there is damaged.
         StorageError: the folder cannot be written; what was written is intact.
     """
     files = {row["key"]: folder / row["file"].replace("mels-", "coded-") for row in _rows(folder)}
     known = [source for source in _sources(manifests) if source[0] in files]
-    chosen = [s for i, s in enumerate(known) if s[2].split != "train" or i % every == 0]
-    todo = [(key, path) for key, path, _ in chosen if not files[key].exists()]
+    mark = _mark_of(codec)
+    todo = [
+        (key, path)
+        for i, (key, path, entry) in enumerate(known)
+        if (entry.split != "train" or i % every == 0 or files[key].exists())
+        and not _is_of(files[key], mark)
+    ]
     for done, (key, path) in enumerate(todo, start=1):
         samples, rate = read_mono(path)
         if rate != codec.sample_rate:
@@ -157,12 +167,25 @@ def prepare_coded(
         played = codec.decode(codec.encode(part)).mean(dim=1)[:, :length].float()
         tensors = {"coded": pack_levels(mel_levels(check_audio(played, rate), rate)[0])}
         try:
-            save_tensors(tensors | {"start": torch.tensor([frame])}, files[key])
+            save_tensors(tensors | {"start": torch.tensor([frame]), "codec": mark}, files[key])
         except (OSError, SafetensorError) as error:
             raise StorageError(f"cannot write {files[key]}: {error}") from error
         if report:
             report(done, len(todo))
     return len(todo)
+
+
+def _mark_of(codec: Codec) -> Tensor:
+    """Hash a codec's weights, uint8 [32]; codecs that have none are not told apart."""
+    net = codec if isinstance(codec, nn.Module) else getattr(codec, "model", None)
+    weights = net.state_dict() if isinstance(net, nn.Module) else {}
+    return torch.tensor(list(bytes.fromhex(hash_tensors(weights))), dtype=torch.uint8)
+
+
+def _is_of(path: Path, mark: Tensor) -> bool:
+    """Say whether a file is there and was played by the codec of a mark."""
+    found = _read(path, ("codec",)).get("codec") if path.exists() else None
+    return found is not None and torch.equal(found, mark)
 
 
 def _sources(manifests: Sequence[Path], *, check: bool = False) -> list[tuple[str, Path, Entry]]:
@@ -240,8 +263,8 @@ def load_mels(folder: Path) -> list[MelPiece]:
     return pieces
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, prefixes: tuple[str, ...] | None = None) -> dict[str, Tensor]:
     try:
-        return read_tensors([path])
+        return read_tensors([path], prefixes)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; or remove the folder and prepare it again") from None

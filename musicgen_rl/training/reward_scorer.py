@@ -51,6 +51,7 @@ from musicgen_rl.training.reward_retrieval import (
     recall_at,
     recall_within,
 )
+from musicgen_rl.training.same_run import hash_part
 
 CAPTIONS = "captions"
 
@@ -92,14 +93,17 @@ def embed_captions(
     text: MiniLM,
     cache: Path,
     report: Callable[[int, int], None] | None = None,
+    *,
+    text_hash: str | None = None,
 ) -> dict[str, Tensor]:
     """Embed every caption of some pieces, or read what an earlier call kept.
 
     Args:
         pieces: whose captions.
-        text: embeds those not kept yet.
-        cache: folder of what is kept.
+        text: embeds those not kept yet, or kept by another text encoder.
+        cache: folder of what is kept, by one text encoder.
         report: told (done, total).
+        text_hash: tells the text encoder from others; not needed where there is only one.
 
     Returns:
         Caption -> unit sentence embedding [D].
@@ -112,8 +116,10 @@ def embed_captions(
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:
-                listed = json.loads(json.loads(file.metadata()["state"])["captions"])
-                kept = dict(zip(listed, file.get_tensor("embeddings").float(), strict=True))
+                state = json.loads(file.metadata()["state"])
+                if state.get("encoder") == text_hash:
+                    listed = json.loads(state["captions"])
+                    kept = dict(zip(listed, file.get_tensor("embeddings").float(), strict=True))
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): remove it") from error
     missing = sorted({c for p in pieces for c in p.captions} - kept.keys())
@@ -123,7 +129,7 @@ def embed_captions(
             report(done, len(missing))
     if missing:
         embeddings = torch.stack(list(kept.values()))
-        state = {"captions": json.dumps(list(kept))}
+        state = {"captions": json.dumps(list(kept)), "encoder": text_hash}
         save_training_state(cache, {"embeddings": embeddings}, state)
     return kept
 
@@ -252,15 +258,16 @@ def train_scorer(
     """
     pieces = load_mels(mels)
     trained = training_pieces(pieces, config.half, config.longest_s)
-    text = MiniLM.load(text_encoder or checkpoints_folder() / "minilm")
-    sentences = embed_captions(pieces, text, mels / CAPTIONS, report)
+    reader = text_encoder or checkpoints_folder() / "minilm"
+    text, text_hash = MiniLM.load(reader), hash_part(reader)
+    sentences = embed_captions(pieces, text, mels / CAPTIONS, report, text_hash=text_hash)
     torch.manual_seed(config.seed)
     net = ScorerNet(config.tower, config.dim, text.hidden_size, config.text_width)
     by_style = styles_of(trained)
     origin = start_tower(net.tower, config.tower, start) if start else None
     summary = run_training(
         net, config, folder, lambda step: caption_loss(net, by_style, sentences, config, step),
-        begun_with(config, len(trained)), stop,
+        begun_with(config, len(trained)) | {"text encoder": text_hash}, stop,
     )  # fmt: skip
     if stop():
         return None

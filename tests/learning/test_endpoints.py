@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from musicgen_rl.training.endpoint_loop import EndpointParts, train_endpoint
+from musicgen_rl.training.endpoint_loop import train_endpoint
+from musicgen_rl.training.endpoint_parts import EndpointParts
 from musicgen_rl.training.metrics import read_metrics
 from tests.training.endpoint_fakes import ShareEncoder, small_config, small_parts
 

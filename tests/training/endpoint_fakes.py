@@ -11,7 +11,7 @@ from musicgen_rl.config import LMConfig
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training.endpoint_config import EndpointConfig
-from musicgen_rl.training.endpoint_loop import EndpointParts
+from musicgen_rl.training.endpoint_parts import EndpointParts
 from tests.models import save_tiny
 
 LM = LMConfig(

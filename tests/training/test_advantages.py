@@ -1,6 +1,7 @@
 """Every estimator against the true gradient of a policy that can be written out whole."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -248,3 +249,14 @@ def test_explained_share_by_hand():
     e = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     predicted = torch.stack([torch.zeros(2, 2), 0.5 * e, e], dim=1)  # worse, better, perfect
     assert adv.explained_share(predicted, e).tolist() == [0.0, 0.75, 1.0]
+
+
+def test_a_sets_worth_is_the_determinant_that_its_gains_add_to() -> None:
+    torch.manual_seed(1)
+    e = torch.nn.functional.normalize(torch.randn(2, 3, 5), dim=-1)
+    worth = adv.determinant_worths(e, 0.1)
+    gains = adv.determinant_values(adv.others_of(e).flatten(0, 1), e.flatten(0, 1), 0.1)
+    smaller = adv.determinant_worths(e[:, 1:], 0.1)
+    torch.testing.assert_close(3 * worth - 2 * smaller, gains.view(2, 3)[:, 0])
+    same = adv.determinant_worths(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), 0.5)
+    assert same.item() == pytest.approx(math.log(1.5**2 - 1) / 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training.contrast import ContrastTrainer, contrast_loss, divergence
@@ -87,6 +87,13 @@ def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(tmp_path: Path) -> N
     rows = [json.loads(r) for r in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(1, 7))
     assert {"contrast", "kl", "known"} <= rows[0].keys()
+
+
+def test_a_run_does_not_go_on_with_another_anchor(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, steps=1))
+    with pytest.raises(CheckpointError, match=r"begun with anchor 0\.01, now 0\.5: .* new folder"):
+        run(tmp_path, replace(SETTINGS, steps=2, anchor=0.5))
+    assert run(tmp_path, replace(SETTINGS, steps=2, adamw_lr=0.005)).progress.step == 2
 
 
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from musicgen_rl.checkpoint import read_info
+from musicgen_rl.checkpoint import checkpoints_folder, read_info
 from musicgen_rl.cli import run
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
 from musicgen_rl.training.endpoint_config import EndpointConfig, read_preset
 from musicgen_rl.training.endpoint_run import EndpointSources, load_parts, train_pair
 from tests.merging.pairs import tune
-from tests.models import save_tiny
+from tests.models import save_tiny, save_tiny_musicgen
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,39 @@ def test_a_run_from_the_command_line_does_not_go_on_with_other_prompts(
     prompts.write_text("a line more\n" + prompts.read_text())
     with pytest.raises(CheckpointError, match="begun with other prompts"):
         run([*command, "--clip-s", "0.2", "--train", "low-rank"])
+
+
+@pytest.mark.parametrize("part", ["text encoder", "codec"])
+def test_a_run_from_the_command_line_does_not_go_on_with_another_part_of_its_base(
+    prompts: Path, tmp_path: Path, part: str
+) -> None:
+    reader, run_folder = tmp_path / "reader", tmp_path / "run"
+    reader.mkdir()
+    for file in (checkpoints_folder() / "minilm").iterdir():
+        (reader / file.name).symlink_to(file.resolve())
+    base = save_tiny(tmp_path / "base", text_encoder={"type": "minilm", "path": str(reader)})
+    command = ["train", "endpoints", "--base", str(base), "--prompts", str(prompts)]
+    command += ["-o", str(run_folder), "--prompts-per-step", "2", "--clip-s", "0.2"]
+    command += ["--train", "low-rank", "--steps"]
+    assert run([*command, "1"]) == 0
+    changed = (base / "codec" if part == "codec" else reader) / "config.json"
+    before = changed.read_text()
+    changed.unlink()  # not what it links to
+    changed.write_text(before + "\n")
+    said = (
+        rf"another {part} \(\w{{12}}, now \w{{12}}\): name the base .* or train into a new folder"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        run([*command, "2"])
+    changed.write_text(before)
+    assert run([*command, "2"]) == 0
+
+
+def test_a_part_without_a_folder_of_its_own_is_not_hashed(tmp_path: Path, prompts: Path) -> None:
+    base = save_tiny_musicgen(tmp_path / "musicgen")
+    config = EndpointConfig(prompts_per_step=2)
+    parts = load_parts(EndpointSources(base=str(base), prompts=prompts), config)
+    assert (parts.text_hash, parts.codec_hash) == (None, None)
 
 
 def test_the_control_of_the_diversity_end_differs_in_the_weight_alone(

@@ -8,8 +8,9 @@ from musicgen_rl.errors import CheckpointError
 from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.endpoint_config import EndpointConfig
 from musicgen_rl.training.endpoint_loop import train_endpoint
-from musicgen_rl.training.endpoint_state import MAY_CHANGE, Origin, require_same_options
+from musicgen_rl.training.endpoint_state import MAY_CHANGE, Origin
 from musicgen_rl.training.metrics import read_metrics
+from musicgen_rl.training.same_run import require_same_options
 from tests.training.endpoint_fakes import LoudScorer, ShareEncoder, small_config, small_parts
 
 
@@ -83,9 +84,9 @@ def test_an_option_that_changes_what_a_step_computes_is_refused_by_name(
 ) -> None:
     before = small_config(reward="answered")
     now = changed(before, name)
-    require_same_options(tmp_path, asdict(before), before)
+    require_same_options(tmp_path, asdict(before), before, MAY_CHANGE)
     with pytest.raises(CheckpointError) as caught:
-        require_same_options(tmp_path, asdict(before), now)
+        require_same_options(tmp_path, asdict(before), now, MAY_CHANGE)
     said = str(caught.value)
     assert "\n" not in said
     told = f"with {name} {getattr(before, name)!r}, now {getattr(now, name)!r}: "
@@ -99,15 +100,7 @@ def test_what_may_change_are_options_and_those_of_the_reward_are_not_among_them(
     same = small_config()
     free = {"steps": 9, "minutes": 3.0, "micro_batch_size": 1, "learning_rate": 1e-6,
             "guard_entropy": 0.0, "precision": "fp32", "save_minutes": 9.0}  # fmt: skip
-    require_same_options(Path("run"), asdict(same), replace(same, **free))
-
-
-def test_options_that_a_state_does_not_tell_of_had_their_default() -> None:
-    config = small_config(ridge=0.3)
-    told = {name: value for name, value in asdict(config).items() if name != "ridge"}
-    with pytest.raises(CheckpointError, match=r"ridge 0\.1, now 0\.3"):
-        require_same_options(Path("run"), told, config)
-    require_same_options(Path("run"), told, small_config())
+    require_same_options(Path("run"), asdict(same), replace(same, **free), MAY_CHANGE)
 
 
 @pytest.mark.parametrize(("reward", "changes", "said"), [
@@ -143,7 +136,9 @@ def test_a_run_does_not_go_on_with_other_prompts(tmp_path: Path, prompts: list[s
     parts = small_parts(tmp_path / "base")
     config = small_config(steps=1, diversity_weight=1.0)
     train(parts, config, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="begun with other prompts: give the same file"):
+    with pytest.raises(
+        CheckpointError, match=r"begun with other prompts \(.*\): give the same file"
+    ):
         train(replace(parts, prompts=prompts), config, tmp_path / "run")
 
 
@@ -153,14 +148,39 @@ def test_a_run_does_not_go_on_with_another_judge_that_pays(tmp_path: Path) -> No
     other.identity = "another encoder"
     config = small_config(steps=1, diversity_weight=1.0, reward="answered")
     train(parts, config, tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"another training encoder \(share encoder\)"):
+    with pytest.raises(
+        CheckpointError, match=r"another training encoder \(share encoder, now another encoder\)"
+    ):
         train(replace(parts, encoder=other), config, tmp_path / "run")
     scorer = LoudScorer()
     scorer.identity = "another scorer"
-    with pytest.raises(CheckpointError, match=r"another training scorer \(loud scorer\)"):
+    with pytest.raises(
+        CheckpointError, match=r"another training scorer \(loud scorer, now another scorer\)"
+    ):
         train(replace(parts, scorer=scorer), config, tmp_path / "run")
     train(parts, small_config(steps=1), tmp_path / "quality")
     train(deaf, small_config(steps=2), tmp_path / "quality")  # nothing is paid by them there
+
+
+@pytest.mark.parametrize("part", ["text encoder", "codec"])
+def test_a_run_does_not_go_on_with_another_reader_or_another_sound(
+    tmp_path: Path, part: str
+) -> None:
+    parts, run = small_parts(tmp_path / "base", text_hash="one", codec_hash="two"), tmp_path / "run"
+    field = {"text encoder": "text_hash", "codec": "codec_hash"}[part]
+    other, unknown = (replace(parts, **{field: value}) for value in ("three", None))
+    train(parts, small_config(steps=1), run)
+    was = {"text encoder": "one", "codec": "two"}[part]
+    with pytest.raises(CheckpointError) as caught:
+        train(other, small_config(steps=2), run)
+    said = str(caught.value)
+    assert f"begun with another {part} ({was}, now three): name the base with the {part}" in said
+    assert "or train into a new folder" in said
+    train(unknown, small_config(steps=2), run)  # it has no folder of its own
+    tensors, state = stored(run)
+    del state["data"][part]  # as before it was told
+    save_training_state(run / "state", tensors, state)
+    assert train(other, small_config(steps=3), run)["steps"] == 3
 
 
 def test_a_state_without_the_datas_identity_goes_on(tmp_path: Path) -> None:

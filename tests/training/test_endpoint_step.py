@@ -1,17 +1,13 @@
-import math
-
 import pytest
 import torch
 
 from musicgen_rl.lm.condition import null_condition
 from musicgen_rl.lm.delay import apply_delay, shift_right
-from musicgen_rl.sampling.runner import EagerRunner
 from musicgen_rl.training import advantages as adv
 from musicgen_rl.training import losses
 from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
 from musicgen_rl.training.endpoint_step import EndpointStep
-from musicgen_rl.training.rollout import decode_by, repeat_condition, rollout
 from tests.training.endpoint_fakes import (
     LM,
     CodeSound,
@@ -168,17 +164,6 @@ def test_every_seed_that_the_config_allows_orders_the_clips():
     assert batch.order.tolist() == by_hand.tolist()
 
 
-def test_a_sets_worth_is_the_determinant_that_its_gains_add_to():
-    torch.manual_seed(1)
-    e = torch.nn.functional.normalize(torch.randn(2, 3, 5), dim=-1)
-    worth = adv.determinant_worths(e, 0.1)
-    gains = adv.determinant_values(adv.others_of(e).flatten(0, 1), e.flatten(0, 1), 0.1)
-    smaller = adv.determinant_worths(e[:, 1:], 0.1)
-    torch.testing.assert_close(3 * worth - 2 * smaller, gains.view(2, 3)[:, 0])
-    same = adv.determinant_worths(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), 0.5)
-    assert same.item() == pytest.approx(math.log(1.5**2 - 1) / 2)
-
-
 def test_a_share_of_the_kl_is_that_of_a_random_subset_of_clips():
     stepper = make(small_config(kl_share=0.5, clips_per_prompt=4, diversity_weight=1.0))
     batch = clips_of(stepper)
@@ -228,51 +213,6 @@ def test_a_negative_prompt_changes_the_teacher():
     assert figures[0] != pytest.approx(figures[1], rel=1e-3)
 
 
-def test_the_rollout_draws_from_the_distribution_of_the_loss():
-    """Frequencies of the first step's tokens against the student's probabilities there."""
-    model, B, temperature = small_lm(2), 4000, 0.7
-    condition = HashText().encode(["a"])
-    codes = rollout(
-        model, repeat_condition(condition, B), seed=3, first_clip=0, num_frames=2,
-        temperature=temperature,
-    )  # fmt: skip
-    first = model(torch.full((1, 3, 1), 40), condition)[0, 0, 0] / temperature
-    found = torch.bincount(codes[:, 0, 0], minlength=40) / B
-    p = first.softmax(-1)
-    assert float((found - p).abs().max()) < 4 * float((p * (1 - p) / B).sqrt().max())
-    assert bool((found > 0)[p > 3e-3].all())  # the tail, which top-k would cut, is drawn too
-
-
-@pytest.mark.gpu
-def test_a_narrow_actor_in_a_captured_graph_decodes_what_eager_decodes():
-    student = Student(LM, small_lm(1).state_dict(), device="cuda", actor_dtype=torch.bfloat16)
-    condition = repeat_condition(HashText().encode(["a", "b"]), 8)
-    tokens = torch.zeros(16, LM.num_codebooks, dtype=torch.long)
-    logits = []
-    for make in (decode_by(student.actor), lambda rows, steps, text: EagerRunner(
-        student.actor, rows, steps, torch.bfloat16
-    )):  # fmt: skip
-        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
-            runner = make(16, 8, condition.mask.shape[1])
-            runner.begin(condition)
-            runner.prefill(tokens.unsqueeze(-1))
-            logits.append(torch.stack([runner.step(tokens.cuda()).clone() for _ in range(3)]))
-    torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=0.05)
-    codes = rollout(
-        student.actor, condition, seed=3, first_clip=0, num_frames=4, temperature=1.0,
-        autocast=lambda: torch.autocast("cuda", torch.bfloat16),
-    )  # fmt: skip
-    assert codes.shape == (16, LM.num_codebooks, 4)
-
-
-def test_each_clip_of_a_run_hears_numbers_of_its_own():
-    condition = repeat_condition(HashText().encode(["a"]), 2)
-    first = rollout(small_lm(), condition, seed=3, first_clip=0, num_frames=4, temperature=1.0)
-    later = rollout(small_lm(), condition, seed=3, first_clip=1, num_frames=4, temperature=1.0)
-    assert torch.equal(first[1], later[0])
-    assert not torch.equal(first[0], first[1])
-
-
 @pytest.mark.parametrize("changes", [
     {"credit": "clip", "baseline": "prompts"}, {"credit": "clip", "baseline": "pairs"},
     {"credit": "clip", "baseline": "none"}, {"reward": "determinant"},
@@ -285,21 +225,3 @@ def test_every_way_of_credit_makes_a_gradient_of_its_own(changes):
     name = "blocks.1.ffn_out.weight"
     assert float(found[1][name].norm()) > 0
     assert not torch.allclose(found[0][name], found[1][name])
-
-
-def test_a_critic_learns_what_the_states_tell():
-    torch.manual_seed(0)
-    trainer = CriticTrainer(EmbeddingCritic(6, 3, width=16), 3e-2, 40)
-    e = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
-    tell = torch.cat([torch.zeros(20, 1, 6), torch.cat([e, e], 1).unsqueeze(1)], dim=1)
-    trainer.update(tell, e, 0)
-    figures = trainer.update(tell, e, 1)
-    assert figures["critic_start"] < 0.2  # the first state tells nothing
-    assert figures["critic_end"] > 0.8  # the last one all
-
-
-def test_the_critic_is_judged_before_it_learns():
-    trainer = CriticTrainer(EmbeddingCritic(6, 3), 1e-2, 5)
-    e = torch.nn.functional.normalize(torch.randn(4, 3), dim=-1)
-    figures = trainer.update(torch.randn(4, 2, 6), e, 0)
-    assert abs(figures["critic_end"]) < 1e-5  # it begins at the mean, which explains nothing

@@ -1,4 +1,5 @@
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from torch import Tensor
 from musicgen_rl.errors import CheckpointError, StorageError
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training import pretrain_state
+from musicgen_rl.training.checkpointing import save_training_state
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.pretrain import pretrain
+from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
+from musicgen_rl.training.pretrain_state import MAY_CHANGE
 from tests.training.fakes import CONFIG, ramp_data
 from tests.training.pretrain_runs import FAST, run, saved
 
@@ -55,13 +59,67 @@ def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
     assert figures["steps"] == 6
 
 
-def test_another_model_or_other_crops_do_not_continue_a_run(tmp_path: Path) -> None:
+def test_another_model_does_not_continue_a_run(tmp_path: Path) -> None:
     run(tmp_path, replace(FAST, steps=1))
     train, valid, text = ramp_data()
     with pytest.raises(CheckpointError, match="another model"):
         pretrain(replace(CONFIG, ffn_size=64), FAST, train, valid, text, tmp_path, live=False)
-    with pytest.raises(CheckpointError, match="another batch_size"):
-        run(tmp_path, replace(FAST, batch_size=2))
+
+
+FIXED = {
+    "seed": 5, "batch_size": 2, "crop_frames": 8, "short_share": 0.5, "short_factor": 3,
+    "caption_dropout": 0.5, "loop_share": 0.25, "loop_until": 0.75, "muon_steps": 3,
+    "embedding_std": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FIXED))
+def test_an_option_that_says_what_is_learnt_from_is_refused_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    run(tmp_path, replace(FAST, steps=1))
+    said = re.escape(f"begun with {name} {getattr(FAST, name)!r}, now {FIXED[name]!r}: ")
+    with pytest.raises(CheckpointError, match=said + ".* train into a new folder"):
+        run(tmp_path, replace(FAST, **{name: FIXED[name]}))
+    assert saved(tmp_path)[1]["step"] == 1
+
+
+def test_every_option_is_either_fixed_or_may_change() -> None:
+    assert {f.name for f in fields(PretrainConfig)} == MAY_CHANGE | FIXED.keys()
+    own = {f.name for f in fields(ContrastConfig)} - {f.name for f in fields(PretrainConfig)}
+    assert own == {"anchor"}
+
+
+def test_length_machine_rates_and_evaluation_may_be_others(tmp_path: Path) -> None:
+    free = {
+        "steps": 3, "save_minutes": 50.0, "micro_batch_size": 2, "precision": "auto",
+        "muon_lr": 0.01, "adamw_lr": 1e-3, "muon_decay": 0.1, "adamw_decay": 0.1,
+        "warmup_steps": 2, "final_rate": 0.5, "grad_clip": 2.0, "ema_decay": 0.5,
+        "eval_minutes": 50.0, "eval_rows": 2,
+    }  # fmt: skip
+    assert free.keys() == MAY_CHANGE - {"minutes", "compile"}  # which are slow
+    run(tmp_path, replace(FAST, steps=1))
+    assert run(tmp_path, replace(FAST, **free))["steps"] == 3
+
+
+def test_options_that_a_state_does_not_tell_of_had_their_default(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=1))
+    tensors, state = saved(tmp_path)
+    for name in ("loop_share", "loop_until", "short_share", "short_factor"):
+        del state["config"][name]
+    save_training_state(tmp_path / "state", tensors, state)
+    with pytest.raises(CheckpointError, match=r"loop_share 0\.0, now 0\.5"):
+        run(tmp_path, replace(FAST, loop_share=0.5))
+    assert run(tmp_path, replace(FAST, steps=2))["steps"] == 2
+
+
+@pytest.mark.parametrize(("then", "now"), [(0.02, 0.0), (0.0, 0.02)])
+def test_muon_is_neither_begun_nor_left_in_the_middle(
+    tmp_path: Path, then: float, now: float
+) -> None:
+    run(tmp_path, replace(FAST, steps=1, muon_lr=then))
+    with pytest.raises(CheckpointError, match=f"begun with muon_lr {then}, now {now}: "):
+        run(tmp_path, replace(FAST, muon_lr=now))
 
 
 def test_lowered_rates_count_when_a_run_goes_on(tmp_path: Path) -> None:

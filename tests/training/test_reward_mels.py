@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from musicgen_rl.errors import AudioFileError, CheckpointError, InputError
@@ -92,6 +93,40 @@ def test_what_the_codec_plays_lies_where_it_is_said_to(tmp_path: Path) -> None:
     assert count == (24000 - 1600) // 320 + 1
     same = unpack_levels(piece.plain[start : start + count])
     assert_close(unpack_levels(piece.coded) + 6.02, same, atol=0.5, rtol=0)
+
+
+class ScalingCodec(nn.Module, HalvingCodec):
+    """Plays everything at a level that is its only weight."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(level))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.level * codes
+
+
+def test_what_another_codec_played_is_played_again(tmp_path: Path) -> None:
+    manifest, mels = write_corpus(tmp_path / "corpus", pieces=6, seconds=4.0), tmp_path / "mels"
+    prepare_mels([manifest], mels)
+    assert prepare_coded([manifest], mels, ScalingCodec(0.5), seconds=1.5) == 6
+    assert prepare_coded([manifest], mels, ScalingCodec(0.5), seconds=1.5) == 0
+    half = [piece.coded for piece in load_mels(mels)]
+    # Every one of them, though this time half of the training pieces would have been enough.
+    assert prepare_coded([manifest], mels, ScalingCodec(0.25), every=2, seconds=1.5) == 6
+    quarter = [piece.coded for piece in load_mels(mels)]
+    for before, now in zip(half, quarter, strict=True):
+        assert_close(unpack_levels(now) + 6.02, unpack_levels(before), atol=0.5, rtol=0)
+
+
+def test_what_a_codec_played_that_is_not_told_is_played_again(tmp_path: Path) -> None:
+    manifest, mels = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0), tmp_path / "mels"
+    prepare_mels([manifest], mels)
+    prepare_coded([manifest], mels, HalvingCodec(), seconds=1.5)
+    path = mels / "coded-00001.safetensors"
+    save_file({n: t for n, t in load_file(path).items() if n != "codec"}, path)
+    assert load_mels(mels)[1].coded is not None  # it is read as before
+    assert prepare_coded([manifest], mels, HalvingCodec(), seconds=1.5) == 1
 
 
 def test_a_codec_of_another_rate_is_refused(tmp_path: Path) -> None:

@@ -10,12 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from musicgen_rl.checkpoint import checkpoints_folder
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.rewards import load_encoder, load_probe, load_scorer
 from musicgen_rl.rewards.towers import TowerConfig
 from musicgen_rl.storage import read_json
-from musicgen_rl.text.minilm import MiniLM
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.reward_crops import Crop, styles_of
 from musicgen_rl.training.reward_encoder import EncoderTrainConfig, info_nce, train_encoder
@@ -31,7 +29,6 @@ from musicgen_rl.training.reward_probe import (
 from musicgen_rl.training.reward_scorer import (
     ScorerTrainConfig,
     draw_pieces,
-    embed_captions,
     tower_of,
     train_scorer,
 )
@@ -137,18 +134,6 @@ def test_the_seed_changes_the_weights(mels: Path, tmp_path: Path) -> None:
 def test_options_that_cannot_work_are_refused(change: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         encoder_config(**change)
-
-
-def test_captions_are_embedded_once(mels: Path, tmp_path: Path) -> None:
-    text = MiniLM.load(checkpoints_folder() / "minilm")
-    pieces = load_mels(mels)[:2]
-    told: list[int] = []
-    first = embed_captions(pieces, text, tmp_path, report=lambda done, _: told.append(done))
-    again = embed_captions(pieces, text, tmp_path, report=lambda done, _: told.append(done))
-    assert told == [1, 2, 3, 4]
-    assert first.keys() == again.keys() == {c for p in pieces for c in p.captions}
-    caption = pieces[0].captions[0]
-    assert_close(again[caption], text.embed([caption])[0])
 
 
 def test_a_scorer_is_trained_from_an_encoder(mels: Path, encoder: Path, tmp_path: Path) -> None:
