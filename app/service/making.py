@@ -109,13 +109,17 @@ def make(pipeline: Pipeline, jobs: list[Job]) -> None:
         jobs: begun, each `goes_with` the first; ended on return.
     """
     heard = {job.id: FirstVariation(pipeline, job) for job in jobs}
+    crowded = False
     if len(jobs) > 1:
         try:
             _make_together(pipeline, jobs, heard)
         except Exception as error:
-            if not is_out_of_memory(error):
+            crowded = is_out_of_memory(error)
+            if not crowded:
                 for job in jobs:
                     job.end(State.FAILED, sentence(error))
+    if crowded:  # here, where the error holds nothing of the batch any more
+        pipeline.clear_runners()
     for job in jobs:
         if job.state is State.RUNNING:  # alone, or there was not room for all of them together
             _guarded(job, heard[job.id], lambda job, first: _make(pipeline, job, first))

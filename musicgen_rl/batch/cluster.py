@@ -9,6 +9,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from musicgen_rl.batch.local import AHEAD, once_more
@@ -98,7 +99,8 @@ class _Actor:
     """A worker as Ray runs it; two calls at once, one decodes while the other encodes."""
 
     def __init__(self, setup: Setup) -> None:
-        self._worker = setup.worker()
+        kind = setup.device.split(":")[0]  # Ray shows each worker its own GPUs alone
+        self._worker = replace(setup, device=kind).worker()
 
     def make(self, job: Job) -> Done:
         return self._worker.make(job)

@@ -64,7 +64,7 @@ class Plan:
     models: tuple[ModelIdentity, ...]
     """Who the models are."""
     device: str
-    """cpu or cuda."""
+    """cpu or cuda; which of several GPUs, where one was named, is no part of the clips' ids."""
     dtype: str
     """fp32, bf16 or int8."""
     batch_size: int
@@ -125,7 +125,7 @@ def make_plan(
         clips=lay_out(chosen, infos, where, precision, batch_size),
         ids=tuple(ids),
         models=tuple(identity for _, identity in known.values()),
-        device=where.type,
+        device=str(where),
         dtype=precision,
         batch_size=batch_size,
         date=date or plan_date(),
@@ -282,8 +282,11 @@ def difference(old: Plan, new: Plan) -> list[str]:
     """
     said = [
         f"{name} {then} -> {now}"
-        for name in ("device", "dtype")
-        if (then := getattr(old, name)) != (now := getattr(new, name))
+        for name, then, now in (
+            ("device", torch.device(old.device).type, torch.device(new.device).type),
+            ("dtype", old.dtype, new.dtype),
+        )
+        if then != now
     ]
     if new.batch_size and new.batch_size != old.batch_size:
         said.append(f"batch_size {old.batch_size or 'by itself'} -> {new.batch_size}")

@@ -223,7 +223,8 @@ def adopt(plan: Plan, folder: Path, store: Store, options: RunOptions) -> Plan:
     """Write the plan of a new run, or take that of the folder if it is the same work.
 
     Returns:
-        The folder's plan: its batches and its date stay what they were.
+        The folder's plan: its batches and its date stay what they were. Which of several GPUs it is
+        made on is as asked now.
 
     Raises:
         ConfigError: the folder holds other work; says the difference.
@@ -233,7 +234,7 @@ def adopt(plan: Plan, folder: Path, store: Store, options: RunOptions) -> Plan:
         store.write_plan(plan, options.kept())
         return plan
     require_same(found, plan, folder, options)
-    return found[0]
+    return replace(found[0], device=plan.device)
 
 
 def take_facts(plan: Plan, asked: Plan) -> tuple[Plan, list[PlannedClip]]:

@@ -94,7 +94,8 @@ class Slider:
                 for name in self._ends.quality:
                     self._write(name, float(lam))
                 if self._target.device.type == "cuda":
-                    torch.cuda.synchronize(self._target.device)
+                    # Not the whole device: another thread may capture a graph on it.
+                    torch.cuda.current_stream(self._target.device).synchronize()
                 self._constant_written = True
                 self._lam = float(lam)
         return time.perf_counter() - start

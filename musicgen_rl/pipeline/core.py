@@ -23,7 +23,7 @@ from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import Dial, require_endpoints, sampling_at
-from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
+from musicgen_rl.pipeline.parts import codec_bytes, load_codec_of, load_text_encoder
 from musicgen_rl.pipeline.provenance import describe_codes, describe_model
 from musicgen_rl.pipeline.request import (
     GenerationConfig,
@@ -282,11 +282,11 @@ class Pipeline:
         first, count = request.first_index, request.clips_per_prompt
         jobs = [(p, i) for p in prompts for i in range(first, first + count)]
         size = request.max_batch or (_GPU_BATCH if self.device.type == "cuda" else _CPU_BATCH)
-        free = devices.available_bytes(self.device)
+        free, kept = devices.available_bytes(self.device), self._runners.kept_bytes
         one = self._clip_bytes(request, sampling)
         if free is not None:
-            devices.require_memory(one, self.device, "one clip", "make it shorter")
-            size = max(1, min(size, int(free * 0.8) // one))
+            devices.require_memory(one, self.device, "one clip", "make it shorter", kept)
+            size = max(1, min(size, int((free + kept) * 0.8) // one))
         return [
             Batch([p for p, _ in jobs[i : i + size]], [k for _, k in jobs[i : i + size]])
             for i in range(0, len(jobs), size)
@@ -409,6 +409,10 @@ class Pipeline:
         """Lend what makes runners, for a loop of one's own."""
         return self._runners.lease()
 
+    def clear_runners(self) -> None:
+        """Give back the memory of runners that wait for the next clip."""
+        self._runners.clear()
+
     def _run_on(self, prepared: Prepared, dial: Dial | None = None) -> None:
         """Take the model that runs, and a dial for it; an older dial shares its ends."""
         self._runners = RunnerPool(prepared, self.device, self.dtype)
@@ -475,19 +479,23 @@ class Pipeline:
         return self.condition([sampling.negative_prompt] * count)
 
     def _clip_bytes(self, request: GenerationConfig, sampling: SamplingConfig) -> int:
-        """Estimate what one clip needs: its rows of the cache, its sound and working space."""
+        """Estimate what one clip needs: its rows of the cache, its sound and working space.
+
+        The codec decodes all clips of a batch at once: row by row, sound would differ in last bits.
+        """
         rows = 2 if sampling.guidance_scale != 1.0 else 1
         lm = self.info.lm
         steps = min(self.frames_of(request), self.info.window.frames) + lm.num_codebooks
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
-        return cache + 4 * sound + 20_000_000
+        at_once = min(self.frames_of(request), CHUNK_FRAMES) + sum(self.codec.context_frames)
+        return cache + 4 * sound + codec_bytes(self.codec, at_once) + 20_000_000
 
     def halve(self, batch: Batch, error: BaseException) -> list[Batch]:
         """Split a batch that ran out of memory; a single clip that does not fit is the end."""
         if not devices.is_out_of_memory(error):
             raise error
-        self._runners.clear()
+        self.clear_runners()
         count = len(batch.prompts)
         if count == 1:
             raise MemoryLimitError("one clip does not fit in memory: make it shorter") from error

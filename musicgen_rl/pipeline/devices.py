@@ -42,9 +42,9 @@ def choose_device(device: str) -> torch.device:
 def choose_dtype(dtype: str, device: torch.device) -> str:
     """Choose the precision: "auto" is the fastest that is right on this device.
 
-    That is bf16 on a GPU and int8 on x86 CPUs (a fraction of fp32's time, see
-    benchmarks/results/decode.md). Elsewhere it is fp32: int8 should run on ARM too, but has not
-    been tried there, so it must be asked for.
+    That is bf16 on a GPU that multiplies it in hardware and int8 on x86 CPUs (a fraction of fp32's
+    time, see benchmarks/results/decode.md). Elsewhere it is fp32: int8 should run on ARM too, but
+    has not been tried there, so it must be asked for.
 
     Raises:
         ConfigError: unknown, or not to be had on this device.
@@ -54,7 +54,9 @@ def choose_dtype(dtype: str, device: torch.device) -> str:
     if device.type == "cuda":
         if dtype == "int8":
             raise ConfigError("dtype int8 is for CPUs: use bf16 or fp32 on a GPU")
-        return "bf16" if dtype == "auto" else dtype
+        if dtype == "auto":
+            return "bf16" if has_native_bf16(device) else "fp32"
+        return dtype
     if dtype == "auto":
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         return "int8" if x86 and int8_available() else "fp32"
@@ -74,8 +76,9 @@ def has_native_bf16(device: torch.device) -> bool:
 def available_bytes(device: torch.device) -> int | None:
     """Tell how much memory can still be had on a device; None where nobody says."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free)
+        # What torch has taken from the driver and does not use at present, it uses first.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -103,13 +106,23 @@ def cache_bytes(lm: LMConfig, rows: int, steps: int, dtype: str, device: torch.d
     return 2 * lm.num_layers * rows * steps * lm.hidden_size * width
 
 
-def require_memory(needed: int, device: torch.device, what: str, way_out: str) -> None:
+def require_memory(
+    needed: int, device: torch.device, what: str, way_out: str, given_back: int = 0
+) -> None:
     """Refuse before the work what would not fit.
+
+    Args:
+        needed: bytes.
+        device: where.
+        what: is to be done, for the message.
+        way_out: for the message.
+        given_back: bytes that are taken now and will be free by then.
 
     Raises:
         MemoryLimitError: says how much is needed, how much there is, and the way out.
     """
     free = available_bytes(device)
+    free = None if free is None else free + given_back
     if free is not None and needed > free:
         raise MemoryLimitError(
             f"{what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: {way_out}"

@@ -9,9 +9,10 @@ import torch
 from musicgen_rl.lm.compiled import CompiledRunner
 from musicgen_rl.lm.compiled_weights import CompiledWeights
 from musicgen_rl.lm.transformer import MusicLM
+from musicgen_rl.pipeline import devices
 from musicgen_rl.sampling.decode import MakeRunner
 from musicgen_rl.sampling.draw import link_native
-from musicgen_rl.sampling.runner import EagerRunner, GraphRunner, Runner
+from musicgen_rl.sampling.runner import CAPTURING, EagerRunner, GraphRunner, Runner
 
 Prepared = MusicLM | CompiledWeights
 """A model as it runs: a module, or for int8 on a CPU the weights of the compiled runner."""
@@ -57,11 +58,16 @@ class RunnerPool:
         def make(rows: int, max_steps: int, text_length: int) -> Runner:
             key = (rows, max_steps, text_length)
             if key not in lent:
+                if self._kept and key not in self._kept:
+                    self.clear()  # first: there may not be room for both
                 lent[key] = self._kept.pop(key) if key in self._kept else self._new(*key)
             return lent[key]
 
         try:
             yield make
+        except Exception:
+            lent.clear()  # one that has failed may be half made
+            raise
         finally:
             if self.device.type == "cuda" and lent:
                 key, runner = lent.popitem()
@@ -69,9 +75,16 @@ class RunnerPool:
 
     def clear(self) -> None:
         """Give the memory of kept runners back."""
-        self._kept.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self.device.type == "cuda":  # elsewhere none is kept
+            with CAPTURING:
+                self._kept.clear()
+                torch.cuda.empty_cache()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Count the bytes of kept runners' caches: the next runner has them, or their room."""
+        lm, dtype, device = self.model.config, self.dtype, self.device
+        return sum(devices.cache_bytes(lm, r, steps, dtype, device) for r, steps, _ in self._kept)
 
     def _new(self, rows: int, max_steps: int, text_length: int) -> Runner:
         if isinstance(self.model, CompiledWeights):

@@ -193,9 +193,8 @@ class DecodeStream:
         """Get a runner for the present rows and give it the text."""
         condition = self._condition
         if self.sampling.guidance_scale != 1.0:
-            null = self._null
-            if null is None:
-                null = null_condition(self.num_clips, condition.hidden.shape[-1], "cpu")
+            null = self._null or null_condition(self.num_clips, condition.hidden.shape[-1], "cpu")
+            null = null.to(condition.hidden.device)  # text encoders may run on a GPU
             length = max(condition.mask.shape[1], null.mask.shape[1])
             pair = [pad_condition(c, length) for c in (condition, null)]
             condition = Condition(

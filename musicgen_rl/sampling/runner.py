@@ -4,6 +4,8 @@ All have the same few methods. `EagerRunner` is plain torch and the reference. `
 replays a captured CUDA graph. On a CPU in int8, `musicgen_rl.lm.compiled` has one of its own.
 """
 
+import threading
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -12,6 +14,10 @@ from torch import Tensor
 from musicgen_rl.lm.cache import CrossStates, DecodeCache
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
+
+CAPTURING = threading.Lock()
+"""Held while a graph is captured. Torch allows one capture at a time in a process, and what waits
+for a whole device meanwhile, or empties torch's cache, breaks it."""
 
 
 class Runner(Protocol):
@@ -143,17 +149,28 @@ class GraphRunner(EagerRunner):
 
     def _capture(self) -> None:
         """Capture one step; warming up writes only the cache at `position`, as replay will."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        device, graph = self._tokens.device, torch.cuda.CUDAGraph()
+        # Left alone, torch captures on a stream of the current device, whatever the model's is.
+        stream, before = capture_stream(device), torch.cuda.current_stream(device)
+        with CAPTURING, torch.cuda.device(device), torch.cuda.stream(stream):
+            stream.wait_stream(before)
             for _ in range(3):
                 self.model.step_static(self._tokens, self.cache)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads (a jam, another model) may use the GPU meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._logits = self.model.step_static(self._tokens, self.cache).float()
-            self.cache.position.add_(1)
+            # Other threads (a jam, another model) may use the GPU meanwhile.
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                logits = self.model.step_static(self._tokens, self.cache).float()
+                self.cache.position.add_(1)
+        self._graph, self._logits = graph, logits  # only now: a capture may fail
+
+
+@cache
+def capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream that graphs of a device are captured on.
+
+    One serves all: captures wait for one another, graphs are replayed elsewhere, and cuBLAS keeps
+    memory for every stream that it has seen.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def pad_condition(condition: Condition, length: int) -> Condition:

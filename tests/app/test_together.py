@@ -150,12 +150,15 @@ def test_without_room_for_all_each_is_made_alone(begin, dialled, monkeypatch):
             if len(batch.prompts) > 1:
                 raise RuntimeError("[enforce fail at alloc_cpu.cpp] not enough memory")
 
+    cleared = []
     monkeypatch.setattr(Pipeline, "chunks", tight)
+    monkeypatch.setattr(Pipeline, "clear_runners", lambda self: cleared.append(self))
     jobs = queue_up(service, [request("a", i, duration_s=1.3) for i in (1, 2)])
     for job in jobs:
         updates = finish(service, job)
         assert updates[-1].state is State.DONE
         assert sum(p.shape[1] for u in updates for p in u.parts) == 10400  # heard once
+    assert cleared == [dialled]  # before the first is made alone
 
 
 def test_a_clip_goes_on_from_another(begin, dialled):

@@ -10,6 +10,7 @@ from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError, ModelNotFoundError
 from musicgen_rl.pipeline import devices
 from tests.models import save_tiny
+from tests.pretended_gpu import pretended_gpus
 
 CPU = torch.device("cpu")
 
@@ -78,6 +79,15 @@ def test_other_weights_change_the_id(item, tmp_path):
 def test_a_default_that_is_named_gives_the_same_id(item, model):
     named = replace(item, top_k=read_info(__import__("pathlib").Path(model)).sampling.top_k)
     assert plan_of(named).ids == plan_of(item).ids
+
+
+def test_which_gpu_is_kept_for_the_run_and_no_part_of_the_id(item):
+    with pretended_gpus():
+        some, second = (plan_of(item, device=device) for device in ("cuda", "cuda:1"))
+    assert (some.device, second.device) == ("cuda", "cuda:1")
+    assert some.ids == second.ids != plan_of(item).ids
+    assert difference(some, second) == []
+    assert difference(some, plan_of(item))[0] == "device cuda -> cpu"
 
 
 def test_equal_sounds_are_planned_once_and_both_items_know_the_id(item):

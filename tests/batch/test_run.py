@@ -8,7 +8,8 @@ import pytest
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.batch import Item, make_plan, read_results, run_batch, verify
 from musicgen_rl.batch import writer as writers
-from musicgen_rl.batch.run import RunOptions, left_of
+from musicgen_rl.batch.run import RunOptions, adopt, left_of
+from musicgen_rl.batch.store import Store
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.pipeline import Pipeline
@@ -122,6 +123,16 @@ def shard_facts(folder):
                 if name.endswith(".json"):
                     found[name.removesuffix(".json")] = json.load(tar.extractfile(name))
     return found
+
+
+def test_which_gpu_a_run_goes_on_with_is_as_asked_now(plan, tmp_path):
+    asked = [replace(plan, device=f"cuda:{index}") for index in (1, 0)]
+    with Store(tmp_path, create=True) as store:
+        assert [adopt(a, tmp_path, store, RunOptions()).device for a in asked] == [
+            "cuda:1", "cuda:0"
+        ]  # fmt: skip
+        with pytest.raises(ConfigError, match="device cuda -> cpu"):
+            adopt(replace(plan, device="cpu"), tmp_path, store, RunOptions())
 
 
 @pytest.mark.parametrize("container", ["folder", "tar"])

@@ -1,11 +1,13 @@
 import hashlib
 import io
 import shutil
+from dataclasses import replace
 
 import pytest
 import soundfile
 
 from musicgen_rl.batch import Item, make_plan
+from musicgen_rl.batch.cluster import _Actor
 from musicgen_rl.batch.remembered import RememberedText
 from musicgen_rl.batch.work import jobs_of
 from musicgen_rl.batch.worker import Setup, Stopped, Worker
@@ -107,15 +109,11 @@ def test_a_stop_in_the_middle_of_a_batch_leaves_it_unmade(worker, plan):
 
 
 def test_a_job_that_killed_workers_is_decoded_in_halves(worker, plan):
-    from dataclasses import replace
-
     assert worker.make(replace(job_of(plan), attempt=1)).rows == 4
     assert worker.make(replace(job_of(plan), attempt=2)).rows == 2
 
 
 def test_another_model_behind_the_name_is_refused(plan, pipelines, model):
-    from dataclasses import replace
-
     setup = Setup.of(plan, "wav")
     setup = replace(setup, models={model: replace(setup.models[model], sha256="0" * 64)})
     with pytest.raises(CheckpointError, match="whose decoder has sha256 000000000000, here it has"):
@@ -135,6 +133,11 @@ def test_another_part_of_a_model_behind_the_name_is_refused(part, place, dial_fo
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\x80\x3f")  # its last number is 1
     with pytest.raises(CheckpointError, match=f"whose {part} has sha256 .*, here it has"):
         Worker(Setup.of(plan, "wav")).make(job_of(plan))
+
+
+def test_a_worker_of_a_cluster_takes_the_gpu_that_it_is_shown(plan):
+    actor = _Actor(replace(Setup.of(plan, "wav"), device="cuda:3"))
+    assert actor._worker.setup.device == "cuda"
 
 
 def test_int8_rows_do_not_depend_on_the_batch(model):

@@ -10,6 +10,7 @@ from musicgen_rl.merging.endpoints import Endpoints
 from musicgen_rl.merging.recipe import METHODS, MergeConfig
 from musicgen_rl.merging.slider import Slider
 from tests.merging.pairs import tiny_lm, tiny_state
+from tests.pretended_gpu import Pretence, pretended_gpus
 
 BASE = tiny_state(0)
 QUALITY, DIVERSITY = tiny_state(1, near=BASE), tiny_state(2, near=BASE)
@@ -250,3 +251,25 @@ def test_on_a_gpu_the_model_is_a_fresh_merge_and_addresses_stay(method):
     there = points.to(torch.device("cuda", torch.cuda.current_device()))
     assert same(model, fresh(there, 0.3, method))
     assert [p.data_ptr() for p in model.parameters()] == before
+
+
+def test_on_a_gpu_a_move_is_a_fresh_merge_and_lets_another_thread_capture():
+    failures = []
+
+    def move():
+        try:
+            with Pretence():
+                slider.move(0.3)
+        except RuntimeError as error:
+            failures.append(error)
+
+    with pretended_gpus():
+        model = tiny_lm(0).to("cuda:1")
+        slider = Slider(ends(), model, MergeConfig(lam=1.0))
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            thread = threading.Thread(target=move)
+            thread.start()
+            thread.join()
+        model.cpu()
+    assert not failures
+    assert same(model, fresh(ends(), 0.3))
