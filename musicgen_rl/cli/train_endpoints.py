@@ -122,7 +122,8 @@ def pair(
     out: Annotated[
         Path,
         typer.Option(
-            "-o", "--out",
+            "-o",
+            "--out",
             help="Gets both ends and the base: a model with a dial. May be BASE's own folder.",
         ),
     ],
