@@ -59,8 +59,8 @@ def read_account(text: str) -> Account:
         salt = key = b""
     if not user or kind != "scrypt" or len(salt) != 16 or len(key) != 32:
         raise ConfigError(
-            "--auth takes USER:HASH, not a password: `musicgen-rl demo --hash-password USER` asks "
-            "for a password and prints it"
+            "an account is given as USER:HASH, not by its password: `musicgen-rl demo "
+            "--hash-password USER` asks for a password and prints it"
         )
     return Account(user, salt, key)
 

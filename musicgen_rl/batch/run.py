@@ -14,7 +14,7 @@ from musicgen_rl.batch.plan import Plan, PlannedClip, difference
 from musicgen_rl.batch.progress import Report, Status
 from musicgen_rl.batch.results import Failure
 from musicgen_rl.batch.store import DONE, FILE, MISSING, Store
-from musicgen_rl.batch.tables import write_summary, write_tables
+from musicgen_rl.batch.tables import COLUMNS, MANIFEST, SUMMARY, write_summary, write_tables
 from musicgen_rl.batch.work import Done, Stop, jobs_of
 from musicgen_rl.batch.worker import Setup
 from musicgen_rl.batch.writer import Container, Writer, sweep
@@ -188,6 +188,7 @@ def run_batch(
     )
     start = time.monotonic()
     folder = prepare_folder(folder)
+    require_own_folder(folder)
     with only_run(folder), Store(folder, create=True) as store:
         plan, renamed = take_facts(adopt(plan, folder, store, options), plan)
         lost, _ = sweep(folder, plan, store)
@@ -217,6 +218,19 @@ def run_batch(
                 "goes on from there)"
             ) from error
         return _finish(folder, plan, store, tally, start, lost, len(renamed), stopped, stop)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Refuse a folder without a batch that holds what a batch would write over.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    for name in (MANIFEST, COLUMNS, SUMMARY):
+        require(
+            (folder / FILE).exists() or not (folder / name).exists(),
+            f"{folder / name} is there already, and of no batch: name another folder",
+        )
 
 
 def adopt(plan: Plan, folder: Path, store: Store, options: RunOptions) -> Plan:

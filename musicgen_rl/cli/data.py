@@ -13,7 +13,7 @@ from musicgen_rl.data.describe import describe_manifest
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.errors import ConfigError, StorageError
 
-app = typer.Typer(help="Corpora and manifests.", no_args_is_help=True)
+app = typer.Typer(help="Corpora and manifests.", no_args_is_help=True, rich_markup_mode=None)
 
 _MAKE = field_help(CorpusConfig)
 _CHECK = field_help(CheckConfig)

@@ -59,6 +59,8 @@ def describe(error: BaseException) -> tuple[int, str]:
         return (error.code if isinstance(error.code, int) else MISTAKE), ""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "stopped"
+    if type(error).__name__ == "Abort":  # Typer's, or click's own: a question without a yes
+        return MISTAKE, "stopped: nothing was done (where nobody can answer, add --yes)"
     if isinstance(error, BrokenPipeError):
         return PIPE_CLOSED, ""
     if isinstance(error, MusicgenRLError):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: end at once while nothing is made yet, else keep what is finished."""
+"""Ctrl-C, SIGTERM, hanging up: end at once while nothing is made, else keep what is finished."""
 
 import contextlib
 import os
@@ -12,7 +12,9 @@ _MESSAGE = "stopping: what is finished is kept (again to quit at once)\n"
 
 
 class StopSignals:
-    """While it is entered, catches SIGINT and SIGTERM; call it to ask whether one came.
+    """While it is entered, catches SIGINT, SIGTERM and SIGHUP; call it to ask whether one came.
+
+    A process that was started to outlive its terminal (nohup) goes on when that hangs up.
 
     Outside of `patient` times, and at the second signal, the process leaves with the status that
     shells expect, 128 + number, by SystemExit: temporary files are still removed.
@@ -26,7 +28,11 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         """Catch signals, where that can be done: in the main thread."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            caught = [signal.SIGINT, signal.SIGTERM]
+            hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+            if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+                caught.append(hangup)
+            for number in caught:
                 self._before[number] = signal.signal(number, self._caught)
         return self
 

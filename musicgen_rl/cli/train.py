@@ -24,7 +24,7 @@ from musicgen_rl.config import LMConfig, field_help, require
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
 
-app = typer.Typer(help="Train models.", no_args_is_help=True)
+app = typer.Typer(help="Train models.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(train_rewards.encoder)
 app.command()(train_rewards.scorer)
 app.command()(train_rewards.probe)

@@ -143,7 +143,7 @@ def check_audio(audio: Path, entry: Entry, config: CheckConfig) -> tuple[list[st
     if seconds < config.min_duration_s:
         found.append(
             f"{entry.audio} lasts {seconds:.2f} s, shorter than {config.min_duration_s:g} s: "
-            "remove it, or lower min_duration_s"
+            "remove it (`data check` takes --min-duration-s)"
         )
     if entry.duration_s is not None and abs(entry.duration_s - seconds) > DURATION_TOLERANCE_S:
         found.append(

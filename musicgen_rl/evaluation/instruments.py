@@ -134,7 +134,7 @@ def find_instruments(given: str, model_folder: Path | None) -> Path:
             return folder
     raise ConfigError(
         f"no instruments in {' or '.join(map(str, tried))}: name with --instruments a folder that "
-        "holds encoder-report (made by `musicgen-rl train rewards`)"
+        "holds encoder-report (made by `musicgen-rl train encoder`; see docs/rewards.md)"
     )
 
 

@@ -69,7 +69,7 @@ class Clock:
         made = self.done - self.kept
         if made <= 0:
             return ""
-        seconds = (time.monotonic() - self.start) / made * (self.total - self.done)
+        seconds = (time.monotonic() - self.start) / made * max(0, self.total - self.done)
         return f", {spell_seconds(seconds)} left"
 
 

@@ -5,6 +5,7 @@ import io
 import random
 from pathlib import Path
 
+from musicgen_rl.config import require
 from musicgen_rl.listening.answers import attention_failed
 from musicgen_rl.listening.files import write_text
 from musicgen_rl.listening.plan import Plan
@@ -15,6 +16,20 @@ COLUMNS = (
     "rater", "trial", "kind", "question", "prompt", "text", "shown", "item", "value", "seconds",
     "plays", "corrected", "check",
 )  # fmt: skip
+
+
+def require_export(path: Path) -> None:
+    """Check that a file is new, or an earlier export.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not path.exists():
+        return
+    require(path.is_file(), f"{str(path)!r} is a folder: name a csv file")
+    with path.open("rb") as file:
+        first = file.readline(4096).decode("utf-8", errors="replace").strip()
+    require(first == ",".join(COLUMNS), f"{str(path)!r} is no export: name another file")
 
 
 def export_csv(plan: Plan, store: Store, path: Path) -> int:
@@ -29,7 +44,11 @@ def export_csv(plan: Plan, store: Store, path: Path) -> int:
 
     Returns:
         The number of rows.
+
+    Raises:
+        ConfigError: another file is there.
     """
+    require_export(path)
     people = store.raters()
     found = responses(plan, people, store.answers())
     numbers = list(range(1, len(people) + 1))

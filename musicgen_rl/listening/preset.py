@@ -260,7 +260,9 @@ def write_preset(folder: Path, name: str, size: Size | None = None) -> Path:
     require(
         not path.exists(), f"{str(path)!r} is there already: name another folder, or edit that file"
     )
+    texts = folder / "prompts.txt"
+    require(not texts.exists(), f"{str(texts)!r} is there already: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prompts.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    texts.write_text("\n".join(prompts) + "\n", encoding="utf-8")
     path.write_text(text, encoding="utf-8")
     return path

@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from musicgen_rl.errors import MemoryLimitError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
-from musicgen_rl.pipeline.dial import Dial, require_endpoints, sampling_at
+from musicgen_rl.pipeline.dial import Dial, has_endpoints, require_endpoints, sampling_at
 from musicgen_rl.pipeline.parts import codec_bytes, load_codec_of, load_text_encoder
 from musicgen_rl.pipeline.provenance import describe_codes, describe_model
 from musicgen_rl.pipeline.request import (
@@ -138,7 +139,8 @@ class Pipeline:
             ConfigError: the model has no dial, or a value is out of range.
             ModelError: the ends cannot be used.
         """
-        return self._dial.move(diversity, merge_method, merge_strength)
+        with self._weights:
+            return self._dial.move(diversity, merge_method, merge_strength)
 
     def generate(
         self,
@@ -333,7 +335,8 @@ class Pipeline:
         """
         assert request.seed is not None
         B = len(batch.prompts)
-        self.move(request.diversity, request.merge_method, request.merge_strength)
+        stands = (request.diversity, request.merge_method, request.merge_strength)
+        self.move(*stands)
         with self._runners.lease() as make_runner:
             stream = DecodeStream(
                 self.info.lm,
@@ -361,7 +364,9 @@ class Pipeline:
             last = joined = False
             while not last:
                 size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-                codes = stream.advance(size, stop)
+                with self._weights:
+                    self.move(*stands)  # another call may have moved them since the last part
+                    codes = stream.advance(size, stop)
                 last = codes.shape[-1] < size or stream.finished
                 play = decoder.finish if last else decoder.push
                 take.push(play(codes.to(self.device)))
@@ -415,6 +420,7 @@ class Pipeline:
 
     def _run_on(self, prepared: Prepared, dial: Dial | None = None) -> None:
         """Take the model that runs, and a dial for it; an older dial shares its ends."""
+        self._weights = RLock() if has_endpoints(self.info.folder) else nullcontext()
         self._runners = RunnerPool(prepared, self.device, self.dtype)
         self._dial = Dial(self.info, prepared) if dial is None else dial.of(prepared)
 

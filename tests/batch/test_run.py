@@ -208,6 +208,15 @@ def test_a_damaged_shard_whose_facts_changed_is_mended_in_the_same_call(
     assert verify(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest.parquet", "summary.json"])
+def test_what_is_no_batchs_is_not_written_over(plan, pipelines, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{name} is there already, and of no batch"):
+        run_batch(plan, tmp_path, pipelines=pipelines)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_half_of_a_character_in_a_fact_does_not_cost_the_manifest(model, pipelines, tmp_path):
     item = Item(prompt="p", name="x \ud83d", duration_s=0.2, model=model,
                 attributes={"title": "\ud83d"})  # fmt: skip

@@ -1,10 +1,12 @@
 """`listen` from a file to a report, and what it refuses: one line, exit 2, nothing stored."""
 
+import io
 import json
 import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 
 import httpx
@@ -287,7 +289,7 @@ def test_the_report_and_the_table_stay_closed_until_the_stop(call, planned, tmp_
     assert len(table.read_text().splitlines()) == 4
 
 
-def test_one_rater_and_all_are_deleted_on_request(call, planned):
+def test_one_rater_and_all_are_deleted_on_request(call, planned, monkeypatch):
     rater = take_part(planned, answers=2)
     take_part(planned, answers=1)
     call("listen", "delete-rater", planned, "nobody").refused("no rater with the code 'nobody'")
@@ -300,6 +302,10 @@ def test_one_rater_and_all_are_deleted_on_request(call, planned):
     assert "still hold these answers" in done.err
     assert str(planned / "report.html") in done.err
     assert stored(planned) == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))  # nobody is there to answer
+    done = call("listen", "forget", planned)
+    assert done.code == 2
+    assert "stopped: nothing was done (where nobody can answer, add --yes)" in done.err
     assert "deleted: 1 raters, 1 answers" in call("listen", "forget", planned, "--yes").err
     assert stored(planned) == 0
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what is finished is kept, and the exit status says so."""
+"""Ctrl-C, SIGTERM and hanging up: what is finished is kept, and the exit status says so."""
 
 import os
 import signal
@@ -41,20 +41,24 @@ def test_ctrl_c_keeps_what_is_finished(tiny_folder, tmp_path):
     assert "Traceback" not in err
 
 
-def test_sigterm_keeps_what_there_is_of_a_long_clip(call, tiny_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_there_is_of_a_long_clip(
+    call, tiny_folder, tmp_path, monkeypatch, number
+):
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # tests may outlive theirs
     steps = []
 
     def update(bar, done, total):
         steps.append(done)
         if len(steps) == 100:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Bar, "update", update)
     done = call(
         "generate", "x", "--duration", 600, "--seed", 1, "--dtype", "fp32",
         "--model", tiny_folder, "-o", tmp_path / "one.wav",
     )  # fmt: skip
-    assert done.code == 143
+    assert done.code == 128 + number
     assert done.out == f"{tmp_path}/one-stopped.wav\n"
     assert os.listdir(tmp_path) == ["one-stopped.wav"]
     assert read_tags(tmp_path / "one-stopped.wav")["complete"] is False
@@ -95,3 +99,14 @@ def test_the_handlers_of_before_come_back():
     with StopSignals():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_who_outlives_the_terminal_goes_on_when_it_hangs_up():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopSignals() as stop:
+            stop.patient = True
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from musicgen_rl.errors import InputError
+from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.listening.export import COLUMNS, export_csv
 from tests.listening.stored import answered, attentive, inattentive, planned
 from tests.listening.studies import MUSHRA, PAIR, SETS
@@ -49,6 +49,18 @@ def test_every_answer_is_a_row_that_can_be_read_back(study):
     pair = [row for row in rows if row["question"] == "preference" and row["kind"] == "main"]
     chosen = [row["shown"].split()[0] for row in pair]  # "first", whatever stood there
     assert chosen.count("plain") == chosen.count("varied")
+
+
+def test_an_export_is_written_anew_and_no_other_file_is(study):
+    plan, store, path = study
+    for _ in range(2):
+        assert export_csv(plan, store, path) == len(read(path))
+    for name, content in (("study.yaml", "name: mine\n"), ("empty", ""), ("bytes", "\x00")):
+        other = path.with_name(name)
+        other.write_text(content)
+        with pytest.raises(ConfigError, match=f"{name}' is no export: name another file"):
+            export_csv(plan, store, other)
+        assert other.read_text() == content
 
 
 def test_a_check_tells_by_which_item_it_went_and_how(tmp_path):

@@ -154,6 +154,14 @@ def test_the_papers_preset_is_a_valid_study_of_its_size(tmp_path):
         write_preset(tmp_path / "other", "papper")
 
 
+def test_prompts_of_ones_own_are_not_written_over(tmp_path):
+    (tmp_path / "prompts.txt").write_text("mine\n")
+    with pytest.raises(ConfigError, match=r"prompts\.txt' is there already"):
+        write_preset(tmp_path, "paper")
+    assert [p.name for p in tmp_path.iterdir()] == ["prompts.txt"]
+    assert (tmp_path / "prompts.txt").read_text() == "mine\n"
+
+
 @pytest.mark.parametrize("name", ["small", "mushra"])
 def test_the_other_presets_are_valid_too(tmp_path, name):
     write_preset(tmp_path, name)

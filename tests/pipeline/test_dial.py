@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_a_stream_follows_the_dial(pipeline):
     parts = list(pipeline.stream("drums", duration_s=0.6, seed=7, diversity=1.0))
     (whole,) = pipeline.generate("drums", duration_s=0.6, seed=7, diversity=1.0)
     assert parts[-1].settings["codes_sha256"] == whole.settings["codes_sha256"]
+
+
+def test_a_stream_keeps_its_position_whatever_else_is_played(pipeline):
+    how = {"duration_s": 4.0, "seed": 7, "diversity": 0.0}
+    whole = list(pipeline.stream("drums", **how))[-1].settings["codes_sha256"]
+    for other in (1.0, None):
+        stream = pipeline.stream("drums", **how)
+        next(stream)
+        pipeline.generate("drums", duration_s=0.2, seed=1, diversity=other)
+        assert list(stream)[-1].settings["codes_sha256"] == whole
+
+
+def test_two_threads_keep_their_positions(pipeline):
+    how = {"duration_s": 25.0, "seed": 7}
+    places = (0.0, 1.0)
+    alone = [codes(pipeline, diversity=d, **how) for d in places]
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda d: codes(pipeline, diversity=d, **how), places))
+    for one, other in zip(alone, both, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_without_ends_says_so_in_one_sentence(tiny_folder, dial_folder, tmp_path):

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from musicgen_rl.data.pocket.production import draw_mix, produce
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.voices import draw_voices
+from musicgen_rl.errors import InputError
 
 LICENSE = "CC0-1.0"
 PIECES_A_FOLDER = 500
@@ -145,7 +147,7 @@ def make_corpus(
         end its lines are in the order of the pieces.
 
     Raises:
-        InputError: if a soundfont is missing.
+        InputError: if a soundfont is missing, or the folder holds a manifest of something else.
         StorageError: if the disk is full or the folder not writable; what is finished stays.
     """
     manifest = Path(config.output) / "manifest.jsonl"
@@ -157,6 +159,12 @@ def make_corpus(
             missing.append(index)
         else:
             entries[index] = entry
+    words = replace(config, audio=False)  # a corpus may get its audio later
+    if manifest.exists() and not any(finished_entry(words, i) for i in range(config.num_pieces)):
+        raise InputError(
+            f"{manifest} is of something else: none of its pieces are of this corpus and seed "
+            f"{config.seed}; name another folder"
+        )
     for count, (index, entry) in enumerate(_finish(config, missing), start=1):
         entries[index] = entry
         if count % 20 == 0 or count == len(missing):

@@ -21,7 +21,7 @@ from musicgen_rl.data.pocket.corpus import (
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, Soundfont
 from musicgen_rl.data.pocket.score import Score
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.errors import ConfigError, InputError
 
 
 def fake_render(score: Score, soundfont: Soundfont) -> np.ndarray:
@@ -80,6 +80,22 @@ def test_without_audio_the_captions_are_the_same_and_audio_can_follow(tmp_path: 
     for one, other in zip(words, whole, strict=True):
         assert (one.captions, one.piece, one.split) == (other.captions, other.piece, other.split)
         assert one.attributes == {k: v for k, v in other.attributes.items() if k != "soundfont"}
+
+
+def test_a_manifest_of_something_else_is_not_written_over(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("mine\n")
+    with pytest.raises(InputError, match=r"manifest\.jsonl is of something else: .* seed 5; name"):
+        make_corpus(config(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.jsonl"]
+    assert manifest.read_text() == "mine\n"
+
+
+def test_a_corpus_of_another_seed_is_kept(tmp_path: Path) -> None:
+    before = make_corpus(config(tmp_path)).read_bytes()
+    with pytest.raises(InputError, match="none of its pieces are of this corpus and seed 6"):
+        make_corpus(config(tmp_path, seed=6))
+    assert make_corpus(config(tmp_path)).read_bytes() == before
 
 
 def test_finished_pieces_are_not_made_again(
