@@ -163,6 +163,13 @@ def test_missing_weights_are_named_and_pickles_are_not_opened(folder):
         weight_files(folder)
 
 
+def test_pickles_in_shards_are_not_opened_either(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model-00001-of-00001.bin")
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"it has pytorch_model\.bin\.index\.json"):
+        weight_files(folder)
+
+
 def test_an_index_cannot_point_outside_the_folder(folder):
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "../../secret.safetensors"}})
@@ -198,6 +205,132 @@ def test_a_hub_id_without_network_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelNotFoundError, match="HF_HUB_OFFLINE"):
         find_model("somebody/some-model")
+
+
+class FakeHub:
+    """A hub with one model, which counts what is asked of it."""
+
+    def __init__(self, folder, config, files, cached=()):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+        self.folder, self.files, self.cached = folder, list(files), cached
+        self.asked = []
+
+    def hf_hub_download(self, hub_id, name):
+        self.asked.append(name)
+        return str(self.folder / name)
+
+    def list_repo_files(self, hub_id):
+        self.asked.append("list")
+        return self.files
+
+    def snapshot_download(self, hub_id, allow_patterns):
+        self.asked.append("all")
+        return str(self.folder)
+
+    def try_to_load_from_cache(self, hub_id, name):
+        return str(self.folder / name) if name in self.cached else None
+
+
+MUSICGEN = {
+    "model_type": "musicgen", "decoder": {}, "text_encoder": {"model_type": "t5"},
+    "audio_encoder": {"model_type": "encodec"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path / "none"))
+
+    def make(config, files, cached=()):
+        made = FakeHub(tmp_path / "snapshot", config, files, cached)
+        for name in ("hf_hub_download", "snapshot_download", "try_to_load_from_cache"):
+            monkeypatch.setattr(huggingface_hub, name, getattr(made, name))
+        listed = staticmethod(made.list_repo_files)
+        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listed)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_hub_model_is_downloaded_once_it_is_known_to_run(hub, name):
+    made = hub(MUSICGEN, ["config.json", "pytorch_model.bin", name])
+    assert find_model("some/model") == made.folder
+    assert made.asked == ["config.json", "list", "all"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "musicgen_melody"}, "some/model: melody"),
+        ({"model_type": "llama"}, "llama"),
+        ({"text_encoder": {"model_type": "bart"}}, "text encoder 'bart'"),
+        ({"audio_encoder": {"model_type": "dac"}}, "codec 'dac'"),
+    ],
+)
+def test_a_hub_model_of_another_kind_is_refused_by_its_config_alone(hub, changes, said):
+    made = hub(MUSICGEN | changes, ["config.json", "model.safetensors"])
+    with pytest.raises(UnsupportedModelError, match=said):
+        find_model("some/model")
+    assert made.asked == ["config.json"]
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_a_hub_model_of_pickles_is_refused_before_anything_large(hub, name):
+    made = hub(MUSICGEN, ["config.json", name])
+    with pytest.raises(CheckpointError, match=rf"model lacks model\.safetensors \(it has {name},"):
+        find_model("some/model")
+    assert "all" not in made.asked
+
+
+def test_a_hub_model_without_a_config_is_said_to_have_none(hub, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def missing(hub_id, name):
+        raise EntryNotFoundError("404")
+
+    hub(MUSICGEN, [])
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
+    with pytest.raises(CheckpointError, match=r"some/model .* has no config\.json"):
+        find_model("some/model")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_cached_hub_model_is_found_without_asking_first(hub, name):
+    made = hub(MUSICGEN, [], cached=[name])
+    assert find_model("some/model") == made.folder
+    assert made.asked == ["all"]
+
+
+@pytest.mark.parametrize("kind", ["OfflineModeIsEnabled", "HTTPError"])
+def test_a_hub_model_whose_files_cannot_be_listed_is_out_of_reach(hub, monkeypatch, kind):
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def down(hub_id):
+        raise getattr(errors, kind)("no network")
+
+    hub(MUSICGEN, [])  # its config is cached, its weights are not
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", staticmethod(down))
+    with pytest.raises(ModelNotFoundError, match=f"cannot be downloaded .{kind}"):
+        find_model("some/model")
+
+
+def test_a_cached_snapshot_is_found_offline(monkeypatch, tmp_path, tiny_musicgen_folder):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--some--model"
+    shutil.copytree(tiny_musicgen_folder, kept / "snapshots" / "abc")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("abc")
+    assert find_model("some/model") == kept / "snapshots" / "abc"
+    assert read_info(find_model("some/model")).name == "some/model"
 
 
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path):

@@ -8,8 +8,8 @@ of model_type "musicgen") is read as it is. docs/checkpoint_format.md describes 
 
 from musicgen_rl.checkpoint.find import CHECKPOINTS_VARIABLE, checkpoints_folder, find_model
 from musicgen_rl.checkpoint.info import CARD, FORMAT, ModelInfo, part_folder, read_info
+from musicgen_rl.checkpoint.kind import LOW_RANK
 from musicgen_rl.checkpoint.load import (
-    LOW_RANK,
     blended_with,
     lies_over,
     load_lm,

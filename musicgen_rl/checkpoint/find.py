@@ -3,9 +3,13 @@
 import os
 from pathlib import Path
 
-from musicgen_rl.errors import CheckpointError, ModelNotFoundError
+from musicgen_rl.checkpoint.kind import INDEX, LOW_RANK, WHOLE, check_kind, pickle_hint
+from musicgen_rl.errors import CheckpointError, ModelError, ModelNotFoundError
+from musicgen_rl.storage import read_json
 
 CHECKPOINTS_VARIABLE = "MUSICGEN_RL_CHECKPOINTS"
+WEIGHTS = (WHOLE, INDEX, LOW_RANK)
+"""One of these is in every model that runs here."""
 
 
 def checkpoints_folder() -> Path:
@@ -52,9 +56,11 @@ def find_model(model: str | Path) -> Path:
 def _download(hub_id: str) -> Path:
     """Fetch the files of a hub model that are needed, never anything that can run code."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # httpx's HTTPError
+        EntryNotFoundError,
         GatedRepoError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -62,7 +68,11 @@ def _download(hub_id: str) -> Path:
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "README.md"]
     try:
+        if not _has_weights(hub_id):
+            _require_usable(hub_id)
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except ModelError:
+        raise
     except GatedRepoError:
         raise ModelNotFoundError(
             f"{hub_id} asks you to accept its terms: do so on its page, then `hf auth login`"
@@ -71,9 +81,41 @@ def _download(hub_id: str) -> Path:
         raise ModelNotFoundError(
             f"no model {hub_id!r}: neither a folder here nor a model on the hub"
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelNotFoundError(
-            f"{hub_id} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}): check the network or unset HF_HUB_OFFLINE, or use "
-            "--model pocket"
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _out_of_reach(hub_id, error) from None
+    except EntryNotFoundError:
+        raise CheckpointError(
+            f"{hub_id} on the hub is no model that runs here: it has no config.json"
         ) from None
+    except (HTTPError, OSError) as error:
+        raise _out_of_reach(hub_id, error) from None
+
+
+def _has_weights(hub_id: str) -> bool:
+    """Say whether weights were downloaded before: what must be known of the model was, then."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in WEIGHTS)
+
+
+def _require_usable(hub_id: str) -> None:
+    """Refuse what cannot run here before gigabytes of it are downloaded.
+
+    Raises:
+        UnsupportedModelError: another kind of model.
+        CheckpointError: it has no weights in safetensors.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    check_kind(hub_id, read_json(Path(hf_hub_download(hub_id, "config.json"))))
+    files = HfApi().list_repo_files(hub_id)
+    if not any(name in files for name in WEIGHTS):
+        raise CheckpointError(f"{hub_id} lacks {WHOLE}{pickle_hint(files)}")
+
+
+def _out_of_reach(hub_id: str, error: Exception) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"{hub_id} is not on this machine and cannot be downloaded "
+        f"({type(error).__name__}): check the network or unset HF_HUB_OFFLINE, or use "
+        "--model pocket"
+    )

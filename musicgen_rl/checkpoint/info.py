@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_rl.checkpoint.find import checkpoints_folder
+from musicgen_rl.checkpoint.kind import check_kind
 from musicgen_rl.config import LMConfig, SamplingConfig, require
 from musicgen_rl.errors import CheckpointError, ConfigError, UnsupportedModelError
 from musicgen_rl.lm.weights import config_from_transformers
@@ -51,20 +52,10 @@ def read_info(folder: Path) -> ModelInfo:
         UnsupportedModelError: a kind of model that does not run here.
     """
     config = read_json(folder / "config.json")
-    kind = config.get("model_type")
-    if kind == "musicgen":
+    check_kind(_short_name(folder), config)
+    if config["model_type"] == "musicgen":
         return _info_of_musicgen(folder, config)
-    if kind == "musicgen_decoder":
-        return _info_of_ours(folder, config)
-    if kind == "musicgen_melody":
-        raise UnsupportedModelError(
-            f"{folder.name}: melody conditioning (musicgen_melody) is not supported; use a "
-            "text-only model such as facebook/musicgen-small"
-        )
-    raise UnsupportedModelError(
-        f"{folder.name}: model_type {kind!r} in config.json is not MusicGen's: expected "
-        "'musicgen' or 'musicgen_decoder'"
-    )
+    return _info_of_ours(folder, config)
 
 
 def part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
@@ -92,18 +83,7 @@ def part_folder(info: ModelInfo, part: Mapping[str, Any]) -> Path:
 
 def _info_of_musicgen(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
     """Read a folder in MusicGen's own format."""
-    for part in ("decoder", "text_encoder", "audio_encoder"):
-        if not isinstance(config.get(part), dict):
-            raise CheckpointError(f"{folder}/config.json lacks the part {part!r}")
     text, codec = config["text_encoder"], config["audio_encoder"]
-    if text.get("model_type") != "t5":
-        raise UnsupportedModelError(
-            f"{folder.name}: text encoder {text.get('model_type')!r} is not supported, only t5"
-        )
-    if codec.get("model_type") != "encodec":
-        raise UnsupportedModelError(
-            f"{folder.name}: codec {codec.get('model_type')!r} is not supported, only encodec"
-        )
     lm = config_from_transformers(config["decoder"], int(text["d_model"]))
     hop = 1
     for ratio in codec.get("upsampling_ratios", (8, 5, 4, 4)):

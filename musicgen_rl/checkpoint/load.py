@@ -10,14 +10,12 @@ from torch import Tensor
 
 from musicgen_rl.checkpoint.find import checkpoints_folder
 from musicgen_rl.checkpoint.info import CARD, ModelInfo, read_info
+from musicgen_rl.checkpoint.kind import INDEX, LOW_RANK, WHOLE, pickle_hint
 from musicgen_rl.errors import CheckpointError
 from musicgen_rl.lm.low_rank import LowRankDelta, blend, compose
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.lm.weights import from_transformers
 from musicgen_rl.storage import read_json, read_tensors
-
-LOW_RANK = "low_rank.safetensors"
-"""A folder with this file holds its distance from another model in place of weights."""
 
 
 def load_state(info: ModelInfo) -> dict[str, Tensor]:
@@ -96,21 +94,17 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / LOW_RANK).is_file():
         return [folder / LOW_RANK]
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
         if not names or any(Path(str(n)).name != n for n in names):
             raise CheckpointError(f"{index} does not list the weight files of this folder")
         files = [folder / name for name in names]
     else:
-        files = [folder / "model.safetensors"]
+        files = [folder / WHOLE]
     missing = [f.name for f in files if not f.is_file()]
     if missing:
-        hint = (
-            " (it has pytorch_model.bin, which can run code when opened: convert it to safetensors)"
-            if (folder / "pytorch_model.bin").is_file()
-            else ""
-        )
+        hint = pickle_hint([path.name for path in folder.iterdir()])
         raise CheckpointError(f"{folder} lacks {missing[0]}{hint}")
     projection = folder / "text_projection.safetensors"
     return files + ([projection] if projection.is_file() else [])

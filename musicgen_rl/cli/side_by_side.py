@@ -9,13 +9,18 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from musicgen_rl.errors import ConfigError, MusicgenRLError
 
 WAIT_S = 60.0
-"""How long the first process waits for the others to end after it."""
+"""How long the first process waits for the others to end after it, and goes on after one that
+ended before its time."""
+ENDED = (
+    "another process ended with status {}: what was saved is intact, run the command again to go on"
+)
 
 
 def is_first() -> bool:
@@ -69,6 +74,8 @@ def side_by_side(count: int, arguments: Sequence[str] | None = None) -> Iterator
         for rank in range(1, count)
     ]  # fmt: skip
     os.environ.update(shared, RANK="0", LOCAL_RANK="0")
+    done = threading.Event()
+    threading.Thread(target=_end_with, args=(others, done), daemon=True).start()
     try:
         yield
         for other in others:
@@ -77,11 +84,9 @@ def side_by_side(count: int, arguments: Sequence[str] | None = None) -> Iterator
         ended = [other.poll() for other in others if other.poll() is not None]
         if isinstance(error, MusicgenRLError) or not ended:
             raise
-        raise MusicgenRLError(
-            f"another process ended with status {ended[0]}: what was saved is intact, run the "
-            "command again to go on"
-        ) from error
+        raise MusicgenRLError(ENDED.format(ended[0])) from error
     finally:
+        done.set()
         for other in others:
             if other.poll() is None:
                 other.terminate()
@@ -89,3 +94,22 @@ def side_by_side(count: int, arguments: Sequence[str] | None = None) -> Iterator
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]
+
+
+def _end_with(others: Sequence["subprocess.Popen[bytes]"], done: threading.Event) -> None:
+    """End this process after another broke off; one that died before all met is waited for long.
+
+    A connection that breaks off is told of at once, by an error. Before there are connections
+    nothing tells, and a process in torch's own waiting hears no exception.
+
+    Args:
+        others: beside this one.
+        done: set when their work is over.
+    """
+    broken: list[int] = []
+    while not broken and not done.wait(1.0):
+        broken = [other.returncode for other in others if other.poll()]
+    if broken and not done.wait(WAIT_S):
+        sys.stderr.write(ENDED.format(broken[0]) + "\n")
+        sys.stderr.flush()
+        os._exit(1)

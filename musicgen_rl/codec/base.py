@@ -43,8 +43,13 @@ class Codec(Protocol):
         """Frames of codes (before, after) that a frame of audio depends on."""
         ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies: samples and codes are given there, and come back there."""
+        ...
+
     def to(self, device: torch.device) -> Any:
-        """Move to a device, in place: codes and samples are given and come back there."""
+        """Move to a device, in place."""
         ...
 
     def encode(self, samples: Tensor) -> Tensor:

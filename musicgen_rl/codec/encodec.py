@@ -48,8 +48,14 @@ class EncodecCodec:
         self._bandwidth = model.config.target_bandwidths[-1]
         self._mono_codebooks: int = model.config.num_quantizers
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies: samples and codes are given there, and come back there."""
+        place: torch.device = next(self._model.parameters()).device
+        return place
+
     def to(self, device: torch.device) -> "EncodecCodec":
-        """Move to a device, in place: codes and samples are given and come back there."""
+        """Move to a device, in place."""
         self._model.to(device)
         return self
 

@@ -183,6 +183,11 @@ class FrameCodec(nn.Module):
         self.register_buffer("noise_bands", bands.T.contiguous(), persistent=False)
 
     @property
+    def device(self) -> torch.device:
+        """Where it lies: samples and codes are given there, and come back there."""
+        return self.quantizer.entries.device
+
+    @property
     def sample_rate(self) -> int:
         """Hz."""
         return self.config.sample_rate

@@ -70,7 +70,8 @@ def measure(
     if codec is not None and codec.sample_rate == sample_rate:
         stacked = sound[:, None].expand(-1, codec.audio_channels, -1)
         with torch.inference_mode():
-            columns["codes"] = list(codec.encode(stacked)[:, 0].cpu().numpy())
+            codes = codec.encode(stacked.to(codec.device))  # [B, K, T]
+        columns["codes"] = list(codes[:, 0].cpu().numpy())
     for key, values in columns.items():
         for row, value in zip(rows, values, strict=True):
             row[key] = value

@@ -266,7 +266,8 @@ def _through(codec: Codec, sound: NDArray[np.float32], sample_rate: int) -> NDAr
     """Encode and decode clips [B, M], levelled again."""
     stacked = torch.from_numpy(sound)[:, None].expand(-1, codec.audio_channels, -1)
     with torch.inference_mode():
-        back = codec.decode(codec.encode(stacked)).mean(dim=1)[:, : sound.shape[1]].numpy()
+        played = codec.decode(codec.encode(stacked.to(codec.device))).mean(dim=1)
+    back = played[:, : sound.shape[1]].cpu().numpy()
     return np.stack([level(b[None], sample_rate, LoudnessConfig())[0] for b in back])
 
 

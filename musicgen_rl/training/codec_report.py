@@ -106,8 +106,8 @@ def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
     # Pairs, onsets found, onsets wanted.
     counts = {"onset_f1": np.zeros(3, int), "onset_f1_moved": np.zeros(3, int)}
     for clip in clips:
-        code = codec.encode(clip[None, None])
-        made = codec.decode(code)[0, 0, : len(clip)].clone()
+        code = codec.encode(clip[None, None].to(codec.device))
+        made = codec.decode(code)[0, 0, : len(clip)].cpu().clone()
         wanted = onset_times(clip, codec.sample_rate)
         moved = torch.nn.functional.pad(clip, (ONSET_HOP // 2, 0))
         for name, sound in (("onset_f1", made), ("onset_f1_moved", moved)):
@@ -118,7 +118,7 @@ def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
         level = 10.0 * torch.log10((made.square().mean() + 1e-10) / (clip.square().mean() + 1e-10))
         chroma = chroma_correlation(made, clip, codec.sample_rate)
         rows.append({"distance": float(scales.sum()), "chroma": chroma, "level_db": float(level)})
-        codes.append(code)
+        codes.append(code.cpu())
         made_clips.append(made)
     shares, perplexities = usage(torch.cat(codes, -1), codec.codebook_size)
     report: dict[str, Any] = {

@@ -155,13 +155,15 @@ def train_contrast(
         TokenDataset(by_split[name], captions, begun.lm.pad_token) for name in ("train", "valid")
     )
 
+    before = {"name": begun.name, "sha256": model_hash(begun)}
+
     def export(
         target: Path, lm: LMConfig, weights: dict[str, Tensor], figures: dict[str, Any]
     ) -> None:
         done = {
             **figures,
             "hours": round(train.num_frames / info.frame_rate / 3600, 2), "anchor": config.anchor,
-            "start": {"name": begun.name, "sha256": model_hash(begun)},
+            "start": before,
         }  # fmt: skip
         notes = {"codec_hash": info.codec_hash, **begun.notes, "contrast": done}
         notes.pop("low_rank", None)  # all weights are in the export

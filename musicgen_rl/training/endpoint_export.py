@@ -15,7 +15,6 @@ from musicgen_rl.checkpoint import (
     FORMAT,
     LOW_RANK,
     ModelInfo,
-    model_hash,
     part_folder,
     save_model,
     weight_files,
@@ -41,6 +40,8 @@ def export_endpoint(
     average: Mapping[str, Tensor],
     notes: Mapping[str, Any],
     *,
+    base_sha256: str,
+    start_sha256: str,
     share: float = 0.0,
 ) -> None:
     """Write an endpoint in place of what stood there, at once or not at all.
@@ -57,12 +58,15 @@ def export_endpoint(
         student: what was trained.
         average: moving averages of what was trained.
         notes: for the card; the base is added.
+        base_sha256: the base's `model_hash`; it takes minutes where a model is large, so it is
+            taken once a run.
+        start_sha256: the start's.
         share: how far the start was moved towards the base, a multiple of 1/256.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    given = {"base": {"name": base.name, "sha256": model_hash(base)}, **notes}
+    given = {"base": {"name": base.name, "sha256": base_sha256}, **notes}
     given |= {n: base.notes[n] for n in ("data_licenses", "codec_hash") if n in base.notes}
     sampling = replace(base.sampling, guidance_scale=1.0, negative_prompt="")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -77,9 +81,11 @@ def export_endpoint(
             _write_whole(temporary, target, card, state)
         else:
             delta = student.delta(average)
-            card = replace(card, notes={**given, "low_rank": {"rank": student.rank}})
-            towards = (base, share) if share else None
-            _write_low_rank(temporary, target, card, delta, over=start, towards=towards)
+            told = {"rank": student.rank, "over": _reference(start, start_sha256, target)}
+            if share:
+                told["towards"] = {**_reference(base, base_sha256, target), "share": share}
+            card = replace(card, notes={**given, "low_rank": told})
+            _write_low_rank(temporary, target, card, delta)
         swap_folders(temporary, target)
     except OSError as error:
         if isinstance(error, StorageError):
@@ -121,28 +127,15 @@ def _write_whole(
     save_model(temporary, _with_paths(card, target), state, dtype=torch.float16)
 
 
-def _write_low_rank(
-    temporary: Path,
-    target: Path,
-    card: ModelInfo,
-    delta: LowRankDelta,
-    *,
-    over: ModelInfo,
-    towards: tuple[ModelInfo, float] | None,
-) -> None:
-    told = {**card.notes["low_rank"], "over": _reference(over, target)}
-    if towards is not None:
-        told["towards"] = {**_reference(towards[0], target), "share": towards[1]}
-    placed = _with_paths(replace(card, notes={**card.notes, "low_rank": told}), target)
+def _write_low_rank(temporary: Path, target: Path, card: ModelInfo, delta: LowRankDelta) -> None:
     save_tensors(delta.tensors(), temporary / LOW_RANK)
     write_json(temporary / "config.json", config_to_transformers(card.lm) | {"dtype": "float32"})
-    write_json(temporary / CARD, _card_of(placed))
+    write_json(temporary / CARD, _card_of(_with_paths(card, target)))
 
 
-def _reference(info: ModelInfo, target: Path) -> dict[str, Any]:
+def _reference(info: ModelInfo, sha256: str, target: Path) -> dict[str, Any]:
     """Refer to a model from a folder."""
-    path = path_between(info.folder, target)
-    return {"name": info.name, "path": path, "sha256": model_hash(info)}
+    return {"name": info.name, "path": path_between(info.folder, target), "sha256": sha256}
 
 
 def _card_of(info: ModelInfo) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from musicgen_rl.checkpoint import read_info
+from musicgen_rl.checkpoint import model_hash, read_info
 from musicgen_rl.errors import ModelError
 from musicgen_rl.lm.low_rank import blend
 from musicgen_rl.lm.transformer import MusicLM
@@ -146,6 +146,8 @@ class _Run:
         self.origin = self._origin()
         self.memory.restore(folder, config, self.origin)
         self.stopped: str | None = None
+        self.hashes: tuple[str, str] | None = None
+        """Of base and start, from the first export on."""
 
     def _origin(self) -> Origin:
         parts, config = self.parts, self.config
@@ -183,10 +185,14 @@ class _Run:
         """Write the averaged endpoint."""
         notes = {"endpoint": {**asdict(self.config), **(self.parts.notes or {})},
                  "training": self.figures()}  # fmt: skip
-        start = self.parts.start or self.parts.base
+        base, start = self.parts.base, self.parts.start or self.parts.base
+        if self.hashes is None:
+            base_hash = model_hash(base)
+            self.hashes = base_hash, base_hash if start is base else model_hash(start)
         export_endpoint(
-            self.folder / "export", self.name, self.parts.base, start, self.start_state,
-            self.student, self.updater.average.tensors, notes, share=self.config.start_blend,
+            self.folder / "export", self.name, base, start, self.start_state, self.student,
+            self.updater.average.tensors, notes, base_sha256=self.hashes[0],
+            start_sha256=self.hashes[1], share=self.config.start_blend,
         )  # fmt: skip
 
     def _complete_export(self) -> None:

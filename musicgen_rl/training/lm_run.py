@@ -82,10 +82,9 @@ def encode_manifest(
     if problems:
         listed = "\n  ".join(str(problem) for problem in problems)
         raise InputError(f"{path} cannot be learnt from:\n  {listed}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    codec.to(device)
+    codec.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     sources = with_offsets(sources_of(path), offsets)
-    return encode_sources(sources, codec, codec_hash, tokens_folder, device=device, report=report)
+    return encode_sources(sources, codec, codec_hash, tokens_folder, report=report)
 
 
 def train_lm(

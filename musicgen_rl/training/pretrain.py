@@ -8,6 +8,7 @@ delay pattern (arXiv:2306.05284) and frames a short piece lacks are left out. A 
     export/          the averaged weights, in the format that `generate --model` loads
 """
 
+import hashlib
 import math
 import sys
 import time
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ from musicgen_rl.training.optim import WeightAverage, build_optimizers, rate_fac
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.pretrain_crops import Crops
 from musicgen_rl.training.pretrain_state import Memory
-from musicgen_rl.training.processes import Processes
+from musicgen_rl.training.processes import Processes, make_accelerator
 from musicgen_rl.training.progress import Pace, Plan, Progress
 
 Export: TypeAlias = Callable[[Path, LMConfig, dict[str, Tensor], dict[str, Any]], object]
@@ -95,6 +95,18 @@ def pretrain(
     return trainer.run(export, stop, live)
 
 
+def step_seed(seed: int, step: int, process: int) -> int:
+    """Derive the 63-bit seed of what a process draws in a step beside its crops: dropout.
+
+    Args:
+        seed: of the run.
+        step: its number.
+        process: number of the process; its rows are not those of another.
+    """
+    digest = hashlib.sha256(f"musicgen-rl step {seed} {step} {process}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
 class Trainer:
     """One run, from what it remembers to what it leaves."""
 
@@ -114,7 +126,7 @@ class Trainer:
         codec_hash: str | None = None,
         text_hash: str | None = None,
     ) -> None:
-        self.accelerator = Accelerator()
+        self.accelerator = make_accelerator()
         self.processes = Processes()
         device = self.accelerator.device
         processes = self.accelerator.num_processes
@@ -222,6 +234,11 @@ class Trainer:
             stopped = False
             while not now.finished and not stopped:
                 started = time.monotonic()
+                # Dropout draws from torch's own generator: what a step draws follows from its
+                # number, so that no process has a state to save.
+                torch.manual_seed(
+                    step_seed(self.config.seed, now.step, self.accelerator.process_index)
+                )
                 row = self._train_step(model)
                 done = time.monotonic()
                 now.seconds = before + done - begun

@@ -13,9 +13,7 @@ from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training.checkpointing import (
     load_training_state,
     pack_optimizer,
-    pack_rng,
     restore_optimizer,
-    restore_rng,
     save_training_state,
 )
 from musicgen_rl.training.optim import WeightAverage
@@ -84,7 +82,7 @@ class Memory:
         Raises:
             StorageError: the disk is full or not writable; what was saved before is intact.
         """
-        tensors: dict[str, Tensor] = dict(pack_rng())
+        tensors: dict[str, Tensor] = {}
         packed: list[Any] = []
         for index, optimizer in enumerate(self.optimizers):
             more, rest = pack_optimizer(optimizer, prefix=f"optimizer{index}")
@@ -132,5 +130,4 @@ class Memory:
             restore_optimizer(
                 optimizer, tensors, packed, prefix=f"optimizer{index}", keep_options=True
             )
-        restore_rng(tensors)
         self.progress.restore(state, state["last_eval"], minutes=config.minutes, steps=config.steps)

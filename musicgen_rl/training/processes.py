@@ -1,15 +1,30 @@
 """The processes of one run, which accelerate starts; with a single one nothing is sent."""
 
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for another. The first encodes a corpus, reads all captions and writes
+large models alone, which takes longer than the ten minutes that GPUs would wait for each other."""
+
+
+def make_accelerator() -> Accelerator:
+    """Join the processes of this run: the only place where an `Accelerator` is made.
+
+    The first one of a process sets for all that come after it how long they wait.
+    """
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
 
 class Processes:
     """What a run asks of the processes beside it."""
 
     def __init__(self) -> None:
-        self._accelerator = Accelerator()
+        self._accelerator = make_accelerator()
         self.device: torch.device = self._accelerator.device
         """Of this process."""
         self.count: int = self._accelerator.num_processes

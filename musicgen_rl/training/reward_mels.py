@@ -164,7 +164,8 @@ def prepare_coded(
         frame = int(place * FRAME_RATE)
         start = frame * rate // FRAME_RATE
         part = samples[start : start + length].expand(1, codec.audio_channels, -1)
-        played = codec.decode(codec.encode(part)).mean(dim=1)[:, :length].float()
+        played = codec.decode(codec.encode(part.to(codec.device))).mean(dim=1)
+        played = played[:, :length].float().cpu()
         tensors = {"coded": pack_levels(mel_levels(check_audio(played, rate), rate)[0])}
         try:
             save_tensors(tensors | {"start": torch.tensor([frame]), "codec": mark}, files[key])

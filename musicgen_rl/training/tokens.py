@@ -123,7 +123,6 @@ def encode_sources(
     folder: str | Path,
     *,
     pieces_per_shard: int = 32,
-    device: torch.device | str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Encode every source; what is already there is left alone.
@@ -134,7 +133,6 @@ def encode_sources(
         codec_hash: identity of the codec, for example `hash_folder` of its files.
         folder: gets the shards.
         pieces_per_shard: sources in one file.
-        device: of the codec.
         report: called with (sources done, sources in all) after each shard.
 
     Returns:
@@ -152,10 +150,7 @@ def encode_sources(
         stamp = _stamp(members, codec_hash)
         if not _holds(path, stamp):
             read = _read_ahead(members, codec)
-            codes = {
-                f"{i:05d}": encode_samples(samples, codec, device=device)
-                for i, samples in enumerate(read)
-            }
+            codes = {f"{i:05d}": encode_samples(samples, codec) for i, samples in enumerate(read)}
             entries = json.dumps([_told(source) for source in members])
             _write_atomically(path, codes, {"stamp": stamp, "entries": entries})
         if report is not None:
@@ -252,19 +247,13 @@ def _told(source: Source) -> dict[str, Any]:
 
 
 def encode_samples(
-    samples: Tensor,
-    codec: Codec,
-    *,
-    device: torch.device | str = "cpu",
-    chunk_frames: int = 3000,
-    margin: int = 100,
+    samples: Tensor, codec: Codec, *, chunk_frames: int = 3000, margin: int = 100
 ) -> Tensor:
     """Encode a recording in chunks, so that an hour of audio needs no more memory than a minute.
 
     Args:
         samples: of `read_samples`, [C, M].
         codec: its encoder may look `margin` frames to either side.
-        device: of the codec.
         chunk_frames: frames kept of one call.
         margin: frames encoded on either side of a chunk and thrown away.
 
@@ -278,7 +267,7 @@ def encode_samples(
         first, stop = max(0, start - margin), min(total, start + chunk_frames)
         last = min(total, stop + margin)
         with torch.inference_mode():
-            part = samples[None, :, first * hop : last * hop].to(device)
+            part = samples[None, :, first * hop : last * hop].to(codec.device)
             codes = codec.encode(part)[0]
         kept.append(codes[:, start - first : stop - first].cpu())
     return torch.cat(kept, dim=1).to(torch.uint16)

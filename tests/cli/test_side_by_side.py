@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from musicgen_rl.checkpoint import load_state, read_info
 from musicgen_rl.cli import run
+from musicgen_rl.cli import side_by_side as side_by_side_module
 from musicgen_rl.cli.side_by_side import is_first, side_by_side, threads_each
 from musicgen_rl.errors import ConfigError, MusicgenRLError
 from musicgen_rl.training.metrics import read_metrics
@@ -76,6 +78,17 @@ def test_another_process_that_dies_is_told_in_one_sentence(
 
     with pytest.raises(MusicgenRLError, match="ended with status 2: what was saved is intact"):
         break_off()
+
+
+def test_another_process_that_dies_before_all_have_met_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(side_by_side_module, "WAIT_S", 0.1)
+    monkeypatch.setattr(os, "_exit", lambda status: ended.set())
+    with side_by_side(2, ["no-such-command"]):
+        assert ended.wait(60)
+    assert "ended with status 2: what was saved is intact" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "message"), [

@@ -1,5 +1,6 @@
 """The adapter against transformers itself, on random models small enough for tests."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ def test_its_shape_is_what_transformers_says(model: Any) -> None:
     assert (codec.sample_rate, codec.hop_length) == (8000, HOP)
     assert (codec.num_codebooks, codec.codebook_size, codec.audio_channels) == (4, 64, 1)
     assert EncodecCodec(model, audio_channels=2).num_codebooks == 8
+
+
+def test_it_tells_where_it_lies(model: Any) -> None:
+    codec = EncodecCodec(copy.deepcopy(model))
+    assert codec.device == torch.device("cpu")
+    assert codec.to(torch.device("meta")).device == torch.device("meta")
 
 
 def test_mono_equals_transformers(model: Any) -> None:

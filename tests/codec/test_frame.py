@@ -28,6 +28,12 @@ def test_decoding_gives_exactly_a_hop_for_each_frame(frames: int) -> None:
     assert samples.dtype == torch.float32
 
 
+def test_it_tells_where_it_lies() -> None:
+    codec = tiny_codec()
+    assert codec.device == torch.device("cpu")
+    assert codec.to(torch.device("meta")).device == torch.device("meta")
+
+
 def test_decoding_agrees_with_the_sum_of_single_oscillators_and_noises() -> None:
     """Written out sample by sample for the tones, against the fast path."""
     codec = tiny_codec()

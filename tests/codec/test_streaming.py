@@ -77,6 +77,7 @@ def test_only_the_context_is_kept() -> None:
 class Counting:
     """A codec without `decode_from` whose samples are a sum over the frames around them."""
 
+    device = torch.device("cpu")
     sample_rate, hop_length, num_codebooks, codebook_size, audio_channels = 10, 2, 1, 99, 1
 
     def __init__(self, before: int, after: int) -> None:

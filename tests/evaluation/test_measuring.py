@@ -7,17 +7,22 @@ import pytest
 import torch
 
 from musicgen_rl.batch.progress import spell_seconds
+from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.features import measure
 from musicgen_rl.evaluation.instruments import find_instruments, require_same, require_unchanged
 from musicgen_rl.evaluation.prompts import Prompt
+from musicgen_rl.evaluation.real import real_set
 from musicgen_rl.evaluation.run import Clock
 from musicgen_rl.evaluation.table import build_table, read_rows, write_rows
 from musicgen_rl.evaluation.throughput import measure_throughput
 from musicgen_rl.pipeline import Pipeline
+from tests.codec.tiny import tiny_codec
 from tests.evaluation.fakes import fake_instruments
 from tests.evaluation.synthetic import IDENTITIES, Planted, planted_rows, prompts_of
+from tests.pretended_gpu import pretended_gpus
+from tests.training.reward_corpus import write_corpus
 
 RATE = 8000
 
@@ -54,6 +59,35 @@ def test_another_sample_rate_than_the_codecs_gives_no_codes(tiny_folder: Path) -
     codec = load_codec(tiny_folder / "codec")
     rows = measure(sounds(1), 16_000, [Prompt("jazz")], fake_instruments(codec))
     assert "codes" not in rows[0]
+
+
+def test_a_codec_on_a_gpu_gives_the_same_codes(tiny_folder: Path) -> None:
+    codec, clips, prompts = load_codec(tiny_folder / "codec"), sounds(2), [Prompt("jazz")] * 2
+    expected = measure(clips, RATE, prompts, fake_instruments(codec))
+    with pretended_gpus():
+        codec.to(torch.device("cuda"))
+        rows = measure(clips, RATE, prompts, fake_instruments(codec))
+    assert all(
+        np.array_equal(*(r["codes"] for r in pair)) for pair in zip(rows, expected, strict=True)
+    )
+
+
+def test_a_codec_on_a_gpu_has_the_same_floor(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=14, seconds=1.5)
+    manifest.write_text(manifest.read_text().replace('"train"', '"test"'))
+
+    def floor(codec: Codec) -> np.ndarray:
+        found = real_set(
+            manifest, fake_instruments(codec), sample_rate=RATE, duration_s=1.0, clips=40,
+            line_clips=12,
+        )  # fmt: skip
+        return found.line_embeddings["codec floor"]["report"]
+
+    codec = tiny_codec()
+    expected = floor(codec)
+    with pretended_gpus():
+        assert np.array_equal(floor(codec.to(torch.device("cuda"))), expected)
+    assert len(expected) >= 2
 
 
 def test_rows_come_back_from_parquet_as_they_were(tmp_path: Path) -> None:

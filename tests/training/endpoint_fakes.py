@@ -36,6 +36,7 @@ class HashText:
 class CodeSound:
     """A frame sounds its codes: sample k of the frame is code k."""
 
+    device = torch.device("cpu")
     sample_rate, hop_length, num_codebooks, codebook_size = 150, 3, 3, 40
     audio_channels, context_frames = 1, (0, 0)
 

@@ -15,6 +15,7 @@ CONFIG = LMConfig(
 class MeanCodec:
     """Codes are the frame's mean in sixteenths, and twice that: easy to know by hand."""
 
+    device = torch.device("cpu")
     sample_rate = 1000
     hop_length = 10
     num_codebooks = 2

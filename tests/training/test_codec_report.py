@@ -17,6 +17,7 @@ from musicgen_rl.training.codec_report import (
     onset_times,
 )
 from tests.codec.tiny import sine, tiny_codec
+from tests.pretended_gpu import pretended_gpus
 
 RATE = 16000
 
@@ -24,6 +25,7 @@ RATE = 16000
 class Perfect:
     """A codec that gives back what it was given, with a gain."""
 
+    device = torch.device("cpu")
     sample_rate, hop_length, num_codebooks, codebook_size = RATE, 320, 2, 4
     audio_channels, context_frames = 1, (0, 0)
 
@@ -80,6 +82,15 @@ def test_a_perfect_codec_is_judged_perfect_and_a_quiet_one_quiet() -> None:
     assert len(report["each"]) == 2
     assert torch.equal(made, clips)
     assert judge_codec(Perfect(0.5), clips)[0]["level_db"] == pytest.approx(-6.02, abs=0.01)
+
+
+def test_a_codec_on_a_gpu_is_judged_alike() -> None:
+    codec, clips = tiny_codec(), sine(440.0, 1.5, 8000)[None]
+    expected, sound = judge_codec(codec, clips)
+    with pretended_gpus():
+        report, made = judge_codec(codec.to(torch.device("cuda")), clips)
+    assert report == expected
+    assert torch.equal(made, sound)
 
 
 @pytest.fixture

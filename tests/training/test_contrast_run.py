@@ -10,7 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from musicgen_rl.checkpoint import CARD, LOW_RANK, load_state, model_hash, read_info
+from musicgen_rl.checkpoint import (
+    CARD,
+    LOW_RANK,
+    ModelInfo,
+    load_state,
+    model_hash,
+    read_info,
+)
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, UnsupportedModelError
 from musicgen_rl.lm.low_rank import LowRankDelta
@@ -79,6 +86,20 @@ def test_an_end_is_taught_with_the_codec_and_the_encoder_of_its_card(
     assert (card.folder / card.text_encoder["path"]).resolve() == base.parent / "minilm"
     assert card.notes["codec_hash"] == read_info(base).notes["codec_hash"]
     assert card.notes["contrast"]["start"] == {"name": "end", "sha256": model_hash(read_info(end))}
+
+
+def test_a_run_of_many_exports_hashes_its_start_once(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def noted(info: ModelInfo) -> str:
+        hashed.append(info.folder)
+        return model_hash(info)
+
+    monkeypatch.setattr(contrast_run, "model_hash", noted)
+    teach(base, replace(FAST, save_minutes=0.0))  # an export a step
+    assert hashed == [base]
 
 
 def test_an_encoder_that_is_given_wins_and_is_named_in_the_card(base: Path) -> None:

@@ -169,6 +169,28 @@ def test_a_finished_run_whose_export_failed_writes_it_when_run_again(
     assert len(written) == before
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_a_run_of_many_exports_hashes_its_models_once(
+    tmp_path: Path, monkeypatch, started: bool
+) -> None:
+    parts, hashed = small_parts(tmp_path / "base"), []
+    if started:
+        start = small_parts(tmp_path / "start").base
+        parts = replace(parts, start=start, start_state=load_state(start))
+
+    def noted(info) -> str:
+        hashed.append(info.folder.name)
+        return model_hash(info)
+
+    monkeypatch.setattr(endpoint_loop, "model_hash", noted)
+    train(parts, small_config(train="low-rank", start_blend=0.5), tmp_path / "run")
+    assert hashed == (["base", "start"] if started else ["base"])
+    told = read_info(tmp_path / "run" / "export").notes
+    assert told["base"]["sha256"] == model_hash(parts.base)
+    assert told["low_rank"]["over"]["sha256"] == model_hash(parts.start or parts.base)
+    assert told["low_rank"]["towards"]["sha256"] == model_hash(parts.base)
+
+
 def test_minutes_become_steps_once_the_speed_is_known(tmp_path: Path) -> None:
     parts = small_parts(tmp_path / "base")
     config = small_config(minutes=0.02, steps=1, learning_rate=0.0, save_minutes=60.0)

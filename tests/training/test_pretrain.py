@@ -16,7 +16,7 @@ from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training.dataset import TokenDataset, TokenPiece
 from musicgen_rl.training.lm_loss import EVAL_SEED, evaluate, token_losses
 from musicgen_rl.training.metrics import read_metrics
-from musicgen_rl.training.pretrain import Trainer, pretrain
+from musicgen_rl.training.pretrain import Trainer, pretrain, step_seed
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from tests.training.fakes import CONFIG, ramp_data
 from tests.training.pretrain_runs import FAST, run, saved
@@ -114,6 +114,40 @@ def test_the_seed_counts(tmp_path: Path) -> None:
     run(tmp_path / "b", replace(FAST, steps=1, seed=1))
     a, b = (read_metrics(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in "ab")
     assert a != b
+
+
+def test_what_dropout_takes_follows_from_the_step_and_nothing_drawn_before(tmp_path: Path) -> None:
+    train, valid, text = ramp_data()
+    model = replace(CONFIG, dropout=0.3)
+
+    def draws() -> bool:
+        return bool(torch.rand(7).sum() < 0)
+
+    for name, stop in (("plain", lambda: False), ("drawn", draws)):
+        pretrain(model, FAST, train, valid, text, tmp_path / name, stop=stop, live=False)
+    plain, drawn = (saved(tmp_path / name)[0] for name in ("plain", "drawn"))
+    assert all(torch.equal(drawn[name], t) for name, t in plain.items())
+
+
+def test_no_two_steps_and_no_two_processes_drop_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = [step_seed(0, step, process) for step in range(3) for process in range(3)]
+    assert len({*seeds, step_seed(1, 0, 0)}) == 10
+    train, valid, text = ramp_data()
+    trainer = Trainer(CONFIG, FAST, train, valid, text, tmp_path)
+    given: list[int] = []
+    seeded = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: given.append(seed) or seeded(seed))
+    monkeypatch.setattr(type(trainer.accelerator), "process_index", 2)
+    monkeypatch.setattr(trainer, "_train_step", lambda model: stop_here())
+    with pytest.raises(StopIteration):
+        trainer.run(None, lambda: False, live=False)
+    assert given == [step_seed(FAST.seed, 0, 2)]
+
+
+def stop_here() -> dict[str, Any]:
+    raise StopIteration
 
 
 def test_minutes_become_steps_and_the_run_ends_in_time(tmp_path: Path) -> None:

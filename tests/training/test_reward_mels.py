@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from musicgen_rl.training.reward_mels import (
     read_mono,
     unpack_levels,
 )
+from tests.codec.tiny import TINY, tiny_codec
+from tests.pretended_gpu import pretended_gpus
 from tests.training.reward_corpus import RATE, write_corpus
 
 
 class HalvingCodec:
     """Plays everything at half its level."""
 
+    device = torch.device("cpu")
     sample_rate = RATE
     hop_length = 320
     num_codebooks = 1
@@ -93,6 +97,20 @@ def test_what_the_codec_plays_lies_where_it_is_said_to(tmp_path: Path) -> None:
     assert count == (24000 - 1600) // 320 + 1
     same = unpack_levels(piece.plain[start : start + count])
     assert_close(unpack_levels(piece.coded) + 6.02, same, atol=0.5, rtol=0)
+
+
+def test_a_codec_on_a_gpu_plays_the_same(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    codec = tiny_codec(config=replace(TINY, sample_rate=RATE, hop_length=320))
+    played = []
+    with pretended_gpus():
+        for device in ("cpu", "cuda"):
+            mels = tmp_path / device
+            prepare_mels([manifest], mels)
+            codec.to(torch.device(device))
+            assert prepare_coded([manifest], mels, codec, every=3, seconds=1.5) == 5
+            played.append([piece.coded for piece in load_mels(mels)])
+    assert all(torch.equal(*pair) for pair in zip(*played, strict=True))
 
 
 class ScalingCodec(nn.Module, HalvingCodec):

@@ -19,6 +19,8 @@ from musicgen_rl.training.tokens import (
     sources_of,
     with_offsets,
 )
+from tests.codec.tiny import sine, tiny_codec
+from tests.pretended_gpu import pretended_gpus
 from tests.training.fakes import MeanCodec
 
 
@@ -99,6 +101,15 @@ def test_silence_and_nan_are_refused_by_name(
     path = write(tmp_path / "bad.wav", levels)
     with pytest.raises(InputError, match=f"bad.wav.*{word}"):
         read_samples(path, 1000, 1)
+
+
+def test_a_codec_on_a_gpu_makes_the_same_tokens() -> None:
+    codec, samples = tiny_codec(), sine(440.0, 1.0, 8000)[None]
+    expected = encode_samples(samples, codec, chunk_frames=20)
+    with pretended_gpus():
+        codes = encode_samples(samples, codec.to(torch.device("cuda")), chunk_frames=20)
+    assert type(codes) is torch.Tensor  # brought back
+    assert torch.equal(codes.long(), expected.long())
 
 
 def test_long_files_encode_the_same_in_chunks(tmp_path: Path) -> None:
