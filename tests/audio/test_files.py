@@ -40,6 +40,8 @@ def test_seed_index_and_ending_make_the_name():
 
 def test_a_long_prompt_is_cut_at_a_word():
     assert slug("piano " * 100) == "-".join(["piano"] * 10)
+    assert slug("a" * 29 + " " + "b" * 30) == "a" * 29 + "-" + "b" * 30  # sixty bytes, all there is
+    assert slug("a" * 29 + " " + "b" * 31) == "a" * 29
 
 
 def test_one_long_word_is_cut_between_characters():
@@ -161,6 +163,7 @@ def test_places_that_cannot_hold_a_file_are_named(tmp_path):
 def test_a_folder_is_proved_before_the_work(tmp_path):
     assert prepare_folder(tmp_path / "out" / "today").is_dir()
     assert os.listdir(tmp_path / "out" / "today") == []
+    assert prepare_folder(tmp_path / "out").is_dir()  # one that is there will do
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="is a file, not a folder"):
         prepare_folder(tmp_path / "file")

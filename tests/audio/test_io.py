@@ -155,6 +155,20 @@ def test_a_file_cut_off_is_refused_by_name(tmp_path, format, fraction):
     assert "\n" not in str(raised.value)
 
 
+def test_an_ogg_that_ends_inside_its_last_page_is_refused_wherever_it_ends(tmp_path):
+    data = encode_clip(Clip(noise(32000), RATE, {}), "ogg")
+    last = data.rindex(b"OggS")
+    path, table = tmp_path / "cut.ogg", data[last + 26]
+    assert table > 4
+    header = range(4, 27)  # the page's own, without which its segments are not counted
+    for kept in (*header, 28, 27 + table - 1, 27 + table, len(data) - last - 1):
+        path.write_bytes(data[: last + kept])
+        with pytest.raises(AudioFileError, match="is cut off"):
+            read_audio(path)
+    path.write_bytes(data)
+    assert read_audio(path).num_samples == 32000
+
+
 def test_files_that_are_no_audio_are_refused_by_name(tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("not audio at all, but long enough to be looked at" * 10)

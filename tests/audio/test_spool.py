@@ -76,6 +76,12 @@ def test_silence_is_left_alone(tmp_path):
     assert not read_audio(path).samples.any()
 
 
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    folder = tmp_path / "a" / "b"
+    path, _ = spooled(folder, music(0.5), LoudnessConfig())
+    assert os.listdir(folder) == [path.name]
+
+
 def test_only_the_finished_file_stays(tmp_path):
     path, _ = spooled(tmp_path, music(1.0), LoudnessConfig())
     second, _ = spooled(tmp_path, music(1.0), LoudnessConfig())

@@ -67,6 +67,19 @@ def test_after_settling_the_gain_creeps():
     assert np.abs(np.diff(gain)).max() < 0.01  # and without a step
 
 
+def test_the_first_two_seconds_settle_by_six_decibels_a_second():
+    samples = noise(4.0, 0.02)
+    samples[:, RATE // 2 :] *= 10.0  # 20 dB louder: more than the gain may follow
+    leveller = StreamLeveller(RATE, 1, LoudnessConfig(target_lufs=-40.0))
+    gains = []
+    for start in range(0, samples.shape[1], 3200):  # a tenth of a second
+        leveller.push(samples[:, start : start + 3200])
+        gains.append(leveller.gain_db)
+    steps = -np.diff(gains)
+    assert steps[6:19] == pytest.approx(np.full(13, 0.6), abs=1e-6)
+    assert steps[19:25] == pytest.approx(np.full(6, 0.05), abs=1e-6)
+
+
 def test_no_sample_and_hardly_a_crest_passes_the_ceiling():
     samples = noise(4.0, 0.02, channels=2)
     samples[:, 2 * RATE :] *= 30.0  # 30 dB louder all at once

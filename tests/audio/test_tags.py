@@ -116,6 +116,13 @@ def test_id3_by_hand():
     assert tagged[10:24] == b"TIT2\x00\x00\x00\x04\x00\x00\x00abc"
 
 
+def test_id3_takes_the_year_of_the_date_and_the_whole_of_all_else():
+    tagged = id3(make_tags({"prompt": "abcdef", "date": "2026-11-23"}))
+    assert tagged[10:27] == b"TIT2\x00\x00\x00\x07\x00\x00\x00abcdef"
+    assert b"TYER\x00\x00\x00\x05\x00\x00\x002026" in tagged
+    assert b"2026-11-23" in tagged  # in the settings
+
+
 def test_id3_writes_other_scripts_as_utf16_with_a_mark():
     tagged = id3(make_tags({"prompt": "钢"}))
     assert tagged[10:25] == b"TIT2\x00\x00\x00\x05\x00\x00\x01" + "钢".encode("utf-16")

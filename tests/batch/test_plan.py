@@ -149,6 +149,19 @@ def test_the_batch_is_as_large_as_pays_and_as_memory_allows(model, monkeypatch):
     assert find_batch_size(info, 600.0, SamplingConfig(), CPU, "fp32") == 1
 
 
+def test_beyond_the_models_window_a_clip_takes_no_more_memory_but_for_its_sound(model):
+    info = read_info(__import__("pathlib").Path(model))
+    window_s = info.window.frames / info.frame_rate
+    sizes = [
+        plan._clip_bytes(info, seconds * window_s, SamplingConfig(), CPU, "fp32")
+        for seconds in (0.5, 1.0, 2.0, 3.0)
+    ]
+    sound = 16 * 96_000 * window_s * info.lm.audio_channels
+    assert sizes[2] - sizes[1] == pytest.approx(sound, rel=1e-4)
+    assert sizes[3] - sizes[2] == pytest.approx(sound, rel=1e-4)
+    assert sizes[1] - sizes[0] > sound / 2
+
+
 def test_a_run_that_pays_for_it_takes_a_process_for_each_core_as_memory_allows(
     plan, model, monkeypatch
 ):
@@ -190,6 +203,17 @@ def test_the_difference_names_what_changed(item):
     assert difference(before, plan_of(item, replace(item, prompt="c"), replace(item, seed=4))) == [
         "seed 0 -> 0, 4", "1 prompts added", "1 prompts removed", "2 clips -> 3",
     ]  # fmt: skip
+
+
+def test_a_difference_lists_three_values_and_counts_the_others(item):
+    before = plan_of(item)
+
+    def seeds(*values):
+        said = difference(before, plan_of(*(replace(item, seed=seed) for seed in values)))
+        return next(s for s in said if s.startswith("seed"))
+
+    assert seeds(1, 2, 3) == "seed 0 -> 1, 2, 3"
+    assert seeds(1, 2, 3, 4, 5) == "seed 0 -> 1, 2, 3 and 2 more"
 
 
 def test_changed_weights_behind_the_same_name_are_a_difference(item, tmp_path):

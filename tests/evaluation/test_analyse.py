@@ -163,6 +163,36 @@ def test_claims_do_not_hold_in_worlds_where_they_are_false() -> None:
     assert barrier["the dial is a dial"] == "fails"
 
 
+def test_p_values_stay_below_one_however_many_are_tried() -> None:
+    arms = default_arms(dial=True, beta0="b", continued="c")
+    worst = dialled(**{f"merge {lam}": Planted(0.3, -0.5) for lam in (0.25, 0.5, 0.75)})
+    checks = [c for claim in run(worst, arms, prompts=40).claims for c in claim.checks]
+    assert max(c.p for c in checks) == 1.0
+    assert {c.threshold for c in checks} == {0.0}
+    assert min(c.p for c in checks) >= 0.0
+
+
+@pytest.mark.parametrize("shift", [-2.0, 1.0])
+def test_where_a_scorer_has_its_zero_decides_no_claim(shift: float) -> None:
+    moved = {n: Planted(t.spread, t.adherence + shift) for n, t in dialled().items()}
+    found = verdicts(moved)
+    assert found == dict.fromkeys(found, "holds")
+
+
+def test_the_share_of_guidances_gain_that_is_kept_is_told_only_where_there_is_a_gain() -> None:
+    arms = default_arms(dial=True, beta0="b", continued="c")
+
+    def note(**changes: Planted) -> str:
+        claims = run(dialled(**changes), arms, prompts=40).claims
+        return next(c.note for c in claims if c.name == "distilled ~ guided")
+
+    # Base 0.3, guidance 0.6, quality 0.54: 0.24 of 0.3 is kept.
+    kept = note(base=Planted(0.9, 0.3), quality=Planted(0.3, 0.54))
+    share = float(kept.split("adherence_report: ")[1].split(" of the gain")[0])
+    assert share == pytest.approx(0.8, abs=0.1)
+    assert "nothing to keep" in note(base=Planted(0.9, 0.6))
+
+
 def test_a_control_is_beaten_below_the_line_or_where_it_adds_no_diversity() -> None:
     """The same steps without the reward may play better than the quality end, and no wider."""
     arms = default_arms(dial=True, beta0="b", continued="c")
@@ -200,6 +230,11 @@ def test_claims_without_their_arms_are_not_tested_and_say_what_is_missing() -> N
     assert claims["guidance narrows"].verdict == "holds"
     assert claims["merging pays"].verdict == "not tested"
     assert "merge line" in claims["merging pays"].note
+    bare = [a for a in default_arms(dial=True) if a.family != "control"]
+    alone = {n: t for n, t in dialled().items() if n in {a.name for a in bare}}
+    claim = next(c for c in run(alone, bare).claims if c.name == "controls beaten")
+    assert claim.verdict == "not tested"
+    assert "the controls" in claim.note
     some = default_arms(dial=True)
     partly = {n: t for n, t in dialled().items() if n in {a.name for a in some}}
     controls = next(c for c in run(partly, some, prompts=40).claims if c.name == "controls beaten")

@@ -8,6 +8,7 @@ from scipy import stats
 
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.bootstrap import (
+    FEW_DRAWS,
     Estimate,
     combine,
     draw_prompts,
@@ -92,6 +93,16 @@ def test_few_draws_give_students_p_and_not_the_least_that_they_can_count() -> No
     # Many draws are counted: 1.5 % of them lie below 0, however far.
     skewed = Estimate(1.0, np.r_[np.full(30, -9.0), np.ones(1970)], 16)
     assert skewed.p_not_above() == pytest.approx(0.0265, abs=0.005)
+    just = Estimate(1.0, np.r_[np.full(15, -9.0), np.ones(FEW_DRAWS - 15)], 16)
+    assert just.p_not_above() == pytest.approx(0.0265, abs=0.005)
+
+
+def test_a_p_value_of_few_draws_is_students_of_value_over_spread() -> None:
+    # Spread 1 over draws of 6 prompts, which is sqrt(6 / 5) over samples of 6.
+    found = Estimate(1.5, np.array([0.0, 1.0, 2.0]), 6)
+    assert found.p_not_above() == pytest.approx(stats.t.sf(1.5 / np.sqrt(6 / 5), 5))
+    assert found.p_not_above(0.5) == pytest.approx(stats.t.sf(1.0 / np.sqrt(6 / 5), 5))
+    assert found.p_two_sided(2.5) == pytest.approx(2 * stats.t.sf(1.0 / np.sqrt(6 / 5), 5))
 
 
 def test_differences_are_paired_by_draw() -> None:
@@ -141,6 +152,14 @@ def test_pairs_by_hand_and_by_counting_every_pair() -> None:
     expected = (2 * sums[0, 0] + sums[2, 2] + 4 * sums[0, 2]) / (2 * 6 + 6 + 4 * 9)
     assert found.draws[1] == pytest.approx(expected)
     assert found.draws[2] == pytest.approx(sums[1, 1] / 2)  # copies are not paired
+
+
+def test_a_draw_without_any_pair_is_the_value_itself() -> None:
+    # Pairs across two prompts only: a draw of one prompt twice holds none.
+    across = np.array([[0.0, 1.0], [1.0, 0.0]])
+    found = pair_estimate(3.0 * across, 2.0 * across, np.array([[1.0, 1.0], [2.0, 0.0]]))
+    assert found.value == 1.5
+    assert found.draws.tolist() == [1.5, 1.5]
 
 
 def test_holm_equals_statsmodels_and_keeps_the_order() -> None:

@@ -65,6 +65,7 @@ def test_vendi_equals_its_definition_by_eigenvalues_of_another_routine() -> None
     assert vendi(e) == pytest.approx(np.exp(-(p * np.log(p)).sum()))
     both = vendi_by_prompt(e, np.array([0, 0, 0, 1, 1, 2]), 3)
     assert both[0] == pytest.approx(vendi(e[:3]))
+    assert both[1] == pytest.approx(vendi(e[3:5]))
     assert np.isnan(both[2])
 
 
@@ -89,7 +90,10 @@ def test_distinct_rate_by_hand() -> None:
     assert distinct_rate([first, second]) == pytest.approx(4 / 5)
     assert distinct_rate([first, first]) == pytest.approx(1 / 2)
     assert distinct_rate([first], length=1) == 1.0
+    assert distinct_rate([np.array([1, 2, 1, 0, 3])]) == 1.0  # 12 is not 21, nor 10 and 03
+    assert distinct_rate([np.array([1, 2, 3, 1, 2, 3])], length=3) == pytest.approx(3 / 4)
     assert np.isnan(distinct_rate([np.array([1])]))
+    assert distinct_rate([np.array([1, 2])]) == 1.0
     by = distinct_by_prompt([first, first, second], np.array([0, 0, 1]), 2)
     assert by.tolist() == [0.5, 1.0]
 

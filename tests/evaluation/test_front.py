@@ -49,7 +49,10 @@ def test_a_dominated_point_adds_no_area_and_no_name() -> None:
     whole = hypervolume_estimate(points, (0.0, 0.0))
     assert whole.value == pytest.approx(hypervolume_estimate(points[:2], (0.0, 0.0)).value)
     assert whole.value == pytest.approx(3 + 2)
-    with pytest.raises(ConfigError, match="at least one"):
+    # Above (0.5, 1) the first point is 0.5 wide and 2 high, the second 1.5 wide and 1 high.
+    beyond = hypervolume_estimate(points, (0.5, 1.0))
+    assert beyond.value == pytest.approx(0.5 * 2 + 1.0 * 1)
+    with pytest.raises(ConfigError, match="a front needs at least one point"):
         hypervolume_estimate([], (0.0, 0.0))
 
 

@@ -4,15 +4,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy import stats
 from sqlalchemy import delete
 
 from musicgen_rl.errors import InputError
 from musicgen_rl.listening.analysis import analyse
-from musicgen_rl.listening.crossed import two_way_se
+from musicgen_rl.listening.crossed import p_value, two_way_se
+from musicgen_rl.listening.mixed import fit_mixed
+from musicgen_rl.listening.paired import FIRST, SECOND, TIE, fit_paired
 from musicgen_rl.listening.responses import failures, responses, scores
 from musicgen_rl.listening.tables import answers
 from tests.listening.stored import answered, attentive, inattentive, planned
-from tests.listening.studies import ABX, PAIR, RATING, SETS
+from tests.listening.studies import ABX, MUSHRA, PAIR, RATING, SETS
 
 RULES = {"count": 4, "practice": 1, "attention_checks": 2, "repeats": 2, "minimum_listening_s": 0,
          "headphones": False}  # fmt: skip
@@ -104,10 +107,66 @@ def test_ratings_are_differences_of_the_same_rater_and_prompt(tmp_path):
     fit = next(e for e in result["mixed"] if e["item"] == "quality")
     assert fit.get("reason") or fit["difference"] == pytest.approx(-1, abs=1e-6)
     assert next(e for e in result["mixed"] if e["item"] == "music")["reason"]
+    assert {(a["least"], a["most"]) for a in result["arms"]} == {(1, 5)}
     agreement = {e["item"]: e for e in result["agreement"]}
     assert agreement["quality"]["metric"] == "ordinal"
     assert agreement["quality"]["repeats_alpha"] == 1.0
     assert agreement["music"]["alpha"] is None
+
+
+def test_grades_of_a_page_go_to_what_stood_there(tmp_path):
+    arms = {name: {"audio": name} for name in ("plain", "varied", "ideal")}
+    plan = planned(tmp_path / "s", questions=[MUSHRA], arms=arms, reference="ideal",
+                   raters=RULES | {"attention_checks": 0})  # fmt: skip
+    given = {"plain": 60, "varied": 80, "reference": 100, "low": 10, "mid": 40}
+
+    def decide(slot, trial):  # the second prompt's are worth four points less
+        return {"grade": [given[label] - 4 * (trial.prompt == 1) for label in trial.labels]}
+
+    store = answered(plan, decide)
+    result = analyse(plan, store, mixed=False)
+    store.close()
+    assert [(a["arm"], a["n"]) for a in result["arms"]] == [
+        ("plain", 6), ("varied", 6), ("reference", 6), ("low", 6), ("mid", 6),
+    ]  # fmt: skip
+    for arm in result["arms"]:
+        assert arm["mean"] == pytest.approx(given[arm["arm"]] - 4 / 3)
+        assert (arm["least"], arm["most"]) == (0, 100)
+    # Prompts differ alike in every arm: the halves of the intervals are one number.
+    main = [(slot, t.prompt) for slot, session in enumerate(plan.assignment.sessions)
+            for t in session if t.kind == "main"]  # fmt: skip
+    raters, prompts = (np.array(column) for column in zip(*main, strict=True))
+    off = 4 / 3 - 4.0 * (prompts == 1)
+    half = stats.t.ppf(0.975, 2) * two_way_se(off, raters, prompts)
+    for arm in result["arms"]:
+        assert arm["high"] - arm["mean"] == pytest.approx(half)
+        assert arm["mean"] - arm["low"] == pytest.approx(half)
+    (entry,) = (e for e in result["planned"] if e["arms"] == ["plain", "varied"])
+    assert (entry["mean"], entry["unit"]) == (-20.0, "points of 100")
+    assert result["agreement"][0]["metric"] == "interval"
+
+
+def test_the_mixed_model_is_that_of_the_two_arms_grades(tmp_path):
+    plan = planned(tmp_path / "s", questions=[RATING], raters=RULES)
+    rng, rows = np.random.default_rng(2), []
+
+    def decide(slot, trial):
+        if trial.kind == "check":
+            return attentive(trial, ["quality", "music"])
+        grade = int(rng.integers(1, 6))
+        if trial.kind == "main":
+            rows.append((grade, trial.labels == ("plain",), slot, trial.prompt))
+        return {"quality": grade, "music": 2}
+
+    store = answered(plan, decide)
+    result = analyse(plan, store, mixed=True)
+    store.close()
+    found = next(e for e in result["mixed"] if e["item"] == "quality")
+    wanted = fit_mixed(*(list(column) for column in zip(*rows, strict=True)))
+    assert wanted.reason == ""
+    assert found["arms"] == ["plain", "varied"]
+    assert found["difference"] == pytest.approx(wanted.difference, rel=1e-4)
+    assert found["se"] == pytest.approx(wanted.se, rel=1e-3)
 
 
 def test_an_interval_is_that_of_the_scores_themselves(pairs):
@@ -124,18 +183,28 @@ def test_an_interval_is_that_of_the_scores_themselves(pairs):
     store = answered(pairs, decide)
     result = analyse(pairs, store, mixed=False)
     store.close()
-    rows = []
+    rows, choices = [], []
     for slot, session in enumerate(pairs.assignment.sessions):
         for trial in session:
             if trial.kind == "main":
                 sign = 1 if trial.labels[0] == "plain" else -1
                 number = {"first": 1, "second": -1, "tie": 0}[given[slot, trial.position]]
                 rows.append((sign * number, slot, trial.prompt))
+                choices.append((sign < 0, sign > 0, {1: FIRST, -1: SECOND, 0: TIE}[number]))
     values, raters, prompts = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     (entry,) = result["planned"]
     assert entry["mean"] == pytest.approx(values.mean())
     assert entry["se"] == pytest.approx(two_way_se(values - values.mean(), raters, prompts))
     assert entry["low"] < entry["mean"] < entry["high"]
+    (fit,) = result["paired"]
+    whole = fit_paired(*np.array(choices, dtype=int).T, 2)
+    for arm, strength in enumerate(fit["strengths"]):
+        se = two_way_se(12 * whole.influence[:, arm], raters, prompts)
+        assert strength["log_strength"] == pytest.approx(whole.strengths[arm], abs=1e-6)
+        assert strength["se"] == pytest.approx(se, rel=1e-4)
+    order_se = two_way_se(12 * whole.influence[:, 2], raters, prompts)
+    assert (fit["order_effect"], fit["order_se"]) == pytest.approx((whole.order, order_se), 1e-4)
+    assert fit["order_p"] == pytest.approx(p_value(whole.order, order_se, 3), rel=1e-3)
 
 
 def test_who_fails_too_many_checks_is_left_out_by_the_frozen_rule(pairs):

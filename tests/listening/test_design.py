@@ -121,6 +121,21 @@ def test_checks_and_repeats_are_there_and_repeats_point_at_their_first():
                     assert first.labels == trial.labels[::-1]
 
 
+def test_repeats_ask_the_first_half_again_in_the_second_and_not_at_once():
+    for seed in range(10):
+        for session in assign(small(seed=seed, raters={
+            "count": 4, "practice": 1, "attention_checks": 2, "repeats": 5,
+            "minimum_listening_s": 0,
+        })).sessions:  # fmt: skip
+            main = [trial.position for trial in session if trial.kind == "main"]
+            repeats = [trial for trial in session if trial.kind == "repeat"]
+            assert len(repeats) == len({trial.repeat_of for trial in repeats}) == 5
+            for trial in repeats:
+                before = sum(position < trial.position for position in main)
+                assert before >= len(main) // 2 > main.index(trial.repeat_of)
+                assert before >= main.index(trial.repeat_of) + 3
+
+
 def test_practice_plays_prompts_of_its_own():
     study = small()
     practised = {t.prompt for s in assign(study).sessions for t in s if t.kind == "practice"}

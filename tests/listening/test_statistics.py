@@ -85,6 +85,17 @@ def test_an_interval_follows_level_and_clusters():
     assert (clustered.n, clustered.raters, clustered.prompts, clustered.df) == (200, 10, 20, 9)
 
 
+def test_an_interval_is_drawn_by_the_generator_that_is_given():
+    x = np.random.default_rng(8).normal(size=12)
+    raters, prompts = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    first, same, other = (
+        estimate(x, raters, prompts, draws=50, rng=np.random.default_rng(s)) for s in (7, 7, 8)
+    )
+    assert (first.low, first.high) == (same.low, same.high)
+    assert (first.low, first.high) != (other.low, other.high)
+    assert (first.se, first.p) == (other.se, other.p)
+
+
 def test_equal_answers_have_no_spread():
     same = estimate([0.0] * 4, [0, 0, 1, 1], [0, 1, 0, 1])
     assert (same.low, same.high, same.p, same.naive_p) == (0, 0, 1, 1)
@@ -155,6 +166,15 @@ def test_three_arms_without_ties_agree_with_zermelos_iteration():
     fit = fit_paired(first, second, outcome, 3)
     assert fit.strengths == pytest.approx(want, abs=2e-3)
     assert fit.strengths.sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_influences_of_three_arms_sum_to_nothing_over_arms_and_over_answers():
+    parts = [choices(8, 5, 2), choices(7, 3, 1, 1, 2), choices(4, 6, 3, 2, 0)]
+    fit = fit_paired(*[[*a, *b, *c] for a, b, c in zip(*parts, strict=True)], 3)
+    assert fit.influence.shape == (39, 4)
+    assert fit.influence[:, :3].sum(1) == pytest.approx(np.zeros(39), abs=1e-12)
+    assert fit.influence.sum(0) == pytest.approx(np.zeros(4), abs=1e-9)
+    assert np.abs(fit.influence[:, :3]).max(0).min() > 1e-3
 
 
 def test_influence_is_the_fits_answer_to_one_more_answer():

@@ -7,6 +7,8 @@ from musicgen_rl.lm.delay import apply_delay, delay_mask, num_steps, shift_right
 def test_mono_pattern_by_hand():
     codes = torch.tensor([[[1, 2, 3], [4, 5, 6]]])
     assert apply_delay(codes, 9).tolist() == [[[1, 2, 3, 9], [9, 4, 5, 6]]]
+    assert undo_delay(apply_delay(codes, 9)).tolist() == codes.tolist()
+    assert num_steps(3, 2) == 4
 
 
 def test_stereo_pairs_share_a_delay():

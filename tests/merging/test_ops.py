@@ -62,7 +62,14 @@ def test_task_vectors_are_taken_off_and_put_back():
 
 @pytest.mark.parametrize(
     ("first", "second", "degrees"),
-    [((1, 0), (0, 2), 90), ((1, 0), (3, 0), 0), ((1, 0), (-2, 0), 180), ((2, 0), (1, 1), 45)],
+    [
+        ((1, 0), (0, 2), 90),
+        ((1, 0), (3, 0), 0),
+        ((1, 0), (-2, 0), 180),
+        ((2, 0), (1, 1), 45),
+        ((0, 0), (1, 1), 0),
+        ((1, 1), (0, 0), 0),
+    ],
 )
 def test_angles_by_hand(first, second, degrees):
     radians = ops.angle(tensor(first).float(), tensor(second).float())
@@ -85,8 +92,10 @@ def test_there_is_no_jump_where_slerp_becomes_lerp_near_zero():
     lam = 0.3
     for radians in (0.99 * ops.STRAIGHT, 1.01 * ops.STRAIGHT):
         assert ops.slerp_shares(radians, lam) == pytest.approx((0.7, 0.3), abs=1e-7)
-    assert ops.is_straight(0.99 * ops.STRAIGHT)
-    assert not ops.is_straight(1.01 * ops.STRAIGHT)
+    for end, away in ((0.0, 1.0), (math.pi, -1.0)):
+        assert ops.is_straight(end)
+        assert ops.is_straight(end + away * 0.99 * ops.STRAIGHT)
+        assert not ops.is_straight(end + away * 1.01 * ops.STRAIGHT)
 
 
 @settings(max_examples=60, deadline=None)
@@ -132,6 +141,15 @@ def test_slerp_of_equally_long_task_vectors_keeps_the_length(seed, lam):
     base, q, d = triple(seed)
     q, d = base + q / q.norm(), base + d / d.norm()
     assert float((ops.slerp(q, d, base, lam) - base).norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_merging_what_is_being_trained_records_no_gradient():
+    q, d, b = (torch.nn.Parameter(tensor([1.0, x])) for x in (0.0, 2.0, 0.5))
+    made = [
+        ops.lerp(q, d, 0.3), ops.slerp(q, d, b, 0.3), ops.liti(b, q, 0.3), ops.task_vector(q, b),
+        ops.apply_task_vector(b, q), ops.combine(q, d, b, 0.2, 0.3),
+    ]  # fmt: skip
+    assert not any(t.requires_grad for t in made)
 
 
 def test_arithmetic_is_float32_whatever_comes_in():

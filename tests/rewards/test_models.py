@@ -100,6 +100,15 @@ def test_the_card_says_what_it_is_for(tmp_path: Path) -> None:
     assert hash_file(tmp_path / "model.safetensors") in text
 
 
+def test_floats_are_written_in_16_bits_and_counts_as_they_are(tmp_path: Path) -> None:
+    encoder_folder(tmp_path, CONV)
+    tensors = load_file(tmp_path / "model.safetensors")
+    counts = {n: t for n, t in tensors.items() if n.endswith("num_batches_tracked")}
+    assert counts
+    assert {t.dtype for t in counts.values()} == {torch.int64}
+    assert {t.dtype for n, t in tensors.items() if n not in counts} == {torch.float16}
+
+
 def test_weights_of_another_training_are_refused(tmp_path: Path) -> None:
     encoder_folder(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -187,6 +196,18 @@ def test_a_score_is_the_cosine_of_both_sides(tmp_path: Path) -> None:
     assert_close(found, both.diagonal())
     assert not torch.allclose(found, scorer.score(clips, RATE, captions[::-1]), atol=1e-4)
     assert scorer.identity.kind == "scorer"
+
+
+def test_a_sentence_comes_to_the_text_head_with_numbers_of_about_one() -> None:
+    """Unit vectors of 384 numbers are too small for a GELU: they are brought to unit spread."""
+    net = ScorerNet(CONV, 4, 4, 4).eval()
+    with torch.no_grad():
+        for layer in (net.text_in, net.text_out):
+            layer.weight.copy_(torch.eye(4))
+            layer.bias.zero_()
+    found = net.read(torch.tensor([[0.6, 0.8, 0.0, 0.0]]))
+    wide = nn.functional.gelu(torch.tensor([1.2, 1.6, 0.0, 0.0]))  # times the root of 4
+    assert_close(found[0], wide / wide.norm())
 
 
 def test_captions_must_be_as_many_as_clips_and_not_empty(tmp_path: Path) -> None:

@@ -158,6 +158,32 @@ def test_sliding_goes_on_as_a_fresh_window_that_starts_with_the_kept_frames(mono
     assert [int(long[0, k, 13 - k]) for k in range(K)] == expected[0].tolist()
 
 
+def test_a_fresh_window_sees_no_code_of_the_frames_before_it(mono):
+    """Its first columns are padded as at the start of every sequence, and its input begins so."""
+    model, condition = mono
+    one, given = rows_of(condition, 0), []
+
+    class Noted(EagerRunner):
+        def prefill(self, tokens):
+            given.append(tokens.clone())
+            return super().prefill(tokens)
+
+        def step(self, tokens):
+            return EagerRunner.prefill(self, tokens.unsqueeze(-1))
+
+    def make(rows, max_steps, text_length):
+        return Noted(model, rows, max_steps)
+
+    DecodeStream(
+        model.config, make, one, GREEDY, seeds=[1], window=Window(frames=10, keep_frames=4),
+        num_frames=13,
+    ).advance(13)  # fmt: skip
+    _, fresh = given
+    assert fresh.shape == (1, 4, 1 + 4 + 3)
+    late = [(row != model.config.pad_token).nonzero()[0].item() for row in fresh[0]]
+    assert late == [1, 2, 3, 4]
+
+
 def test_memory_does_not_grow_with_the_clip(mono):
     model, condition = mono
     s = stream(model, condition, DRAW, frames=None, window=Window(frames=12, keep_frames=4))
@@ -196,7 +222,10 @@ def test_stop_returns_what_is_complete(mono):
     assert codes.shape[-1] == 5  # 8 columns hold 8 - 3 complete frames
     whole = run(model, condition, GREEDY, frames=20)
     assert torch.equal(codes, whole[..., :5])
+    assert not s.finished
     assert torch.equal(s.advance(20), whole[..., 5:])  # and it can go on
+    assert s.finished
+    assert s.advance(5).shape == (3, 4, 0)
 
 
 def test_prompt_and_guidance_change_between_two_chunks(mono):

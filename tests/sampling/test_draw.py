@@ -61,6 +61,21 @@ def test_equal_logits_at_the_limit_of_top_k_all_stay():
     assert tokens == {0, 1, 2, 3}
 
 
+def test_a_nucleus_ends_where_it_holds_its_share_to_the_bit():
+    even = [0.25, 0.25, 0.25, 0.25]
+    assert {one(even, u / 50, top_p=0.5) for u in range(50)} == {0, 1}  # of equals the first
+    given = SamplingConfig(guidance_scale=1.0, top_k=0, top_p=0.5)
+    logits = torch.zeros(1, 1, 4)
+    drawn = {int(draw_in_torch(logits, torch.tensor([[u / 50]]), given)) for u in range(50)}
+    assert len(drawn) == 2
+
+
+def test_equals_keep_their_order_in_a_nucleus():
+    given = [0.1, 0.2, 0.3, 0.1, 0.3]  # 2, 4, 1 hold 0.8, then 0 before 3
+    drawn = [one(given, u, top_p=0.89) for u in (0.1, 0.4, 0.7, 0.95)]
+    assert drawn == [2, 4, 1, 0]
+
+
 def test_tokens_of_probability_zero_are_passed_over():
     for u in (0.0, 0.2, 0.4999, 0.5001, 0.9999999):
         assert one([0.0, 0.5, 0.0, 0.5, 0.0], u) in (1, 3)

@@ -38,6 +38,14 @@ def test_top_p_counts_within_what_top_k_left():
     assert {draw(u / 100, top_k=2, top_p=0.6) for u in range(100)} == {1}
 
 
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (2, 1.0), (0, 0.6)])
+def test_logits_that_are_being_trained_can_be_drawn_from(top_k, top_p):
+    given = {"temperature": 1.0, "top_k": top_k, "top_p": top_p}
+    drawn = sample_tokens(LOGITS.clone().requires_grad_(), torch.tensor(0.7), **given)
+    assert drawn == sample_tokens(LOGITS, torch.tensor(0.7), **given)
+    assert drawn.dtype == torch.long
+
+
 def test_temperature_zero_is_greedy_and_high_temperature_is_flat():
     assert draw(0.99, temperature=0.0) == 1
     counts = torch.bincount(

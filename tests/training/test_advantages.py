@@ -66,6 +66,12 @@ def test_the_baseline_of_other_pairs_has_no_bias(N):
     torch.testing.assert_close(found, true_gradient())
 
 
+def test_the_baseline_of_other_pairs_is_their_mean_by_hand():
+    e = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]]])
+    # Cosines of 02 are 1, of 03 and 23 are -1, of the others 0; three pairs are without each clip.
+    assert adv.other_pairs_baseline(e)[0].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, -2 / 3])
+
+
 @pytest.mark.parametrize("N", [2, 3, 4])
 def test_the_group_mean_and_leave_one_out_shrink_the_gradient(N):
     def group_mean(e: Tensor) -> Tensor:

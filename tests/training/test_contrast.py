@@ -39,19 +39,22 @@ def opposite(piece: TokenPiece, _: random.Random) -> list[str]:
     return [piece.captions[0], {"up": "down", "down": "up"}[piece.captions[0]]]
 
 
-def trainer_in(folder: Path, config: ContrastConfig = SETTINGS) -> ContrastTrainer:
+def trainer_in(folder: Path, config: ContrastConfig, dropout: float) -> ContrastTrainer:
     torch.manual_seed(3)
-    start = {n: t.clone() for n, t in MusicLM(CONFIG).state_dict().items()}
+    shape = replace(CONFIG, dropout=dropout)
+    start = {n: t.clone() for n, t in MusicLM(shape).state_dict().items()}
     train, valid, text = ramp_data()
     made = ContrastTrainer(
-        CONFIG, config, train, valid, text, folder, start, encoder=Words(), rivals=opposite
+        shape, config, train, valid, text, folder, start, encoder=Words(), rivals=opposite
     )
     made.restore()
     return made
 
 
-def run(folder: Path, config: ContrastConfig = SETTINGS, stop_at: int = 1000) -> ContrastTrainer:
-    made = trainer_in(folder, config)
+def run(
+    folder: Path, config: ContrastConfig = SETTINGS, stop_at: int = 1000, dropout: float = 0.0
+) -> ContrastTrainer:
+    made = trainer_in(folder, config, dropout)
     made.run(None, lambda: made.progress.step >= stop_at, live=False)
     return made
 
@@ -87,6 +90,17 @@ def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(tmp_path: Path) -> N
     rows = [json.loads(r) for r in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if r["kind"] == "train"] == list(range(1, 7))
     assert {"contrast", "kl", "known"} <= rows[0].keys()
+    assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-5)  # the first step starts from the start
+    later = [r for r in rows if r["kind"] == "train"][-1]  # the model has left the start
+    assert later["kl"] > 0
+    assert later["loss"] == pytest.approx(later["contrast"] + 0.01 * later["kl"], rel=1e-4)
+
+
+def test_rivals_and_the_model_as_it_was_are_compared_without_dropout(tmp_path: Path) -> None:
+    made = run(tmp_path, replace(SETTINGS, steps=1), dropout=0.5)
+    row = json.loads((made.folder / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert not any(p.requires_grad for p in made.before.parameters())
 
 
 def test_a_run_does_not_go_on_with_another_anchor(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_the_first_block_looks_one_and_two_places_back(lm: MusicLM) -> None:
     assert len(set(told)) == 2
 
 
+def test_directions_that_places_do_not_tell_apart_stay_small(lm: MusicLM) -> None:
+    """Sixty places leave most of 192 directions open to whatever is fitted by them."""
+    build_lookback(lm, given(crops(1, 60))[1], text(1), HOW)
+    fitted = [p.detach() for n, p in lm.named_parameters() if n.endswith("self_qkv.weight")]
+    assert len(fitted) == 3
+    assert max(float(weight.abs().max()) for weight in fitted) < 5
+
+
 def test_positions_are_left_to_themselves(lm: MusicLM) -> None:
     built(lm)
     fast = torch.cat([torch.arange(16), torch.arange(16) + 96])

@@ -77,6 +77,11 @@ def test_muon_equals_torch_s_up_to_its_bfloat16() -> None:
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0)
 
 
+def test_muon_takes_no_closure() -> None:
+    with pytest.raises(NotImplementedError, match="no closure"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], 0.1).step(lambda: 0.0)
+
+
 def test_muon_treats_stacked_projections_as_matrices_of_their_own() -> None:
     gradient = torch.randn(12, 4, generator=torch.Generator().manual_seed(4))
     fused = nn.Parameter(torch.zeros(12, 4))

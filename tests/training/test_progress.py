@@ -13,8 +13,15 @@ def test_replanning_moves_the_end_and_not_the_present() -> None:
     assert shorter.progress(30) == pytest.approx(0.25 + 0.75 / 5)
 
 
+def test_progress_stays_at_its_ends_beyond_them() -> None:
+    plan = Plan(50, from_step=25, from_progress=0.25)
+    assert plan.progress(20) == 0.25
+    assert plan.progress(60) == 1.0
+
+
 def test_a_plan_without_time_left_still_ends() -> None:
     assert Plan(100).replan(40, seconds_left=-3, seconds_per_step=1).total_steps == 41
+    assert Plan(100).replan(40, seconds_left=0, seconds_per_step=0).total_steps == 41
 
 
 def test_a_run_of_unknown_length_is_neither_half_done_nor_finished() -> None:
