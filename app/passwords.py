@@ -59,7 +59,7 @@ def read_account(text: str) -> Account:
         salt = key = b""
     if not user or kind != "scrypt" or len(salt) != 16 or len(key) != 32:
         raise ConfigError(
-            "an account is given as USER:HASH, not by its password: `musicgen-rl demo "
+            "an account is given as USER:HASH, not a password: `musicgen-rl demo "
             "--hash-password USER` asks for a password and prints it"
         )
     return Account(user, salt, key)
