@@ -213,8 +213,10 @@ def _refuse_truncated(path: str | Path, data: bytes) -> None:
     if data[:4] == b"OggS":
         last = data.rfind(b"OggS")
         ends_stream = last + 5 < len(data) and bool(data[last + 5] & 4)
-        segments = data[last + 27 : last + 27 + data[last + 26]] if last + 26 < len(data) else b""
-        whole = last + 27 + len(segments) + sum(segments) <= len(data)
+        listed = data[last + 26] if last + 26 < len(data) else 0
+        segments = data[last + 27 : last + 27 + listed]  # the sizes of the page's parts
+        end = last + 27 + listed + sum(segments)
+        whole = len(segments) == listed and end <= len(data)
         if not ends_stream or not whole:
             raise _truncated(path)
 

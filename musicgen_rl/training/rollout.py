@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.codec.base import Codec
-from musicgen_rl.config import LMConfig, SamplingConfig
+from musicgen_rl.config import SamplingConfig
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner, Window
@@ -106,11 +106,6 @@ def repeated_share(codes: Tensor) -> float:
 def frames_of(duration_s: float, frame_rate: float) -> int:
     """Count the frames of a duration, at least 2."""
     return max(2, round(duration_s * frame_rate))
-
-
-def pad_rows(config: LMConfig) -> int:
-    """Count the steps that the delay pattern adds to a clip's frames."""
-    return config.num_codebooks // config.audio_channels - 1
 
 
 def narrowed(model: MusicLM) -> bool:

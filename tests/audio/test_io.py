@@ -160,7 +160,7 @@ def test_an_ogg_that_ends_inside_its_last_page_is_refused_wherever_it_ends(tmp_p
     last = data.rindex(b"OggS")
     path, table = tmp_path / "cut.ogg", data[last + 26]
     assert table > 4
-    header = range(4, 27)  # the page's own, without which its segments are not counted
+    header = range(4, 28)  # of the page, which ends with how many segments are listed behind it
     for kept in (*header, 28, 27 + table - 1, 27 + table, len(data) - last - 1):
         path.write_bytes(data[: last + kept])
         with pytest.raises(AudioFileError, match="is cut off"):
