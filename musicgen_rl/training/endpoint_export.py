@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,8 @@ def export_endpoint(
     given = {"base": {"name": base.name, "sha256": base_sha256}, **notes}
     given |= {n: base.notes[n] for n in ("data_licenses", "codec_hash") if n in base.notes}
     sampling = replace(base.sampling, guidance_scale=1.0, negative_prompt="")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     card = replace(base, name=name, sampling=sampling, notes=given)
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(target) as temporary:
         if student.train != "low-rank":
             _write_whole(temporary, target, card, student.state(average))
         elif "path" not in base.codec:
@@ -86,13 +84,6 @@ def export_endpoint(
                 told["towards"] = {**_reference(base, base_sha256, target), "share": share}
             card = replace(card, notes={**given, "low_rank": told})
             _write_low_rank(temporary, target, card, delta)
-        swap_folders(temporary, target)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def room_needed(base: ModelInfo, parameters: Mapping[str, Tensor]) -> int:
@@ -173,11 +164,26 @@ def path_between(found: Path, target: Path) -> str:
     return os.path.relpath(found.resolve(), target.resolve())
 
 
-def swap_folders(temporary: Path, target: Path) -> None:
-    """Put a finished folder in the place of another."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    temporary.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the target's place once it is filled, or never.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary, old = (target.with_name(f".{target.name}.{os.getpid()}.{e}") for e in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -21,7 +21,7 @@ from musicgen_rl.checkpoint import (
 )
 from musicgen_rl.errors import ConfigError, ModelError, StorageError
 from musicgen_rl.storage import read_json, write_json
-from musicgen_rl.training.endpoint_export import PARTS, path_between, swap_folders
+from musicgen_rl.training.endpoint_export import PARTS, path_between, whole_folder
 
 _BESIDE = ("*.json", "*.model", "*.txt")
 """Settings and tokenizer of a model, in its own folder."""
@@ -44,17 +44,9 @@ def place_endpoint(source: Path, target: Path) -> Path:
         StorageError: it cannot be written.
     """
     require_place(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copytree(source, temporary)
+    with whole_folder(target) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
         write_json(temporary / CARD, _card_seen_from(target, read_info(source), whole=True))
-        swap_folders(temporary, target)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"cannot write the endpoint to {target}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
