@@ -328,7 +328,7 @@ def main() -> None:
     for name, prompt, styles, tempo in asked:
         clip = pipeline.generate(prompt, duration_s=10, seed=0, diversity=options.diversity)[0]
         if options.keep:
-            clip.save(options.keep / (re.sub(r"\W+", "-", name) + ".ogg"))
+            clip.save(options.keep / (re.sub(r"\W+", "-", name) + ".ogg"), overwrite=True)
         clips[name] = samples = clip.samples.mean(axis=0)
         row = {"prompt": name, "named": tempo, **measure(samples, clip.sample_rate),
                **hear(probe, samples, clip.sample_rate, styles)}  # fmt: skip

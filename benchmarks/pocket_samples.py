@@ -99,7 +99,7 @@ def write(pipeline: Pipeline, model: str, folder: Path, samples: Sequence[Sample
     """
     folder.mkdir(parents=True, exist_ok=True)
     for sample in samples:
-        make(pipeline, sample).save(folder / sample.file)
+        make(pipeline, sample).save(folder / sample.file, overwrite=True)
         print(sample.command(model), flush=True)
     kept = {sample.file for sample in samples}
     for path in folder.glob("*.ogg"):

@@ -10,6 +10,8 @@ import pytest
 from benchmarks import pocket_samples
 from benchmarks.pocket_samples import SAMPLES, Sample, page, write
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.checkpoint import find_model, model_hash, read_info
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.pipeline import Pipeline
 from tests.models import save_tiny
@@ -51,6 +53,23 @@ def test_every_clip_is_made_from_seed_0_and_stands_on_the_page(tmp_path: Path) -
     assert set(listed) == set(files) == {sample.file for sample in SAMPLES}
 
 
+def test_clips_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
+    for rate in (8000, 16000):
+        write(Player(rate), "pocket", tmp_path, SAMPLES[:1])  # type: ignore[arg-type]
+        (path,) = tmp_path.glob("*.ogg")
+        assert read_audio(path).sample_rate == rate
+
+
+def test_the_clips_that_are_shown_are_of_the_model_that_is_shipped() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "samples"
+    shipped = model_hash(read_info(find_model("pocket")))
+    for sample in SAMPLES:
+        tags = read_tags(folder / sample.file)
+        assert tags["model_sha256"] == shipped, f"{sample.file}: make docs/samples again"
+        assert (tags["prompt"], tags["diversity"]) == (sample.prompt, sample.diversity)
+    assert f"weights {shipped[:12]}" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_too_many_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pocket_samples, "MOST_BYTES", 100)
     with pytest.raises(ConfigError, match="make fewer"):
@@ -75,7 +94,5 @@ def test_the_command_on_the_page_makes_that_very_clip(tmp_path: Path) -> None:
     assert cli_main([*words[1:], "--output", str(tmp_path / "made")]) == 0
     made = next((tmp_path / "made").glob("*.ogg"))
     clip.save(tmp_path / "ours.ogg")
-    from musicgen_rl.audio.io import read_audio
-
     ours, theirs = read_audio(tmp_path / "ours.ogg"), read_audio(made)
     assert np.array_equal(ours.samples, theirs.samples)
