@@ -156,11 +156,15 @@ def read_tags(path: str | Path) -> dict[str, Any]:
         The settings, equal to the `Clip.settings` that were written.
 
     Raises:
-        AudioFileError: the file is missing, not audio, or carries no settings of ours.
+        AudioFileError: the file is missing, not audio, or carries no settings of ours, which may
+            be because its end is missing.
     """
     data = _read_bytes(path)
     settings = _settings(path, data)
     if settings is None:
+        _refuse_truncated(path, data)
+        if any(start + size > len(data) for _, start, size in riff_chunks(data)):
+            raise _truncated(path)  # a wav's tags come last
         raise AudioFileError(
             f"{str(path)!r} carries no musicgen-rl settings: it was made by something else, or "
             "its tags were removed"

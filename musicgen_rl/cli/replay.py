@@ -8,6 +8,7 @@ import typer
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.files import file_name
 from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.audio.same_sound import first_other_sound
 from musicgen_rl.cli.output import choose_destination, proved
 from musicgen_rl.cli.show import Bar, note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
@@ -43,8 +44,9 @@ def replay(
         typer.Option("-o", "--output", help="Write the clip made again: a folder or a file name."),
     ] = None,
 ) -> None:
-    """Make a clip again from the settings in its tags, and say whether its tokens are the same."""
+    """Make a clip again from the settings in its tags, and say whether it is the same."""
     settings = read_tags(file)
+    kept = read_audio(file)
     with StopSignals() as stop:
         from musicgen_rl.checkpoint import find_model, model_hash, read_info
         from musicgen_rl.pipeline import Pipeline
@@ -62,7 +64,7 @@ def replay(
         except InputError as error:
             raise InputError(f"{file!r}: {error}") from error
         source_path = _find_source(Path(file), recipe, continue_from)
-        ending = Path(file).suffix.lower().removeprefix(".")
+        format = _format_of(file)
         to = None
         if output is not None:
             to = choose_destination(output, None, 1)
@@ -82,14 +84,15 @@ def replay(
             raise typer.Exit(stop.exit_code)
         assert clip.codes is not None
         verdict = compare(recipe, clip.codes, pipeline)
-        note(_sentence(verdict))
+        differs_s = first_other_sound(kept, clip, format) if verdict.identical else None
+        note(_sentence(verdict, differs_s))
         if to is not None:
             with proved(to.folder) as folder:
                 seed, index = clip.settings["seed"], clip.settings["index"]
-                format = to.format if to.name else _format_of(ending)
-                name = to.name or file_name(clip.settings["prompt"], seed, index, format)
+                ending = to.format if to.name else format
+                name = to.name or file_name(clip.settings["prompt"], seed, index, ending)
                 print_path(clip.save(folder / name))
-    if not verdict.identical:
+    if not verdict.identical or differs_s is not None:
         raise typer.Exit(1)
 
 
@@ -157,10 +160,19 @@ def _machine(recipe: "Recipe", device: str | None, dtype: str | None) -> tuple[s
     return where, precision
 
 
-def _sentence(verdict: "Verdict") -> str:
+def _sentence(verdict: "Verdict", differs_s: float | None) -> str:
     """Say what came out, for a person."""
+    if verdict.identical and differs_s is None:
+        return (
+            f"identical: all {verdict.frames} frames have the tokens that the tags say, and the "
+            "file sounds as they do"
+        )
     if verdict.identical:
-        return f"identical: all {verdict.frames} frames have the tokens that the tags say"
+        return (
+            f"different: all {verdict.frames} frames have the tokens that the tags say, but from "
+            f"{differs_s:.2f} s on the file sounds otherwise: it was damaged, cut, re-encoded or "
+            "edited since; --output writes the clip as it was"
+        )
     where = "the hash of all frames differs, though every frame's check byte agrees"
     if verdict.first_frame is not None:
         where = (
@@ -170,5 +182,6 @@ def _sentence(verdict: "Verdict") -> str:
     return one_line(f"different: {where}; why that can be: {'; '.join(verdict.reasons)}")
 
 
-def _format_of(ending: str) -> str:
+def _format_of(file: str) -> str:
+    ending = Path(file).suffix.lower().removeprefix(".")
     return ending if ending in FORMATS else "wav"

@@ -48,14 +48,20 @@ def edit(path, **changes):
         ["--guidance", "3"],
         ["--guidance", "3", "--negative-prompt", "noise", "-n", "2"],
         ["--dtype", "fp32"],
+        ["--format", "flac"],
+        ["--format", "ogg"],
         ["--format", "mp3"],
+        ["--no-loudness"],
     ],
 )
 def test_identical_on_the_same_machine(call, clips, tiny_folder, arguments):
     for path in clips(*arguments):
         done = call("replay", path, "--model", tiny_folder)
         assert (done.code, done.out) == (0, "")
-        assert done.err == "identical: all 20 frames have the tokens that the tags say\n"
+        assert done.err == (
+            "identical: all 20 frames have the tokens that the tags say, and the file sounds as "
+            "they do\n"
+        )
 
 
 def test_the_new_file_is_written_only_when_asked_for(call, clips, tiny_folder, tmp_path):
@@ -100,6 +106,54 @@ def test_an_edited_prompt_differs_from_the_first_frames_on(call, clips, tiny_fol
     assert done.err.startswith("different: frame ")
     assert "the tags were edited" in done.err
     assert done.err.count("\n") == 1
+
+
+def silenced(samples, rate):
+    samples[:, round(0.2 * rate) :] = 0.0
+    return samples
+
+
+def test_a_rounding_in_16_bits_is_the_same_sound(call, clips, tiny_folder):
+    (path,) = clips()
+    clip = read_audio(path)
+    noise = np.random.default_rng(0).uniform(-1, 1, clip.samples.shape) / 32768
+    path.unlink()
+    Clip(np.clip(clip.samples + noise, -1, 1), clip.sample_rate, clip.settings).save(path)
+    assert call("replay", path, "--model", tiny_folder).code == 0
+
+
+@pytest.mark.parametrize("format", ["wav", "ogg"])
+@pytest.mark.parametrize(
+    ("change", "rate", "from_s"),
+    [
+        (silenced, 1, "0.20"),
+        (lambda samples, rate: samples[:, : round(0.3 * rate)], 1, "0.30"),
+        (lambda samples, rate: np.concatenate([samples, samples], 1), 1, "0.40"),
+        (lambda samples, rate: samples * 0.6, 1, "0.00"),
+        (lambda samples, rate: np.concatenate([samples, samples]), 1, "0.00"),  # stereo now
+        (lambda samples, rate: samples, 2, "0.00"),
+    ],
+)
+def test_sound_changed_under_the_tags_differs(
+    call, clips, tiny_folder, tmp_path, format, change, rate, from_s
+):
+    (path,) = clips("--format", format)
+    clip = read_audio(path)
+    samples = change(clip.samples.copy(), clip.sample_rate)
+    changed = Clip(samples, clip.sample_rate * rate, clip.settings).save(tmp_path / f"a.{format}")
+    done = call("replay", changed, "--model", tiny_folder, "-o", tmp_path / f"b.{format}")
+    assert done.code == 1
+    assert done.err.startswith("different: all 20 frames have the tokens that the tags say, but ")
+    assert f"from {from_s} s on the file sounds otherwise" in done.err
+    assert call("replay", done.paths[0], "--model", tiny_folder).code == 0  # as it was
+
+
+@pytest.mark.parametrize("lost", [900, 3000])  # of the tags; of the sound too
+def test_a_file_cut_off_is_refused_before_any_work(call, clips, tiny_folder, lost):
+    (path,) = clips()
+    path.write_bytes(path.read_bytes()[:-lost])
+    call("replay", path, "--model", tiny_folder).refused("is cut off")
+    call("info", path).refused("is cut off")
 
 
 def test_another_dtype_is_named_as_the_reason(call, clips, tiny_folder):

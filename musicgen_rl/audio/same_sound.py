@@ -1,0 +1,53 @@
+"""Whether a file still sounds like the clip it was written from."""
+
+import io
+
+import numpy as np
+import soundfile
+
+from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import encode_clip
+
+BLOCK_S = 0.05
+_QUIET = 1e-3
+"""Differences below this are not heard: -60 dB of full scale."""
+_SHARE = {"wav": 0.03, "flac": 0.03, "ogg": 0.3, "mp3": 0.3}
+"""How much of a block may differ (rms of the difference over rms of the block): rounding of
+another machine; where coding loses sound, also what it makes of that rounding."""
+
+
+def first_other_sound(kept: Clip, made: Clip, format: str) -> float | None:
+    """Find where a file's sound leaves that of the clip made again.
+
+    The clip goes through the file's format first, so that what coding loses is lost on both sides.
+
+    Args:
+        kept: the file, as read.
+        made: the clip made again.
+        format: wav, flac, ogg or mp3, of the file.
+
+    Returns:
+        Seconds from the start, to a block of 50 ms; None where they are the same. Where one is
+        shorter, its end counts as a difference; at another sample rate or number of channels
+        everything differs.
+    """
+    if (kept.sample_rate, kept.num_channels) != (made.sample_rate, made.num_channels):
+        return 0.0
+    coded, _ = soundfile.read(
+        io.BytesIO(encode_clip(made, format)), dtype="float32", always_2d=True
+    )  # [M, C]
+    size = max(1, round(BLOCK_S * made.sample_rate))
+    shorter = min(len(coded), kept.num_samples)
+    for start in range(0, shorter, size):
+        theirs = kept.samples[:, start : min(start + size, shorter)]
+        ours = coded[start : min(start + size, shorter)].T
+        gap = _rms(theirs - ours)
+        if gap > _QUIET and gap > _SHARE[format] * max(_rms(ours), _rms(theirs)):
+            return start / made.sample_rate
+    if len(coded) != kept.num_samples:
+        return shorter / made.sample_rate
+    return None
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
