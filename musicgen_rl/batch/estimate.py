@@ -36,7 +36,7 @@ class Estimate:
     audio_rate: float
     """Seconds of audio a second, one worker, encoding included."""
     workers: int
-    """That share the work."""
+    """That share the work: no more than there are batches."""
 
     @property
     def seconds(self) -> float:
@@ -82,19 +82,20 @@ def estimate(
     audio_s, took, size = _measure(first, pipeline, format, seconds)
     total_s = sum(clip.item.duration_s for clip in clips)
     each = size / audio_s
+    batches = len({clip.batch for clip in clips})
     on_disk = sum(
         -(-int(each * clip.item.duration_s) // _FILE_SYSTEM_BLOCK) * _FILE_SYSTEM_BLOCK
         for clip in clips
     )
     return Estimate(
         clips=len(clips),
-        batches=len({clip.batch for clip in clips}),
+        batches=batches,
         positions=len({(c.item.model, c.item.merge(), c.item.diversity, c.item.duration_s,
                         c.sampling) for c in clips}),
         audio_s=total_s,
         bytes=on_disk,
         audio_rate=audio_s / took,
-        workers=workers,
+        workers=min(workers, batches),
     )  # fmt: skip
 
 

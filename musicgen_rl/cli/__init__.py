@@ -66,7 +66,12 @@ def run(arguments: list[str]) -> int:
     from typer.main import get_command
 
     command = get_command(module.app)
-    result = command.main(args=rest, prog_name=f"musicgen-rl {name}", standalone_mode=False)
+    try:
+        result = command.main(args=rest, prog_name=f"musicgen-rl {name}", standalone_mode=False)
+    except SystemExit as error:  # click makes a 1 of a reader that went away
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
     return result if isinstance(result, int) else 0
 
 

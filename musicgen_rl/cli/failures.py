@@ -39,7 +39,7 @@ def guarded(run: Callable[[], int], *, debug: bool = False) -> int:
     """
     try:
         code = run()
-        sys.stdout.flush()
+        _flush()
     except BaseException as error:  # SystemExit and KeyboardInterrupt have a status too
         if debug and not isinstance(error, SystemExit):
             traceback.print_exc()
@@ -100,8 +100,13 @@ def _system_error(error: OSError) -> str:
 def _drop_unwritable_output() -> None:
     """Flush stdout; where it cannot be written, keep Python from failing again at its exit."""
     try:
-        sys.stdout.flush()
+        _flush()
     except (OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # a process may be started without one
+        sys.stdout.flush()

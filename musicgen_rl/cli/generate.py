@@ -161,16 +161,23 @@ def _generate(
         )
         stop.patient = True
         made = 0
+        unread: list[OSError] = []
         with Bar("making music") as bar:
             for path in generate_files(
                 pipeline, prompts, request, sampling, folder=folder, format=destination.format,
-                name=destination.name, source=source, stop=stop, progress=bar.update,
+                name=destination.name, source=source, progress=bar.update,
+                stop=lambda: stop() or bool(unread),
             ):  # fmt: skip
                 made += 1
-                with bar.hidden():
-                    print_path(path)
-    if stop():
+                try:
+                    with bar.hidden():
+                        print_path(path)
+                except OSError as error:  # what is decoded already is still written
+                    unread.append(error)
+    if stop() or (unread and made < total):
         note(f"stopped: {made} of {total} files written, --seed {request.seed} makes them whole")
+    if unread:
+        raise unread[0]
 
 
 def _dialled(request: GenerationConfig) -> str:

@@ -17,7 +17,12 @@ _MOST_ITEMS = 50
 
 
 def print_path(path: Path) -> None:
-    """Print a path on a line of its own, at once, in the file system's own bytes."""
+    """Print a path on a line of its own, at once, in the file system's own bytes.
+
+    Nothing where the process was started without a stdout.
+    """
+    if sys.stdout is None:
+        return
     line = os.fsencode(path) + os.linesep.encode()
     sys.stdout.flush()
     sys.stdout.buffer.write(line)

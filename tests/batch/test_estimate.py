@@ -17,6 +17,12 @@ def test_what_is_left_is_counted_and_scaled(plan, pipelines, model):
     assert 6 * 4096 < found.bytes <= 6 * 8192
 
 
+def test_workers_without_a_batch_make_it_no_faster(plan, pipelines, model):
+    missing = frozenset(c.id for c in plan.clips[4:])
+    found = estimate(plan, missing, pipelines[model], format="wav", workers=8, seconds=0.0)
+    assert (found.batches, found.workers) == (2, 2)
+
+
 def test_a_measurement_stops_in_time_but_never_with_nothing(plan, pipelines, model, monkeypatch):
     real, asked = Pipeline.chunks, []
 

@@ -41,6 +41,36 @@ def test_ctrl_c_keeps_what_is_finished(tiny_folder, tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_reader_that_goes_away_loses_nothing_that_is_decoded(tiny_folder, tmp_path):
+    process = start(
+        "generate", "x", "-n", 900, "--duration", 5, "--seed", 1, "--dtype", "fp32",
+        "--model", tiny_folder, "-o", tmp_path,
+    )  # fmt: skip
+    process.stdout.readline()
+    process.stdout.close()  # as `| head -1` does
+    process.stdout = None
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 141, err
+    paths = sorted(tmp_path.glob("*"))
+    assert 2 <= len(paths) < 900  # the batch under way to its end, and no other
+    assert all(read_tags(p)["complete"] and read_audio(p).num_samples == 40_000 for p in paths)
+    assert f"{len(paths)} of 900 files written, --seed 1" in err
+    assert "Traceback" not in err
+
+
+def test_without_a_stdout_files_are_written_all_the_same(tiny_folder, tmp_path):
+    arguments = command(
+        "generate", "x", "-n", 2, "--duration", 0.2, "--model", tiny_folder, "-o", tmp_path
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *arguments], stderr=subprocess.PIPE, text=True,
+        cwd=REPOSITORY, env=environment(), timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.wav"))) == 2
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_there_is_of_a_long_clip(
     call, tiny_folder, tmp_path, monkeypatch, number
