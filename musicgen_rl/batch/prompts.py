@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from musicgen_rl.data.manifest import parse_object
 from musicgen_rl.errors import InputError
 
 COLUMNS = {
@@ -138,12 +139,9 @@ def _lines(data: bytes, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{source}, line {number}: not JSON: {error!s:.80}") from error
-        if not isinstance(found, dict):
-            raise InputError(f"{source}, line {number}: not a JSON object: {line.strip()!r:.40}")
-        yield number, found
+            yield number, parse_object(line)
+        except InputError as error:
+            raise InputError(f"{source}, line {number}: {error}") from error
 
 
 def _parquet(data: bytes, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -224,7 +222,7 @@ def _as_whole(column: str, value: Any) -> int:
 def _as_positions(column: str, value: Any) -> tuple[float | None, ...]:
     """Read one position of the dial or several: 0.5, "0,0.5,1", [0, 0.5, 1]; "base" is none."""
     if isinstance(value, str):
-        value = [part for part in value.replace(";", ",").split(",") if part.strip()]
+        value = value.replace(";", ",").split(",")
     parts = value if isinstance(value, list) else [value]
     if not parts:
         raise InputError(f"{column} takes numbers from 0 to 1, got none")
@@ -291,7 +289,3 @@ def _decode(data: bytes, source: str) -> str:
         raise InputError(
             f"{source}, line {line}: not UTF-8 text: save the file as UTF-8"
         ) from error
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

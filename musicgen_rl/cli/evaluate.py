@@ -103,12 +103,17 @@ def evaluate(
 ) -> None:
     """Measure adherence, quality and diversity of many arms, and print the report's path."""
     if compare is not None:
+        _refuse_beside_comparing(context)
         _compare(compare, as_json)
         return
+    if as_json:
+        raise ConfigError(
+            "--json is for --compare: leave it out, summary.json in the results holds all numbers"
+        )
     if output is None:
         raise ConfigError("no output: name a folder with -o, for example -o result")
     if clips is not None:
-        _refuse_options_of_models(context)
+        _refuse_options_of_models(context, clap)
 
     from musicgen_rl.evaluation.assess import Around, assess_clips, assess_model, require_file
     from musicgen_rl.evaluation.finish import REPORT
@@ -183,6 +188,11 @@ def _arms(
         listed, own = read_arms(Path(given).expanduser())
         return listed + trained_controls(beta0, continued), reference or own
     names = [n.strip() for n in given.split(",") if n.strip()]
+    if not names:
+        raise ConfigError(
+            f"--arms {given!r} names no arm: leave it out for the default arms, or say base for "
+            "the reference alone"
+        )
     listed = default_arms(
         dial=has_endpoints(find_model(model)), pair=pair if all(pair) else None, beta0=beta0,
         continued=continued, quick=quick and "default" in names,
@@ -191,15 +201,34 @@ def _arms(
     return choose_arms(listed, names, against), against
 
 
-def _refuse_options_of_models(context: typer.Context) -> None:
+def _refuse_options_of_models(context: typer.Context, clap: str) -> None:
     """Refuse what the user gave beside --clips that only says how clips are made."""
+    for name, option in _given(context).items():
+        if name in _OF_MODELS and not (name == "device" and clap):  # CLAP runs somewhere too
+            raise ConfigError(
+                f"{option} means nothing with --clips, which measures existing audio as it is: "
+                "leave it out"
+            )
+
+
+def _refuse_beside_comparing(context: typer.Context) -> None:
+    """Refuse what the user gave beside --compare that it does not read."""
+    for name, option in _given(context).items():
+        if name not in ("compare", "as_json"):
+            raise ConfigError(
+                f"{option} means nothing with --compare, which reads two finished results: leave "
+                "it out"
+            )
+
+
+def _given(context: typer.Context) -> dict[str, str]:
+    """List the options that the user typed: name -> as it is written."""
+    found = {}
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        if option.name in _OF_MODELS and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(
-                f"{option.opts[-1]} means nothing with --clips, which measures existing audio as "
-                "it is: leave it out"
-            )
+        if option.name and source is not None and source.name == "COMMANDLINE":
+            found[option.name] = option.opts[-1]
+    return found
 
 
 def _compare(pair: tuple[str, str], as_json: bool) -> None:

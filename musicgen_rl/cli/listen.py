@@ -69,6 +69,10 @@ def plan(
     except ValueError:
         raise InputError(f"--effects takes numbers such as 0,0.25,0.5, got {effects!r}") from None
     require(0 <= runs <= 100_000, f"--runs must be from 0 to 100000, got {runs}")
+    if any(arm.model is not None for arm in made.study.arms):
+        from musicgen_rl.evaluation.listening_clips import check_models  # slow to import
+
+        check_models(made)
     some = bool(runs and made.study.analysis.planned)
     table = power(made.study, made.assignment, tried, runs=runs) if some else []
     path = freeze(made, table)
@@ -307,13 +311,18 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the simulated raters.")] = 0,
     careless: Annotated[float, typer.Option(help="Share who answer at random.")] = 0.1,
-    dropouts: Annotated[int, typer.Option(help="How many stop halfway.")] = 0,
+    dropouts: Annotated[int, typer.Option(help="How many of the raters stop halfway.")] = 0,
 ) -> None:
     """Play the study with simulated raters and clips of noise, through the real pages."""
     from musicgen_rl.listening.raters import RaterModel
     from musicgen_rl.listening.reading import load_study
 
-    arms = [arm.name for arm in load_study(folder).arms]
+    study = load_study(folder)
+    count, arms = study.raters.count, [arm.name for arm in study.arms]
+    require(
+        0 <= dropouts <= count,
+        f"--dropouts must be from 0 to {count}, the raters of the study, got {dropouts}",
+    )
     effects: dict[str, float] = {}
     for text in effect or []:
         name, _, number = text.partition("=")

@@ -10,6 +10,7 @@ One line a piece, the same for our corpus and for a user's own audio:
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -63,12 +64,7 @@ def parse_entry(text: str) -> Entry:
     Raises:
         InputError: naming the field that is missing or wrong.
     """
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(row, dict):
-        raise InputError(f"not a JSON object: {text[:40]!r}")
+    row = parse_object(text)
     audio = row.get("audio")
     if not isinstance(audio, str) or not audio.strip():
         raise InputError('no "audio": give the path of an audio file')
@@ -100,6 +96,42 @@ def parse_entry(text: str) -> Entry:
     )
 
 
+def parse_object(text: str) -> dict[str, Any]:
+    """Read a JSON object that somebody wrote, stricter than Python does.
+
+    Raises:
+        InputError: it is none, a key stands there twice (of which Python keeps the last), or a
+            number is NaN or infinite.
+    """
+    try:
+        found = json.loads(
+            text, parse_constant=_number, parse_float=_number, object_pairs_hook=_once
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise InputError("not JSON that can be read: it is nested too deep") from error
+    if not isinstance(found, dict):
+        raise InputError(f"not a JSON object: {text.strip()[:40]!r}")
+    return found
+
+
+def _number(text: str) -> float:
+    value = float(text)  # Python's JSON takes NaN and Infinity, and makes infinity of 1e999
+    if not math.isfinite(value):
+        raise InputError(f"not JSON: {text:.40} is no number there; write another, or null")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"the key {key!r:.40} is given twice: keep one of them")
+        found[key] = value
+    return found
+
+
 def read_manifest(path: Path) -> list[Entry]:
     """Read a manifest.
 
@@ -127,12 +159,18 @@ def numbered_lines(path: Path) -> Iterable[tuple[int, str]]:
     """Yield (line number from 1, text) of the lines that are not blank.
 
     Raises:
-        InputError: if the file cannot be read as UTF-8 text.
+        InputError: if the file cannot be read, or is not UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read manifest {path}: {error}") from error
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {reason}") from error
+    try:
+        text = data.decode("utf-8-sig")  # editors on Windows put a mark before the first line
+    except UnicodeDecodeError as error:
+        place = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {place}: not UTF-8 text: save the file as UTF-8") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from musicgen_rl.config import require, require_number
 from musicgen_rl.evaluation.arms import FAMILIES, Arm
-from musicgen_rl.evaluation.bootstrap import Estimate, draw_prompts, holm
+from musicgen_rl.evaluation.bootstrap import Estimate, draw_prompts
 from musicgen_rl.evaluation.claims import Claim, Evidence, check_claims
 from musicgen_rl.evaluation.front import (
     Point,
@@ -21,6 +21,7 @@ from musicgen_rl.evaluation.front import (
 from musicgen_rl.evaluation.measures import Estimates, describe, estimate_arm, table_centres
 from musicgen_rl.evaluation.real import RealSet
 from musicgen_rl.evaluation.table import ClipTable
+from musicgen_rl.listening.crossed import holm
 
 Array = NDArray[np.float64]
 

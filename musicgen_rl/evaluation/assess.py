@@ -11,11 +11,17 @@ from typing import Any
 from musicgen_rl.checkpoint import find_model, model_hash, read_info
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.arms import Arm, check_arms
+from musicgen_rl.evaluation.attributes import require_askable, tell_unheard
 from musicgen_rl.evaluation.clips import scan_folder
 from musicgen_rl.evaluation.distances import MIN_CLIPS
 from musicgen_rl.evaluation.features import measure_files
 from musicgen_rl.evaluation.finish import check_real, finish
-from musicgen_rl.evaluation.instruments import Instruments, find_instruments, load_instruments
+from musicgen_rl.evaluation.instruments import (
+    Instruments,
+    find_instruments,
+    load_instruments,
+    probe_classes,
+)
 from musicgen_rl.evaluation.plan import (
     PLAN,
     EvaluationConfig,
@@ -23,6 +29,7 @@ from musicgen_rl.evaluation.plan import (
     count_use,
     describe_plan,
     refuse_second_look,
+    require_final,
 )
 from musicgen_rl.evaluation.prompts import (
     Prompt,
@@ -35,6 +42,7 @@ from musicgen_rl.evaluation.real import RealSet, real_set
 from musicgen_rl.evaluation.run import MEASURED, make_and_measure
 from musicgen_rl.evaluation.throughput import measure_throughput
 from musicgen_rl.evaluation.weights import check_models, named_models, short_names
+from musicgen_rl.pipeline.devices import choose_device
 from musicgen_rl.rewards.identity import hash_file
 from musicgen_rl.storage import read_json, write_json
 
@@ -107,8 +115,10 @@ def assess_model(
         MusicgenRLError: whatever cannot work, before anything is made where it can be told.
     """
     started = time.monotonic()
+    require_final(config.split, around.again)
     check_arms(list(arms), reference)
-    prompts = spread_prompts(read_prompts(prompts_file), config.num_prompts)
+    written = read_prompts(prompts_file)
+    prompts = spread_prompts(written, config.num_prompts)
     check_models(arms, model)
     info = read_info(find_model(model))
     if around.real and len(prompts) * config.clips_per_prompt < MIN_CLIPS:
@@ -117,6 +127,8 @@ def assess_model(
             f"{MIN_CLIPS} that a distance to real clips needs: make more, or leave --real out"
         )
     place = find_instruments(around.instruments, info.folder)
+    classes = probe_classes(place)
+    require_askable(written, classes, str(prompts_file))
     plan = describe_plan(config, arms, prompts, model)
     kept = _kept_date(folder)
     plan["date"] = kept or datetime.now(UTC).isoformat(timespec="seconds")
@@ -128,10 +140,12 @@ def assess_model(
 
     pipeline = Pipeline.load(model, device=around.device, dtype=around.dtype)
     instruments = load_instruments(
-        place, codec=pipeline.codec, codec_name=info.name, clap=around.clap
-    )
+        place, codec=pipeline.codec, codec_name=info.name, clap=around.clap,
+        device=pipeline.device,
+    )  # fmt: skip
     real = _real(around.real, folder, instruments, pipeline.sample_rate, config, say)
     uses = _count(prompts_file, plan, config.split, say)
+    tell_unheard(prompts, classes, say)
     clips = len(arms) * len(prompts) * config.clips_per_prompt
     say(
         f"{len(arms)} arms x {len(prompts)} prompts x {config.clips_per_prompt} clips of "
@@ -204,13 +218,17 @@ def assess_clips(
         MusicgenRLError: whatever cannot work, before anything is measured where it can be told.
     """
     started = time.monotonic()
-    scan = scan_folder(clips, None if prompts_file is None else read_prompts(prompts_file))
+    require_final(config.split, around.again)
+    written = [] if prompts_file is None else read_prompts(prompts_file)
+    scan = scan_folder(clips, written)
     arms = [Arm(name=name, family="base" if name == "base" else "other") for name in scan.arms]
     reference = reference or ("base" if "base" in scan.arms else scan.arms[0])
     check_arms(arms, reference)
     if scan.left_out:
         say(f"left out {scan.left_out} prompts that not all arms have")
-    place = find_instruments(around.instruments, None)
+    place, device = find_instruments(around.instruments, None), choose_device(around.device)
+    classes = probe_classes(place)
+    require_askable(written, classes, str(prompts_file))
     asked = {"sha256": hash_prompts(scan.prompts), "count": len(scan.prompts)}
     files = {str(c.path.relative_to(clips)): c.path for c in scan.clips}
     plan: dict[str, Any] = {
@@ -227,9 +245,10 @@ def assess_clips(
             "leave --split and --again out"
         )
     claim_folder(folder, plan)
-    instruments = load_instruments(place, clap=around.clap)
+    instruments = load_instruments(place, clap=around.clap, device=device)
     real = _real(around.real, folder, instruments, scan.sample_rate, config, say, scan.duration_s)
     uses = _count(prompts_file, plan, config.split, say)
+    tell_unheard(scan.prompts, classes, say)
     rows, done = [], 0
 
     def count(more: int) -> None:

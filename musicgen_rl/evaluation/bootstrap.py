@@ -200,23 +200,3 @@ def pair_estimate(sums: Array, pairs: Array, draws: Array) -> Estimate:
     count = mean(draws, pairs)  # 0 in the rare draw of one prompt only, where pairs are across
     drawn = np.where(count > 0, mean(draws, sums) / np.maximum(count, 1.0), value)
     return Estimate(value, drawn, P)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Adjust p-values for their number, controlling the chance of any false alarm.
-
-    Args:
-        p_values: in [0, 1], any order.
-
-    Returns:
-        Adjusted values in the same order.
-
-    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    count = len(p_values)
-    adjusted = [0.0] * count
-    highest = 0.0
-    for rank, index in enumerate(sorted(range(count), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from musicgen_rl.evaluation.arms import Arm
-from musicgen_rl.evaluation.bootstrap import Estimate, combine, holm
+from musicgen_rl.evaluation.bootstrap import Estimate, combine
 from musicgen_rl.evaluation.front import Point, above_chord, below_line, p_undominated
 from musicgen_rl.evaluation.measures import Estimates
+from musicgen_rl.listening.crossed import holm
 
 KEPT = 0.9
 """Share of guidance's gain that the distilled model must keep."""

@@ -1,6 +1,6 @@
 """CLAP as encoder and scorer, where the user has a checkpoint in transformers' format."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from musicgen_rl.errors import CheckpointError, ModelNotFoundError, UnsupportedM
 from musicgen_rl.rewards.identity import Identity, hash_file
 
 _RATE = 48_000
+_BATCH = 16  # clips heard at once: beside a model on a GPU, more would only cost memory
+_TENSORS = {"return_tensors": "pt"}
 
 
 class Clap:
@@ -22,28 +24,42 @@ class Clap:
         self.identity = identity
         """Which checkpoint it is: scores of two of them differ by more than two models do."""
 
+    def to(self, device: torch.device | str) -> "Clap":
+        """Move to a device, in place."""
+        self._model.to(device)
+        return self
+
     @torch.no_grad()
     def embed(self, samples: Tensor, sample_rate: int) -> Tensor:
-        """Embed samples [B, M] as unit vectors [B, d]."""
-        import soxr
-
-        sound = [soxr.resample(s.cpu().numpy(), sample_rate, _RATE) for s in samples]
-        inputs = self._processor(audio=sound, sampling_rate=_RATE, return_tensors="pt")
-        return F.normalize(_vectors(self._model.get_audio_features(**inputs)), dim=-1)
+        """Embed samples [B, M] as unit vectors [B, d], on CLAP's device."""
+        return torch.cat([self._hear(part, sample_rate) for part in torch.split(samples, _BATCH)])
 
     @torch.no_grad()
     def score(self, samples: Tensor, sample_rate: int, captions: Sequence[str]) -> Tensor:
-        """Score samples [B, M] against B captions by cosine, [B]."""
-        inputs = self._processor(text=list(captions), return_tensors="pt", padding=True)
+        """Score samples [B, M] against B captions by cosine, [B], on CLAP's device."""
+        inputs = self._placed(self._processor(text=list(captions), padding=True, **_TENSORS))
         texts = F.normalize(_vectors(self._model.get_text_features(**inputs)), dim=-1)
         return (self.embed(samples, sample_rate) * texts).sum(dim=-1)
 
+    def _hear(self, samples: Tensor, sample_rate: int) -> Tensor:
+        import soxr
 
-def load_clap(name: str) -> Clap:
+        sound = [soxr.resample(s.cpu().numpy(), sample_rate, _RATE) for s in samples]
+        inputs = self._placed(self._processor(audio=sound, sampling_rate=_RATE, **_TENSORS))
+        return F.normalize(_vectors(self._model.get_audio_features(**inputs)), dim=-1)
+
+    def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Bring what the processor made, on the CPU, to where the model is."""
+        device = next(self._model.parameters()).device
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+def load_clap(name: str, device: torch.device | str = "cpu") -> Clap:
     """Load a CLAP checkpoint.
 
     Args:
         name: a folder, or a hub id such as laion/larger_clap_music.
+        device: where it runs.
 
     Raises:
         ModelNotFoundError: there is none.
@@ -73,7 +89,8 @@ def load_clap(name: str) -> Clap:
         if isinstance(error, UnsupportedModelError | CheckpointError):
             raise
         raise ModelNotFoundError(f"cannot load CLAP {name!r}: {error}") from error
-    return Clap(model, processor, Identity(name, hash_file(weights[0]), "encoder", "report"))
+    identity = Identity(name, hash_file(weights[0]), "encoder", "report")
+    return Clap(model, processor, identity).to(device)
 
 
 def _vectors(output: Any) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 
 from musicgen_rl.errors import InputError
 from musicgen_rl.evaluation.analyse import StatisticsConfig
-from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS, draw_prompts, holm
+from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS, draw_prompts
 from musicgen_rl.evaluation.finish import CLIPS
 from musicgen_rl.evaluation.instruments import require_same
 from musicgen_rl.evaluation.measures import describe, estimate_arm, table_centres
 from musicgen_rl.evaluation.summary import read_summary
 from musicgen_rl.evaluation.table import build_table, read_rows
+from musicgen_rl.listening.crossed import holm
 
 
 @dataclass(frozen=True)

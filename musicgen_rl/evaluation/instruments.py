@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from musicgen_rl.checkpoint import checkpoints_folder
@@ -86,7 +87,12 @@ class Instruments:
 
 
 def load_instruments(
-    folder: Path, *, codec: Codec | None = None, codec_name: str = "", clap: str = ""
+    folder: Path,
+    *,
+    codec: Codec | None = None,
+    codec_name: str = "",
+    clap: str = "",
+    device: torch.device | str = "cpu",
 ) -> Instruments:
     """Load the instruments of a folder.
 
@@ -96,6 +102,7 @@ def load_instruments(
         codec: the evaluated model's.
         codec_name: says which.
         clap: a CLAP folder or hub id in transformers' format, used beside them.
+        device: where CLAP runs; the others are small and stay on the CPU.
 
     Raises:
         ModelError: one is not there, damaged, or of another kind.
@@ -115,7 +122,7 @@ def load_instruments(
     if clap:
         from musicgen_rl.evaluation.clap import load_clap
 
-        encoders["clap"] = scorers["clap"] = load_clap(clap)
+        encoders["clap"] = scorers["clap"] = load_clap(clap, device)
     return Instruments(
         encoders=encoders, scorers=scorers, probe=probe, codec=codec, codec_name=codec_name
     )
@@ -136,6 +143,26 @@ def find_instruments(given: str, model_folder: Path | None) -> Path:
         f"no instruments in {' or '.join(map(str, tried))}: name with --instruments a folder that "
         "holds encoder-report (made by `musicgen-rl train encoder`; see docs/rewards.md)"
     )
+
+
+def probe_classes(folder: Path) -> dict[str, list[str]] | None:
+    """Read what a folder's probe can hear, without loading it.
+
+    Args:
+        folder: from `find_instruments`.
+
+    Returns:
+        Attribute -> class names; None where there is no probe.
+
+    Raises:
+        ModelError: it is damaged, or no probe.
+    """
+    if not (folder / "probe").is_dir():
+        return None
+    from musicgen_rl.rewards.files import read_description
+
+    classes: dict[str, list[str]] = read_description(folder / "probe", "probe")[2]["classes"]
+    return classes
 
 
 def require_unchanged(ours: Mapping[str, Any], theirs: Mapping[str, Any], where: str) -> None:

@@ -20,12 +20,19 @@ from musicgen_rl.audio.io import read_audio
 from musicgen_rl.audio.loudness import integrated_loudness, true_peak
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.listening.assignment import DAMAGED, ClipKey, required_clips
-from musicgen_rl.listening.clips import CLIPS_FOLDER, StoredClip, wav_bytes, write_key
+from musicgen_rl.listening.clips import (
+    CLIPS_FOLDER,
+    StoredClip,
+    clips_are_made,
+    wav_bytes,
+    write_key,
+)
 from musicgen_rl.listening.origin import claim_weights
 from musicgen_rl.listening.plan import Plan
-from musicgen_rl.listening.study import ANCHORS, Arm, ClipRules
+from musicgen_rl.listening.study import ANCHORS, Arm, ClipRules, Study
 
 if TYPE_CHECKING:
+    from musicgen_rl.batch import Item
     from musicgen_rl.batch import Plan as BatchPlan
 
 SILENCE_DB = -60.0
@@ -96,6 +103,32 @@ def make_clips(
             f"peaks of {_named(peaky)} allow no more"
         )
     return path
+
+
+def check_models(plan: Plan) -> None:
+    """Refuse arms whose models or settings `make_clips` would refuse, without loading any.
+
+    Folders of finished audio may still be empty when a study is planned, and a study whose clips
+    are made needs its models no more.
+
+    Args:
+        plan: of the study.
+
+    Raises:
+        ModelError: a model is not there, or broken.
+        ConfigError: a model lacks the dial that an arm turns, or a setting cannot be used.
+    """
+    if clips_are_made(plan.folder, plan.study, required_clips(plan.assignment)):
+        return
+    from musicgen_rl.checkpoint import find_model, read_info
+    from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
+
+    for arm in plan.study.arms:
+        if arm.model is not None:
+            item = _item(plan.study, arm, 0, 0)
+            info = read_info(find_model(arm.model))
+            require_endpoints(info, item.diversity)
+            sampling_at(info, item.diversity, **item.named_sampling())
 
 
 def find_audio(
@@ -268,26 +301,10 @@ def _generate(
     stop: Callable[[], bool] | None,
 ) -> dict[tuple[str, int, int], Path]:
     """Make clips through the batch; called again after a stop it goes on."""
-    from musicgen_rl.batch import Item, make_plan, read_results, run_batch
+    from musicgen_rl.batch import make_plan, read_results, run_batch
 
-    study = plan.study
-    arms = {arm.name: arm for arm in study.arms}
-    items = []
-    for name, prompt, index in keys:
-        settings: dict[str, Any] = dict(arms[name].settings)
-        if "top_k" in settings:
-            settings["top_k"] = int(settings["top_k"])
-        # One seed a prompt, the same for every arm: arms differ by what the study says, not luck.
-        items.append(
-            Item(
-                model=str(arms[name].model),
-                prompt=study.all_prompts[prompt],
-                seed=(study.clips.seed + prompt) % 2**63,
-                index=index,
-                duration_s=study.clips.duration_s,
-                **settings,
-            )
-        )
+    arms = {arm.name: arm for arm in plan.study.arms}
+    items = [_item(plan.study, arms[name], prompt, index) for name, prompt, index in keys]
     batch = make_plan(items, device=device)
     claim_weights(plan.folder, {model.name: model.hashes() for model in batch.models})
     say(f"making {len(keys)} clips")
@@ -301,6 +318,24 @@ def _generate(
         )
     results = read_results(folder)
     return {key: results[id].path for key, id in zip(keys, batch.ids, strict=True)}
+
+
+def _item(study: Study, arm: Arm, prompt: int, index: int) -> "Item":
+    """Ask for a clip of a model's arm."""
+    from musicgen_rl.batch import Item
+
+    settings: dict[str, Any] = dict(arm.settings)
+    if "top_k" in settings:
+        settings["top_k"] = int(settings["top_k"])
+    # One seed a prompt, the same for every arm: arms differ by what the study says, not luck.
+    return Item(
+        model=str(arm.model),
+        prompt=study.all_prompts[prompt],
+        seed=(study.clips.seed + prompt) % 2**63,
+        index=index,
+        duration_s=study.clips.duration_s,
+        **settings,
+    )
 
 
 def _batch_folder(folder: Path, batch: "BatchPlan") -> Path:

@@ -144,6 +144,19 @@ def claim_folder(folder: Path, plan: dict[str, Any]) -> None:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
+def require_final(split: str, again: bool) -> None:
+    """Refuse to use a final split again where no final split is used.
+
+    Raises:
+        ConfigError: `again` without it.
+    """
+    if again and split != "final":
+        raise ConfigError(
+            f"--again is for a final split, and the split is {split!r}: say --split final too, or "
+            "leave --again out"
+        )
+
+
 def refuse_second_look(prompts: Path, plan: dict[str, Any], split: str, again: bool) -> None:
     """Refuse a final split that another plan has used, before anything is made.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musicgen_rl.data.manifest import numbered_lines, parse_entry
+from musicgen_rl.data.manifest import numbered_lines, parse_entry, parse_object
 from musicgen_rl.errors import InputError
 from musicgen_rl.evaluation.bootstrap import MIN_PROMPTS
 from musicgen_rl.pipeline.request import check_prompts
@@ -41,8 +41,8 @@ def read_prompts(path: Path) -> list[Prompt]:
         The prompts in order.
 
     Raises:
-        InputError: naming file, line and fault; or another kind of file, too few prompts, or one
-            given twice.
+        InputError: naming file, line and fault, NaN and a key given twice among them; or another
+            kind of file, too few prompts, or one given twice.
     """
     ending = path.suffix.lower()
     if ending not in _ENDINGS:
@@ -127,12 +127,7 @@ def asked(prompt: Prompt, classes: Mapping[str, Sequence[str]]) -> dict[str, Any
 
 
 def _parse(line: str) -> Prompt:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(row, dict):
-        raise InputError(f"not a JSON object: {line[:40]!r}")
+    row = parse_object(line)
     if "prompt" not in row:
         entry = parse_entry(line if "audio" in row else json.dumps({"audio": "-"} | row))
         return Prompt(entry.captions[0], entry.attributes)

@@ -67,7 +67,7 @@ class MeasuringWorker:
     ) -> None:
         self.setup = setup
         self._worker = Worker(setup, pipelines)
-        found = setup.loaded or load_instruments(setup.place, clap=setup.clap)
+        found = setup.loaded or load_instruments(setup.place, clap=setup.clap, device=setup.device)
         self._instruments = replace(found, codec=None)  # the codes are those that were drawn
         self._measuring = Lock()
 

@@ -142,11 +142,7 @@ def load_clips(
             f"which nobody is to judge: {_HOW}"
         )
     _require_made_for(study, content, folder / KEY_FILE)
-    by_key: dict[ClipKey, StoredClip] = {}
-    for entry in content.get("clips", []):
-        key = ClipKey(entry["arm"], entry["prompt"], entry["index"], entry["treatment"])
-        by_key[key] = StoredClip(key, entry["name"], entry["sha256"])
-    wanted = list(wanted)
+    by_key, wanted = _stored(content), list(wanted)
     missing = [key for key in wanted if key not in by_key]
     if missing:
         first = missing[0]
@@ -175,15 +171,44 @@ def is_sham(content: Mapping[str, Any]) -> bool:
     return bool((content.get("made") or {}).get("sham"))
 
 
-def _require_made_for(study: Study, content: Mapping[str, Any], path: Path) -> None:
-    """Hold that a key's clips are those of the study."""
+def clips_are_made(folder: Path, study: Study, wanted: Iterable[ClipKey]) -> bool:
+    """Tell whether a folder's key names every clip of the study as it is now, and none is noise.
+
+    Args:
+        folder: of the study.
+        study: what the clips must fit.
+        wanted: `assignment.required_clips`.
+    """
+    try:
+        content = read_json(folder / KEY_FILE, _HOW)
+    except InputError:  # there is none, or nobody can read it
+        return False
+    fit = not is_sham(content) and not _changed(study, content)
+    return fit and set(wanted) <= set(_stored(content))
+
+
+def _stored(content: Mapping[str, Any]) -> dict[ClipKey, StoredClip]:
+    """List the clips that a key names."""
+    found: dict[ClipKey, StoredClip] = {}
+    for entry in content.get("clips", []):
+        key = ClipKey(entry["arm"], entry["prompt"], entry["index"], entry["treatment"])
+        found[key] = StoredClip(key, entry["name"], entry["sha256"])
+    return found
+
+
+def _changed(study: Study, content: Mapping[str, Any]) -> list[str]:
+    """Name the parts of the study that are other ones than a key's clips were made for."""
     made_for = content.get("made_for")
     if made_for is not None:
         now = study.clip_digests()
-        changed = [part for part in now if made_for.get(part) != now[part]]
-    else:  # an earlier version wrote the hash of the whole study
-        changed = [] if content.get("study") == study.digest() else ["contents"]
-    if changed:
+        return [part for part in now if made_for.get(part) != now[part]]
+    # An earlier version wrote the hash of the whole study.
+    return [] if content.get("study") == study.digest() else ["contents"]
+
+
+def _require_made_for(study: Study, content: Mapping[str, Any], path: Path) -> None:
+    """Hold that a key's clips are those of the study."""
+    if changed := _changed(study, content):
         raise InputError(
             f"the clips of {str(path)!r} were made before the {' and the '.join(changed)} of the "
             f"study were changed, and do not fit any more: {_HOW}"

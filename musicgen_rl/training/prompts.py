@@ -1,10 +1,10 @@
 """Prompts to train on: a text file or a manifest, and which of them a step takes."""
 
-import json
 from pathlib import Path
 
 import torch
 
+from musicgen_rl.data.manifest import numbered_lines, parse_object
 from musicgen_rl.errors import InputError
 
 
@@ -23,18 +23,12 @@ def read_prompts(path: str | Path, split: str = "train") -> list[str]:
         InputError: the file is missing, not text, broken, or holds no prompt; names the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"no prompts file {path}: check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the prompts file {path} cannot be read: {error}") from None
     found: list[str] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(path):
         text = line.strip()
-        if text and path.suffix == ".jsonl":
-            found += _captions(text, split, f"{path}:{number}")
-        elif text and not text.startswith("#"):
+        if path.suffix == ".jsonl":
+            found += _captions(text, split, f"{path}, line {number}")
+        elif not text.startswith("#"):
             found.append(text)
     prompts = list(dict.fromkeys(p for p in found if p))
     if not prompts:
@@ -79,12 +73,11 @@ def require_enough(prompts: list[str], per_step: int, source: str) -> None:
 
 def _captions(text: str, split: str, where: str) -> list[str]:
     try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON: {error}") from None
-    row = row if isinstance(row, dict) else {}
+        row = parse_object(text)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     captions = next((row[n] for n in ("captions", "caption", "prompt") if n in row), None)
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
-        raise InputError(f'{where} has no "captions": a list of texts')
+        raise InputError(f'{where}: no "captions": give a list of texts')
     return [c.strip() for c in captions] if row.get("split", split) == split else []

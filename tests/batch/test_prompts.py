@@ -92,6 +92,8 @@ def test_the_base_can_stand_among_positions():
         ("csv", b"prompt,seed\n,1\n", "line 2: no prompt"),
         ("jsonl", b'{"prompt": "p"}\n{"prompt": \n', "line 2: not JSON"),
         ("jsonl", b"[1]\n", "line 1: not a JSON object"),
+        ("jsonl", b'{"prompt": "p", "seed": 1, "seed": 2}', "the key 'seed' is given twice"),
+        ("csv", b'prompt,diversity\np,"0,,1"\n', "line 2: diversity takes a number, got ''"),
         ("jsonl", b'{"prompt": "p", "seed": true}', "line 1: seed takes a whole number"),
         ("jsonl", b'{"prompt": ["p"]}', "line 1: prompt takes text"),
         ("jsonl", b'{"prompt": "p", "duration": NaN}', "line 1: not JSON"),

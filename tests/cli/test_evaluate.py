@@ -32,6 +32,11 @@ def test_arms_and_settings_that_cannot_be_are_named(call, tmp_path, prompts, tin
     call(*common, "--arms", "model nowhere as beta0").refused("arm 'beta0'", "nowhere")
     call(*common, "--split", "secret").refused("unknown split 'secret'")
     call(*common, "--reference", "king").refused("no arm 'king'")
+    for arms in ("", " , "):
+        call(*common, "--arms", arms).refused(f"--arms {arms!r} names no arm", "leave it out")
+    call(*common, "--again").refused("--again is for a final split", "--split final")
+    call(*common, "--again", "--split", "development").refused("the split is 'development'")
+    call(*common, "--json").refused("--json is for --compare", "leave it out")
     call(*common, "--instruments", tmp_path).refused("no instruments", "encoder-report")
     assert not (tmp_path / "out").exists()
 
@@ -60,6 +65,22 @@ def test_folders_of_clips_are_checked_before_they_are_measured(call, tmp_path):
 def test_options_that_make_clips_are_refused_beside_existing_ones(call, tmp_path, given, named):
     done = call("evaluate", "--clips", tmp_path / "none", "-o", tmp_path / "out", *given)
     done.refused(f"{named} means nothing with --clips", "leave it out")
+
+
+def test_a_device_is_for_clap_too(call, tmp_path):
+    common = ("evaluate", "--clips", tmp_path / "none", "-o", tmp_path / "out", "--device", "cpu")
+    call(*common).refused("--device means nothing with --clips")
+    call(*common, "--clap", "x").refused("not a folder")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(("-o", "out"), "--output"), (("--prompts", "p.txt"), "--prompts"), (("--again",), "--again"),
+     (("--seed", 0), "--seed"), (("--clips", "clips"), "--clips")],
+)  # fmt: skip
+def test_options_that_a_comparison_does_not_read_are_refused(call, tmp_path, given, named):
+    done = call("evaluate", "--compare", tmp_path, tmp_path, "--json", *given)
+    done.refused(f"{named} means nothing with --compare", "leave it out")
 
 
 def test_a_table_of_prompts_is_not_read_as_lines(call, tmp_path, prompts, tiny_folder):

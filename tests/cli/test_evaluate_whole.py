@@ -147,6 +147,47 @@ def test_folders_in_musicgens_format_are_the_ends_of_a_front_and_its_controls(
     assert len(rows[0]["codes"]) == 60
 
 
+def write_rows(path: Path, *attributes: dict[str, object]) -> Path:
+    rows = [{"prompt": f"slow jazz {i}", "attributes": a} for i, a in enumerate(attributes)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_a_slip_in_what_prompts_ask_for_is_one_line_before_any_work(
+    call, judges: Path, tmp_path: Path
+) -> None:
+    fine, out = {"style": "jazz", "moods": ["calm"]}, tmp_path / "out"
+    made = ("evaluate", "--model", save_judged(tmp_path / "tiny"), "-o", out)
+    given = ("evaluate", "--clips", fill(tmp_path / "clips"), "--instruments", judges, "-o", out)
+    for common in (made, given):
+        for slip, says in (({"stlye": "jazz"}, "'stlye'"), ({"moods": ["clam"]}, "use calm, sad")):
+            rows = write_rows(tmp_path / "p.jsonl", *[fine] * 6, slip)
+            call(*common, "--prompts", rows).refused("p.jsonl: the prompt 'slow jazz 6'", says)
+        rows.write_text(rows.read_text().replace('"clam"', "NaN"))
+        call(*common, "--prompts", rows).refused("p.jsonl, line 7: ", "NaN is no number")
+    assert not out.exists()
+
+
+def test_rare_words_are_told_and_a_manifests_facts_are_not(
+    call, judges: Path, tmp_path: Path
+) -> None:
+    rare = {"style": "tango", "instruments": ["koto"]}
+    clips = fill(tmp_path / "clips")
+    common = ("evaluate", "--clips", clips, "--instruments", judges, "--no-sound")
+    rows = write_rows(tmp_path / "p.jsonl", rare, *[{"style": "jazz"}] * 5)
+    done = call(*common, "--prompts", rows, "-o", tmp_path / "rows")
+    assert done.code == 0, done.err
+    told = [line for line in done.err.splitlines() if line.startswith("not measured")]
+    assert len(told) == 1
+    assert "style tango (1), instruments (1) (in how many of 6 prompts)" in told[0]
+    facts = {"style": "polka", "tempo_bpm": 120}
+    lines = [{"caption": f"slow jazz {i}", "attributes": facts} for i in range(6)]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    done = call(*common, "--prompts", tmp_path / "m.jsonl", "-o", tmp_path / "lines")
+    assert done.code == 0, done.err
+    assert "not measured" not in done.err
+
+
 def test_what_a_model_cannot_do_is_one_line_before_any_clip(
     call, judges: Path, prompts: Path, tmp_path: Path, tiny_folder: Path
 ) -> None:

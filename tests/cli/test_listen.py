@@ -16,7 +16,7 @@ import soundfile
 import yaml
 
 from musicgen_rl.errors import InputError
-from musicgen_rl.listening.plan import load_plan
+from musicgen_rl.listening.plan import freeze, load_plan, make_plan
 from musicgen_rl.listening.sham import write_sham_clips
 from musicgen_rl.listening.store import Store, store_url
 from tests.cli.conftest import REPOSITORY, command, environment
@@ -99,7 +99,11 @@ def test_from_a_preset_to_a_frozen_plan(call, tmp_path):
 
 @pytest.mark.parametrize("preset", ["paper", "small", "mushra"])
 @pytest.mark.parametrize(("prompts", "raters"), [(2, 1), (3, 3), (5, 2), (101, 12)])
-def test_presets_of_every_size_can_be_planned(call, tmp_path, preset, prompts, raters):
+def test_presets_of_every_size_can_be_planned(
+    call, tmp_path, monkeypatch, dial_folder, preset, prompts, raters
+):
+    (tmp_path / "a: b # odd").symlink_to(dial_folder)
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "study"
     size = ("--prompts", prompts, "--raters", raters, "--model", "a: b # odd")
     new = call("listen", "new", folder, "--preset", preset, *size)
@@ -141,6 +145,49 @@ def test_a_study_that_cannot_work_is_not_planned(call, tmp_path, changes, words)
     folder = write(tmp_path / "s", **changes)
     call("listen", "plan", folder).refused("study.yaml", *words)
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def with_models(folder, **arms):
+    """Write a study whose arms are models: name -> (model, its settings)."""
+    return write(folder, arms={n: {"model": str(m)} | more for n, (m, more) in arms.items()})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("nowhere", {}, "no model 'nowhere': neither a folder nor under"),
+        ("./runs/nowhere", {}, "no model './runs/nowhere'"),
+        ("TINY", {"diversity": 0.0}, "has no dial"),
+        ("TINY", {"top_p": 7}, "top_p"),
+    ],
+)
+def test_what_make_would_refuse_of_models_is_not_planned(
+    call, tmp_path, tiny_folder, model, settings, words
+):
+    given = tiny_folder if model == "TINY" else model
+    folder = with_models(tmp_path / "s", plain=(tiny_folder, {}), varied=(given, settings))
+    early = call("listen", "plan", folder)
+    early.refused(words)
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+    freeze(make_plan(folder))
+    assert call("listen", "make", folder, "--device", "cpu").err == early.err
+
+
+def test_a_study_whose_clips_are_made_is_planned_anew_without_its_models(
+    call, tmp_path, tiny_folder
+):
+    model = tmp_path / "model"
+    model.symlink_to(tiny_folder)
+    folder = with_models(tmp_path / "s", plain=(model, {}), varied=(model, {"temperature": 0.5}))
+    assert call("listen", "plan", folder, "--runs", 0).code == 0
+    write_sham_clips(load_plan(folder))
+    model.unlink()
+    call("listen", "plan", folder, "--runs", 0).refused("no model")  # noise is no clip
+    with_clips(load_plan(folder))
+    assert call("listen", "plan", folder, "--runs", 0).code == 0
+    text = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(text.replace("duration_s: 0.5", "duration_s: 0.6"))
+    call("listen", "plan", folder, "--runs", 0).refused("no model")
 
 
 def test_a_study_without_planned_comparisons_is_planned_without_power(call, tmp_path):
@@ -356,6 +403,10 @@ def test_what_to_simulate_is_checked(call, tmp_path):
     call("listen", "simulate", folder, "--effect", "other=1").refused("the arms are plain, varied")
     call("listen", "simulate", folder, "--effect", "plain=much").refused("ARM=POINTS")
     call("listen", "simulate", folder, "--careless", 2).refused("careless must be between 0 and 1")
+    for dropouts in (-1, 5):
+        call("listen", "simulate", folder, "--dropouts", dropouts).refused(
+            f"--dropouts must be from 0 to 4, the raters of the study, got {dropouts}"
+        )
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
 
 

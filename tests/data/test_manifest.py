@@ -68,6 +68,10 @@ def test_blank_lines_are_skipped(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ("[1]", "not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ('{"audio": "x.wav", "caption": "a", "caption": "b"}', "'caption' is given twice"),
+        ('{"audio": "x.wav", "caption": "a", "attributes": {"tempo_bpm": NaN}}', "NaN is no"),
+        ('{"audio": "x.wav", "caption": "a", "duration_s": 1e999}', "1e999 is no number"),
         ('{"caption": "a"}', 'no "audio"'),
         ('{"audio": "x.wav"}', 'no "captions"'),
         ('{"audio": "x.wav", "captions": []}', 'no "captions"'),
@@ -96,6 +100,19 @@ def test_an_empty_manifest_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.jsonl"):
         read_manifest(tmp_path / "none.jsonl")
+
+
+def test_a_mark_before_the_first_line_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"audio": "x.wav", "caption": "a"}\r\n')
+    assert read_manifest(path)[0].captions == ("a",)
+
+
+def test_other_encodings_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes('{"audio": "x.wav", "caption": "a"}\n{"caption": "café"}'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"m\.jsonl, line 2: not UTF-8 text: save"):
+        read_manifest(path)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

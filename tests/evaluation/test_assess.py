@@ -93,6 +93,7 @@ def test_a_model_is_evaluated_stopped_and_gone_on_with(
         )  # fmt: skip
 
     assert go(out, stop=lambda: any("(2 of 6 arms)" in line for line in said)) is None
+    assert said.count("6 arms x 6 prompts x 6 clips of 1 s: 216 clips, 0.06 h") == 1
     assert not (out / "summary.json").exists()
     first = {p: p.stat().st_mtime_ns for p in (out / "measured").glob("*.parquet")}
     known = {row["arm"] for path in first for row in read_rows(path)[0]}
@@ -303,6 +304,9 @@ def test_uses_of_a_final_split_count_for_existing_audio_too(tmp_path: Path) -> N
 
     with pytest.raises(ConfigError, match="name it with --prompts"):
         go("one", prompts=None)
+    for config, file_or_none in ((CONFIG, file), (replace(CONFIG, split="development"), None)):
+        with pytest.raises(ConfigError, match="--again is for a final split"):
+            go("one", config, again=True, prompts=file_or_none)
     assert not (tmp_path / "one").exists()
     for _ in range(2):  # going on is one use
         done = go("one")
@@ -426,11 +430,11 @@ def test_a_folder_keeps_its_real_clips_and_refuses_others(tmp_path: Path, manife
 def test_mistakes_are_told_before_any_model_is_loaded(
     tiny_folder: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    def go(arms: list[Arm], **changes: object) -> None:
-        config = EvaluationConfig(**{"num_prompts": 0, "clips_per_prompt": 2, **changes})
+    def go(arms: list[Arm], again: bool = False) -> None:
+        config = EvaluationConfig(num_prompts=0, clips_per_prompt=2)
         assess_model(
             str(tiny_folder), prompts, arms, arms[0].name, tmp_path / "out", config,
-            Around(real="x.npz"),
+            Around(real="x.npz", again=again),
         )  # fmt: skip
 
     with pytest.raises(ConfigError, match="has no dial"):
@@ -439,6 +443,8 @@ def test_mistakes_are_told_before_any_model_is_loaded(
         go([Arm(name="m", mix=Mix(first="base", second="quality"))])
     with pytest.raises(ConfigError, match="fewer than the 32"):
         go([Arm(name="base")])
+    with pytest.raises(ConfigError, match=r"--again is .* the split is '': say --split final too"):
+        go([Arm(name="base")], again=True)
     assert not (tmp_path / "out").exists()
 
 

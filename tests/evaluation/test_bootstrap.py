@@ -7,15 +7,17 @@ import pytest
 from scipy import stats
 
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.evaluation import analyse, bootstrap, claims, compare
 from musicgen_rl.evaluation.bootstrap import (
     FEW_DRAWS,
     Estimate,
     combine,
     draw_prompts,
-    holm,
     mean_estimate,
     pair_estimate,
 )
+from musicgen_rl.listening import analysis, power
+from musicgen_rl.listening.crossed import holm
 
 
 def test_every_draw_takes_as_many_prompts_as_there_are() -> None:
@@ -162,13 +164,10 @@ def test_a_draw_without_any_pair_is_the_value_itself() -> None:
     assert found.draws.tolist() == [1.5, 1.5]
 
 
-def test_holm_equals_statsmodels_and_keeps_the_order() -> None:
-    from statsmodels.stats.multitest import multipletests
-
-    p = np.random.default_rng(7).uniform(size=12) ** 3
-    assert holm(list(p)) == pytest.approx(multipletests(p, method="holm")[1])
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([]) == []
+def test_evaluations_and_listening_studies_correct_by_one_function() -> None:
+    users = (analyse, claims, compare, analysis, power)
+    assert {id(module.holm) for module in users} == {id(holm)}
+    assert not hasattr(bootstrap, "holm")
 
 
 @pytest.mark.parametrize("prompts", [8, 30])

@@ -21,6 +21,7 @@ from musicgen_rl.evaluation.plan import (
     describe_plan,
     items_of,
     refuse_second_look,
+    require_final,
 )
 from musicgen_rl.evaluation.prompts import Prompt, asked, read_prompts, spread_prompts
 from musicgen_rl.merging.recipe import MergeConfig
@@ -274,6 +275,14 @@ def test_uses_of_the_final_split_are_counted_and_going_on_is_no_second_look(tmp_
     assert count_use(prompts, plan | {"date": "2026-11-02"}) == 1  # the same clips made anew
     assert count_use(prompts, plan | {"model": "n"}) == 2
     assert len((tmp_path / "final.uses.jsonl").read_text().splitlines()) == 2
+
+
+def test_again_is_for_a_final_split_only() -> None:
+    for split in ("", "development"):
+        require_final(split, False)
+        with pytest.raises(ConfigError, match=f"the split is '{split}': say --split final too"):
+            require_final(split, True)
+    require_final("final", True)
 
 
 def test_a_second_look_at_the_final_split_is_refused_unless_asked_for(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_too_few_are_refused():
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])  # never out of order
     assert holm([0.9, 0.9]) == [1, 1]
     assert holm([]) == []
 

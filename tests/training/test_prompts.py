@@ -28,10 +28,11 @@ def test_a_manifest_gives_the_captions_of_its_train_split(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("p.txt", "\n# only a comment\n", "holds no prompt"),
     ("m.jsonl", '{"captions": ["a"], "split": "valid"}', 'no prompt of split "train"'),
-    ("m.jsonl", '{"captions": ["a"]}\nnot json', r"m.jsonl:2 is not JSON"),
-    ("m.jsonl", '{"audio": "a.wav"}', r'm.jsonl:1 has no "captions"'),
-    ("m.jsonl", "[1]", r'm.jsonl:1 has no "captions"'),
-    ("p.txt", b"\xff\xfe\x00", "cannot be read"),
+    ("m.jsonl", '{"captions": ["a"]}\nnot json', r"m.jsonl, line 2: not JSON"),
+    ("m.jsonl", '{"audio": "a.wav"}', r'm.jsonl, line 1: no "captions"'),
+    ("m.jsonl", "[1]", r"m.jsonl, line 1: not a JSON object"),
+    ("m.jsonl", '{"caption": "a", "caption": "b"}', "line 1: the key 'caption' is given twice"),
+    ("p.txt", b"ok\n\xff\xfe\x00", "p.txt, line 2: not UTF-8 text: save"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
     file = tmp_path / name
@@ -40,8 +41,14 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, message):
         read_prompts(file)
 
 
+def test_a_mark_before_the_first_line_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "p.txt"
+    file.write_bytes(b"\xef\xbb\xbfcalm piano\r\nloud drums\r\n")
+    assert read_prompts(file) == ["calm piano", "loud drums"]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no prompts file .*gone.txt"):
+    with pytest.raises(InputError, match=r"cannot read .*gone.txt: No such file"):
         read_prompts(tmp_path / "gone.txt")
 
 
