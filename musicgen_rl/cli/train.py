@@ -128,12 +128,13 @@ def lm(
     import torch
 
     from musicgen_rl.checkpoint import checkpoints_folder, find_model
-    from musicgen_rl.training.lm_run import encode_manifest, train_lm
+    from musicgen_rl.training.lm_run import encode_manifest, require_same_sources, train_lm
     from musicgen_rl.training.processes import Processes
 
     torch.set_flush_denormal(True)
     tokens = tokens or out / "tokens"
     if manifest is not None and is_first():
+        require_same_sources(out, "lm", manifest, codec, offsets=offsets)
         encode_manifest(manifest, codec, tokens, offsets=offsets, report=report_encoding)
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
@@ -189,14 +190,16 @@ def contrast(
 
     from musicgen_rl.checkpoint import find_model
     from musicgen_rl.training.contrast_run import codec_of, train_contrast
-    from musicgen_rl.training.lm_run import encode_manifest
+    from musicgen_rl.training.lm_run import encode_manifest, require_same_sources
     from musicgen_rl.training.processes import Processes
 
     torch.set_flush_denormal(True)
     folder = find_model(model)
     tokens = tokens or out / "tokens"
     if manifest is not None and is_first():
-        encode_manifest(manifest, codec_of(folder), tokens, report=report_encoding)
+        codec = codec_of(folder)
+        require_same_sources(out, "contrast", manifest, codec)
+        encode_manifest(manifest, codec, tokens, report=report_encoding)
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
     stopped = stop_on_signal()

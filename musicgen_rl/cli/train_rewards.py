@@ -87,9 +87,11 @@ def encoder(
     threads: Threads = 0,
 ) -> None:
     """Train an audio encoder: chunks of one piece close, others apart."""
-    from musicgen_rl.training.reward_encoder import EncoderTrainConfig, train_encoder
+    from musicgen_rl.training.reward_encoder import EncoderTrainConfig, begun_with, train_encoder
+    from musicgen_rl.training.reward_loop import require_same_run
 
     config = build(EncoderTrainConfig, options, role=role, half=half)
+    require_same_run(out, "encoder", begun_with(config))
     stopped = begin(threads)
     prepare(mels, manifest, codec)
     made = train_encoder(mels, out, config, name=name, license=license, stop=lambda: bool(stopped))
@@ -114,9 +116,15 @@ def scorer(
     threads: Threads = 0,
 ) -> None:
     """Train a scorer: a clip close to its own caption."""
-    from musicgen_rl.training.reward_scorer import ScorerTrainConfig, train_scorer
+    from musicgen_rl.training.reward_loop import require_same_run
+    from musicgen_rl.training.reward_scorer import (
+        ScorerTrainConfig,
+        scorer_begun_with,
+        train_scorer,
+    )
 
     config = build(ScorerTrainConfig, options, start, role=role, half=half)
+    require_same_run(out, "scorer", scorer_begun_with(config, start, text_encoder))
     stopped = begin(threads)
     prepare(mels, manifest, codec)
     made = train_scorer(
@@ -139,9 +147,11 @@ def probe(
     threads: Threads = 0,
 ) -> None:
     """Train a probe: style, instruments, tempo, mode, drums and moods of a clip."""
-    from musicgen_rl.training.reward_probe import ProbeTrainConfig, train_probe
+    from musicgen_rl.training.reward_loop import require_same_run
+    from musicgen_rl.training.reward_probe import ProbeTrainConfig, probe_begun_with, train_probe
 
     config = build(ProbeTrainConfig, options, start)
+    require_same_run(out, "probe", probe_begun_with(config, start))
     stopped = begin(threads)
     prepare(mels, manifest, codec)
     made = train_probe(

@@ -47,6 +47,7 @@ from musicgen_rl.training.codec_losses import log_mel_distance, training_distanc
 from musicgen_rl.training.codec_start import start_codec
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import Muon, rate_factor, set_rate
+from musicgen_rl.training.same_run import require_kind
 
 PITCH_WEIGHT = 2.0
 """Of the pitch distance; mel distances have weight 1 each."""
@@ -152,7 +153,8 @@ class CodecRun:
         tensors |= self.codebooks.state() | pack_rng({"codebooks": self.generator})
         tensors["recent"] = self.recent
         state: dict[str, JSON] = {
-            "step": self.step, "seconds": self.seconds, "config": asdict(self.config)
+            "kind": "codec", "step": self.step, "seconds": self.seconds,
+            "config": asdict(self.config),
         }  # fmt: skip
         for index, optimizer in enumerate(self.optimizers):
             packed, rest = pack_optimizer(optimizer, f"optimizer{index}")
@@ -237,9 +239,10 @@ def train_codec(
 
     Raises:
         InputError: the manifest or a file in it cannot be used; found before training starts.
-        CheckpointError: the folder holds a run begun with other options.
+        CheckpointError: the folder holds a run of another kind, or one begun with other options.
         StorageError: the disk is full; what was saved is intact.
     """
+    require_kind(config.folder, "codec")
     manifest = Path(config.manifest)
     if load_training_state(config.folder) is None:
         require_usable(manifest, CheckConfig(min_duration_s=0.0, same_rate=False))

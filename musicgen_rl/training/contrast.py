@@ -65,6 +65,7 @@ class ContrastTrainer(Trainer):
     Dropout is off: rivals are compared under the same weights.
     """
 
+    kind = "contrast"
     note = "contrast"
 
     def __init__(
@@ -81,11 +82,12 @@ class ContrastTrainer(Trainer):
         rivals: Rivals,
         codec_hash: str | None = None,
         text_hash: str | None = None,
+        manifest_hash: str | None = None,
     ) -> None:
         """Prepare; arguments as `pretrain`, and who writes and who reads the rivals."""
         super().__init__(
             model_config, config, train_data, valid_data, text, folder, start,
-            codec_hash=codec_hash, text_hash=text_hash,
+            codec_hash=codec_hash, text_hash=text_hash, manifest_hash=manifest_hash,
         )  # fmt: skip
         self.contrast, self.encoder, self.rivals = config, encoder, rivals
         self.before = MusicLM(model_config).to(self.accelerator.device)

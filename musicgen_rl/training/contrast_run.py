@@ -26,10 +26,11 @@ from musicgen_rl.training.lm_run import (
     copy_codec,
     load_minilm,
     read_start,
+    require_same_pieces,
     share_text_states,
 )
 from musicgen_rl.training.pretrain_config import ContrastConfig
-from musicgen_rl.training.same_run import hash_part
+from musicgen_rl.training.same_run import hash_part, require_kind
 from musicgen_rl.training.tokens import hash_folder, load_tokens
 
 FACTS = ("style", "lead", "instruments", "drums", "tempo_bpm", "tempo_band", "key", "mode")
@@ -119,10 +120,11 @@ def train_contrast(
         InputError: the tokens lack a split, or captions to tell apart.
         ConfigError: the model is of another codec or shape than the tokens.
         UnsupportedModelError: the model is in MusicGen's own format.
-        CheckpointError: the model's codec or text encoder is not there, or the run in `folder`
-            was begun with another model, codec or text encoder.
+        CheckpointError: the model's codec or text encoder is not there, or the run in `folder` is
+            of another kind or was begun with another model, codec, text encoder, manifest or music.
     """
     folder = Path(folder)
+    require_kind(folder, "contrast")
     info, pieces = load_tokens(tokens_folder)
     begun = read_start(start, info)
     if begun.lm.num_codebooks != info.num_codebooks:
@@ -147,6 +149,7 @@ def train_contrast(
                 "in the manifest, or lower --crop-frames"
             )
     rivals = rivals_among(by_split["train"] + by_split["valid"])
+    manifest_hash = require_same_pieces(folder, info, pieces)
     encoder = load_minilm(reader)
     captions = unique_captions(by_split["train"] + by_split["valid"])
     text_hash = hash_part(reader)
@@ -179,6 +182,7 @@ def train_contrast(
     trainer = ContrastTrainer(
         begun.lm, config, train, valid, text, folder, weights,
         encoder=encoder, rivals=rivals, codec_hash=info.codec_hash, text_hash=text_hash,
+        manifest_hash=manifest_hash,
     )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)

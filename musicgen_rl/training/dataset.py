@@ -17,7 +17,11 @@ from torch import Tensor
 from musicgen_rl.errors import CheckpointError, InputError
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.text.base import TextEncoder
-from musicgen_rl.training.checkpointing import load_training_state, save_training_state
+from musicgen_rl.training.checkpointing import (
+    hash_tensors,
+    load_training_state,
+    save_training_state,
+)
 
 SHORTEST_LOOP = 8
 """Frames of the shortest stretch that a crop may repeat."""
@@ -162,6 +166,11 @@ def _looped(codes: Tensor, place: float) -> Tensor:
     shortest = min(SHORTEST_LOOP, longest)
     length = round(shortest * (longest / shortest) ** place)
     return codes[:, torch.arange(T) % length]
+
+
+def hash_codes(pieces: Sequence[TokenPiece]) -> str:
+    """Hash the codes of pieces, in their order: sha256, hexadecimal."""
+    return hash_tensors({str(index): piece.codes for index, piece in enumerate(pieces)})
 
 
 def unique_captions(pieces: Sequence[TokenPiece]) -> list[str]:

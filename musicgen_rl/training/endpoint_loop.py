@@ -48,6 +48,7 @@ from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.progress import Pace, Plan, Progress
 from musicgen_rl.training.rollout import frames_of
+from musicgen_rl.training.same_run import require_kind
 
 WARM_STEPS, TIMED_STEPS = 1, 2
 """A run by minutes measures its speed over these steps, after those, and then knows its length."""
@@ -79,9 +80,10 @@ def train_endpoint(
     Raises:
         ConfigError: options that do not fit the model or each other.
         InputError: too few prompts, or an encoder that cannot hear this codec.
-        CheckpointError: the folder's run was begun otherwise.
+        CheckpointError: the folder's run is of another kind, or was begun otherwise.
         StorageError: no room, or the disk is full; what was saved before is intact.
     """
+    require_kind(folder, "endpoints")
     return _Run(parts, config, Path(folder), name).go(stop, live)
 
 

@@ -41,7 +41,7 @@ from musicgen_rl.training.endpoint_place import (
 )
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.prompts import read_prompts, require_enough
-from musicgen_rl.training.same_run import hash_part
+from musicgen_rl.training.same_run import hash_part, require_kind
 
 TRAINING_ENCODER, REPORT_ENCODER = "encoder-training", "encoder-report"
 TRAINING_SCORER = "scorer-training"
@@ -158,6 +158,7 @@ def train_one(
 ) -> dict[str, Any]:
     """Load and train one end; returns `train_endpoint`'s figures."""
     _require_folder(folder)
+    require_kind(folder, "endpoints")
     parts = load_parts(sources, config, notes)
     return train_endpoint(parts, config, folder, name=name, stop=stop)
 
@@ -202,6 +203,7 @@ def train_pair(
         _require_folder(folder)
     for end in ENDS:
         require_place(out / end)
+        require_kind(runs / end, "endpoints")
     parts = load_parts(sources, diversity, notes)
     require_place_of_base(parts.base, out)
     _check_both(parts, {"quality": quality, "diversity": diversity}, runs, out)

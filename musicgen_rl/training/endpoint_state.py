@@ -148,9 +148,9 @@ class Memory:
         more, packed = pack_optimizer(self.updater.optimizer)
         tensors |= more
         state = {
-            **self.progress.pack(), "optimizer": packed, "signal": self.updater.signal,
-            "guards": self.guards.pack(), "config": asdict(config), "last": self.progress.last,
-            **origin.pack(),
+            "kind": "endpoints", **self.progress.pack(), "optimizer": packed,
+            "signal": self.updater.signal, "guards": self.guards.pack(), "config": asdict(config),
+            "last": self.progress.last, **origin.pack(),
         }  # fmt: skip
         if self.critic is not None:
             more, state["critic_optimizer"] = pack_optimizer(

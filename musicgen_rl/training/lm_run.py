@@ -22,6 +22,7 @@ from musicgen_rl.training.checkpointing import read_training_state
 from musicgen_rl.training.dataset import (
     TextStates,
     TokenDataset,
+    TokenPiece,
     precompute_text_states,
     unique_captions,
 )
@@ -29,12 +30,13 @@ from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.pretrain_state import STATE, require_same_beginning
 from musicgen_rl.training.processes import Processes
-from musicgen_rl.training.same_run import hash_part
+from musicgen_rl.training.same_run import hash_part, require_kind
 from musicgen_rl.training.tokens import (
     INFO,
     TokenInfo,
     encode_sources,
     hash_folder,
+    hash_lines,
     is_encoded,
     load_tokens,
     sources_of,
@@ -87,6 +89,37 @@ def encode_manifest(
     return encode_sources(sources, codec, codec_hash, tokens_folder, report=report)
 
 
+def require_same_sources(
+    run: str | Path,
+    kind: str,
+    manifest: str | Path,
+    codec_folder: str | Path,
+    *,
+    offsets: int = 1,
+) -> None:
+    """Refuse to go on with another manifest or codec, before anything is encoded with them.
+
+    Args:
+        run: folder of the run; nothing is refused where no step was saved yet.
+        kind: of the run: lm or contrast.
+        manifest: jsonl file.
+        codec_folder: makes the codes.
+        offsets: as of `encode_manifest`.
+
+    Raises:
+        CheckpointError: the run is of another kind, or was begun with others.
+        InputError: a line of the manifest is wrong, by number.
+    """
+    require_kind(run, kind)
+    state = read_training_state(Path(run) / STATE)
+    if state is None:
+        return
+    now = {"manifest": hash_lines(with_offsets(sources_of(manifest), offsets))}
+    if Path(codec_folder).is_dir():  # else it is named when it is loaded
+        now["codec"] = hash_folder(codec_folder)
+    require_same_beginning(Path(run), state, now)
+
+
 def train_lm(
     tokens_folder: str | Path,
     codec_folder: str | Path,
@@ -121,10 +154,11 @@ def train_lm(
     Raises:
         InputError: the tokens lack a split or were made by another codec.
         ConfigError: the model to begin with is of another shape than the tokens.
-        CheckpointError: the run in `folder` was begun with another model, codec, text encoder or
-            start.
+        CheckpointError: the run in `folder` is of another kind, or was begun with another model,
+            codec, text encoder, start, manifest or music.
     """
     folder, codec_folder = Path(folder), Path(codec_folder)
+    require_kind(folder, "lm")
     info, pieces = load_tokens(tokens_folder)
     begun = None if start is None else read_start(start, info)
     if begun is not None:
@@ -138,6 +172,7 @@ def train_lm(
     for name, members in by_split.items():
         if not members:
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
+    manifest_hash = require_same_pieces(folder, info, pieces)
     encoder = load_minilm(text_encoder_folder)
     captions = unique_captions(by_split["train"] + by_split["valid"])
     text_hash = hash_part(text_encoder_folder)
@@ -201,9 +236,24 @@ def train_lm(
     }  # fmt: skip
     return pretrain(
         shape, config, train, valid, text, folder,
-        start=weights, codec_hash=info.codec_hash, text_hash=text_hash, export=export, stop=stop,
-        live=live,
+        start=weights, codec_hash=info.codec_hash, text_hash=text_hash,
+        manifest_hash=manifest_hash, export=export, stop=stop, live=live,
     )  # fmt: skip
+
+
+def require_same_pieces(run: Path, info: TokenInfo, pieces: Sequence[TokenPiece]) -> str:
+    """Refuse tokens of another codec or manifest than the run's, before captions are encoded.
+
+    Returns:
+        Hash of what the manifest says of the pieces.
+
+    Raises:
+        CheckpointError: the run was begun with others.
+    """
+    manifest_hash = hash_lines(pieces)
+    now = {"codec": info.codec_hash, "manifest": manifest_hash}
+    require_same_beginning(run, read_training_state(run / STATE), now)
+    return manifest_hash
 
 
 def load_minilm(folder: str | Path) -> TextEncoder:

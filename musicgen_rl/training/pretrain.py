@@ -29,7 +29,7 @@ from musicgen_rl.lm.delay import shift_right
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline.devices import has_native_bf16
 from musicgen_rl.training.checkpointing import hash_tensors
-from musicgen_rl.training.dataset import TextStates, TokenDataset
+from musicgen_rl.training.dataset import TextStates, TokenDataset, hash_codes
 from musicgen_rl.training.lm_loss import chunks_of, evaluate, token_losses
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import WeightAverage, build_optimizers, rate_factor, set_rate
@@ -57,6 +57,7 @@ def pretrain(
     start: Mapping[str, Tensor] | None = None,
     codec_hash: str | None = None,
     text_hash: str | None = None,
+    manifest_hash: str | None = None,
     export: Export | None = None,
     stop: Callable[[], bool] = lambda: False,
     live: bool = True,
@@ -74,6 +75,8 @@ def pretrain(
             None. A run that goes on has its own, and refuses to go on from others.
         codec_hash: of the codec that made the codes; a run does not go on with others.
         text_hash: of the text encoder that made the states, likewise.
+        manifest_hash: of what the manifest says of the pieces, likewise; their codes are hashed
+            here.
         export: writes the averaged weights; called at every save, and at the start of a finished
             run whose export is missing or not of its last step.
         stop: asked after each step; True saves and returns.
@@ -84,12 +87,13 @@ def pretrain(
 
     Raises:
         ConfigError: sizes do not fit each other.
-        CheckpointError: the folder's state is of another model, codec, text encoder or start.
+        CheckpointError: the folder's state is of another kind of run, or of another model, codec,
+            text encoder, start, manifest or music.
         StorageError: the disk is full; what was saved before is intact.
     """
     trainer = Trainer(
         model_config, config, train_data, valid_data, text, Path(folder), start,
-        codec_hash=codec_hash, text_hash=text_hash,
+        codec_hash=codec_hash, text_hash=text_hash, manifest_hash=manifest_hash,
     )  # fmt: skip
     trainer.restore()
     return trainer.run(export, stop, live)
@@ -110,6 +114,8 @@ def step_seed(seed: int, step: int, process: int) -> int:
 class Trainer:
     """One run, from what it remembers to what it leaves."""
 
+    kind: ClassVar[str] = "lm"
+    """The command whose run it is."""
     note: ClassVar[str] = "training"
     """Where the exported card's notes hold the figures of the run."""
 
@@ -125,6 +131,7 @@ class Trainer:
         *,
         codec_hash: str | None = None,
         text_hash: str | None = None,
+        manifest_hash: str | None = None,
     ) -> None:
         self.accelerator = make_accelerator()
         self.processes = Processes()
@@ -171,10 +178,11 @@ class Trainer:
         self.progress = Progress(Plan(config.steps), planned=config.minutes == 0)
         self.memory = Memory(
             model=self.model, average=self.average, optimizers=self.optimizers,
-            progress=self.progress,
+            progress=self.progress, kind=self.kind,
             begun_with={
-                "codec": codec_hash, "text encoder": text_hash,
+                "codec": codec_hash, "text encoder": text_hash, "manifest": manifest_hash,
                 "start": None if start is None else hash_tensors(start),
+                "recordings": hash_codes([*train_data.pieces, *valid_data.pieces]),
             },
         )  # fmt: skip
 

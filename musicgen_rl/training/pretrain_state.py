@@ -19,7 +19,7 @@ from musicgen_rl.training.checkpointing import (
 from musicgen_rl.training.optim import WeightAverage
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from musicgen_rl.training.progress import Progress
-from musicgen_rl.training.same_run import require_same_options, require_same_parts
+from musicgen_rl.training.same_run import require_kind, require_same_options, require_same_parts
 
 STATE = "state"
 MAY_CHANGE = frozenset((
@@ -39,6 +39,8 @@ WAYS = {
     "codec": "name the tokens and the codec of that time",
     "text encoder": "name the text encoder of that time (--text-encoder)",
     "start": "begin with the same model",
+    "manifest": "give the manifest or the tokens of that time",
+    "recordings": "name the tokens of that time (--tokens)",
 }
 """What else a run does not go on without, each told by a hash, and the way out where it differs."""
 
@@ -71,6 +73,8 @@ class Memory:
     progress: Progress
     begun_with: Mapping[str, str | None]
     """Hashes, by the names of `WAYS`."""
+    kind: str = "lm"
+    """The command whose run it is."""
 
     def save(self, folder: Path, config: PretrainConfig) -> None:
         """Write everything.
@@ -91,9 +95,9 @@ class Memory:
         tensors |= {f"model.{n}": t for n, t in self.model.state_dict().items()}
         tensors |= {f"average.{n}": t for n, t in self.average.tensors.items()}
         state = {
-            **self.progress.pack(), "optimizers": packed, "last_eval": self.progress.last,
-            "model": asdict(self.model.config), "config": asdict(config),
-            "begun_with": dict(self.begun_with),
+            "kind": self.kind, **self.progress.pack(), "optimizers": packed,
+            "last_eval": self.progress.last, "model": asdict(self.model.config),
+            "config": asdict(config), "begun_with": dict(self.begun_with),
         }  # fmt: skip
         save_training_state(folder / STATE, tensors, state)
 
@@ -101,8 +105,9 @@ class Memory:
         """Read the folder's state, if there is one; of the options, `MAY_CHANGE` are the config's.
 
         Raises:
-            CheckpointError: the folder's run was begun otherwise.
+            CheckpointError: the folder's run is of another kind, or was begun otherwise.
         """
+        require_kind(folder, self.kind)
         found = load_training_state(folder / STATE)
         if found is None:
             return

@@ -6,7 +6,7 @@ them. The loss is InfoNCE both ways. Metrics: loss, hit (share of chunks whose n
 partner), seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from musicgen_rl.training.reward_crops import (
     styles_of,
     training_pieces,
 )
-from musicgen_rl.training.reward_loop import RewardTrainConfig, run_training
-from musicgen_rl.training.reward_mels import MelPiece, load_mels
+from musicgen_rl.training.reward_loop import RewardTrainConfig, require_same_run, run_training
+from musicgen_rl.training.reward_mels import MelPiece, hash_pieces, load_mels
 from musicgen_rl.training.reward_retrieval import encoder_figures
 
 HELD_OUT = 500
@@ -140,14 +140,15 @@ def train_encoder(
     Raises:
         InputError, CheckpointError, StorageError: as `run_training`, or too few pieces.
     """
+    require_same_run(folder, "encoder", begun_with(config))
     pieces = load_mels(mels)
     trained = training_pieces(pieces, config.half, config.longest_s)
     torch.manual_seed(config.seed)
     net = EncoderNet(config.tower, config.dim)
     by_style = styles_of(trained)
     summary = run_training(
-        net, config, folder, lambda step: pair_loss(net, by_style, config, step),
-        begun_with(config, len(trained)), stop,
+        net, config, folder, "encoder", lambda step: pair_loss(net, by_style, config, step),
+        begun_with(config) | told_of(trained), stop,
     )  # fmt: skip
     if stop():
         return None
@@ -161,10 +162,15 @@ def train_encoder(
     )  # fmt: skip
 
 
-def begun_with(config: RewardTrainConfig, pieces: int) -> dict[str, Any]:
-    """Collect what a resumed run must share with its beginning."""
+def begun_with(config: RewardTrainConfig) -> dict[str, Any]:
+    """Collect the options that a resumed run must share with its beginning."""
     free = {"minutes", "steps", "save_every_s"}
-    return {k: v for k, v in asdict(config).items() if k not in free} | {"pieces": pieces}
+    return {k: v for k, v in asdict(config).items() if k not in free}
+
+
+def told_of(pieces: Sequence[MelPiece]) -> dict[str, Any]:
+    """Tell the pieces that a run learns from apart from others: how many, and a hash."""
+    return {"pieces": len(pieces), "recordings": hash_pieces(pieces)}
 
 
 def run_facts(

@@ -6,7 +6,7 @@ from its last saving; with `steps` set it ends bit for bit where it would have.
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,20 @@ from musicgen_rl.errors import CheckpointError, InputError
 from musicgen_rl.training.checkpointing import (
     load_training_state,
     pack_optimizer,
+    read_training_state,
     restore_optimizer,
     save_training_state,
 )
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.optim import build_optimizers, rate_factor, set_rate
+from musicgen_rl.training.same_run import require_kind, short
+
+WAYS = {
+    "start": "give the encoder of that time by --start, or none if there was none",
+    "text encoder": "name the text encoder of that time (--text-encoder)",
+    "recordings": "give the audio and the manifest of that time",
+}
+"""What a run does not go on without beside its options, told by hashes, and the way out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +96,37 @@ class RunSummary:
     """Of processor time."""
 
 
+def require_same_run(folder: Path, kind: str, begun_with: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run of another kind, or one begun otherwise; reads no tensor.
+
+    Args:
+        folder: of the run; it need not exist.
+        kind: encoder, scorer or probe.
+        begun_with: JSON values as of `run_training`; those not known yet may be left out, and what
+            the state does not tell of is not compared.
+
+    Raises:
+        CheckpointError: names the kind, or the value that was another.
+    """
+    require_kind(folder, kind)
+    before = (read_training_state(folder) or {}).get("begun_with", {})
+    known = [name for name in (*WAYS, *before) if name in before and name in begun_with]
+    for name in known:
+        then, now = before[name], begun_with[name]
+        if then != now:
+            if name in WAYS:
+                then, now = short(then), short(now)
+            raise CheckpointError(
+                f"the run in {folder} was begun with {name} {then}, not {now}: "
+                f"{WAYS.get(name, 'use the same value')}, or another folder"
+            )
+
+
 def run_training(
     net: nn.Module,
     config: RewardTrainConfig,
     folder: Path,
+    kind: str,
     loss_at: Callable[[int], tuple[Tensor, dict[str, float]]],
     begun_with: dict[str, Any],
     stop: Callable[[], bool] = lambda: False,
@@ -101,20 +137,22 @@ def run_training(
         net: trained in place.
         config: how.
         folder: of the run: state, metrics.jsonl.
+        kind: encoder, scorer or probe.
         loss_at: step -> (loss, numbers for the metrics); draws depend on the step alone.
         begun_with: JSON values a resumed run must share.
         stop: asked after every step; True saves and returns.
 
     Raises:
-        CheckpointError: the folder holds a run begun otherwise.
+        CheckpointError: the folder holds a run of another kind, or one begun otherwise.
         InputError: the loss is not finite.
         StorageError: the disk is full; what was saved is intact.
     """
+    require_same_run(folder, kind, begun_with)
     optimizers = build_optimizers(
         net, muon_lr=config.muon_learning_rate, adamw_lr=config.learning_rate,
         muon_decay=config.weight_decay, adamw_decay=config.weight_decay, muon_steps=5,
     )  # fmt: skip
-    step, seconds = _resume(net, optimizers, folder, begun_with)
+    step, seconds = _resume(net, optimizers, folder)
 
     def progress() -> float:
         if config.steps:
@@ -123,7 +161,9 @@ def run_training(
 
     def save() -> None:
         tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
-        state: dict[str, Any] = {"step": step, "seconds": seconds, "begun_with": begun_with}
+        state: dict[str, Any] = {
+            "kind": kind, "step": step, "seconds": seconds, "begun_with": begun_with
+        }  # fmt: skip
         for index, optimizer in enumerate(optimizers):
             packed, state[f"optimizer{index}"] = pack_optimizer(optimizer, f"optimizer{index}")
             tensors |= packed
@@ -169,18 +209,11 @@ def _resume(
     net: nn.Module,
     optimizers: list[torch.optim.Optimizer],
     folder: Path,
-    begun_with: dict[str, Any],
 ) -> tuple[int, float]:
     found = load_training_state(folder)
     if found is None:
         return 0, 0.0
     tensors, state = found
-    for key, value in state["begun_with"].items():
-        if begun_with.get(key) != value:
-            raise CheckpointError(
-                f"the run in {folder} was begun with {key} {value}, not {begun_with.get(key)}: "
-                "use the same value, or another folder"
-            )
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     net.load_state_dict(weights)
     for index, optimizer in enumerate(optimizers):

@@ -3,8 +3,10 @@
 A folder holds `mels.jsonl`, one line a piece; `mels-NNNNN.safetensors` for each, with `plain`
 uint8 [T, N_MELS]; and for some `coded-NNNNN.safetensors`, a part of the piece as a codec plays it.
 A value v stands for FLOOR_DB + STEP_DB * v decibels. A file is written whole or not at all; a
-second run adds what is missing. What a codec played tells by which (`codec`), and is measured again
-for another.
+second run adds what is missing. A line tells the hash of the audio (`sha256`): a file that is
+another under the same name is measured again, and so is one whose line tells none. Of several lines
+of one piece the last holds. What a codec played tells by which (`codec`), and is measured again for
+another.
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from musicgen_rl.codec.base import Codec
 from musicgen_rl.data.check import CheckConfig, require_usable
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.errors import AudioFileError, CheckpointError, InputError, StorageError
+from musicgen_rl.rewards.identity import hash_file
 from musicgen_rl.rewards.mel import FLOOR_DB, FRAME_RATE, N_MELS, check_audio, mel_levels
 from musicgen_rl.storage import read_tensors, save_tensors
 from musicgen_rl.training.checkpointing import hash_tensors
@@ -76,42 +79,79 @@ def prepare_mels(
     *,
     report: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Measure every file of some manifests that the folder does not have yet.
+    """Measure every file of some manifests that the folder does not have yet, or has as another.
+
+    What the manifests say of the others is brought up to date.
 
     Args:
         manifests: jsonl files.
         folder: created if missing.
-        report: told (done, total) after each piece.
+        report: told (done, total) after each piece measured.
 
     Returns:
-        Pieces added.
+        Pieces measured.
 
     Raises:
         InputError: a manifest or file cannot be used.
         StorageError: the folder cannot be written; what was written is intact.
     """
     sources = _sources(manifests, check=not (folder / INDEX).exists())
+    sounds = _hashes(sources)
+    entries = {key: (path, entry) for key, path, entry in sources}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known = {row["key"] for row in _rows(folder)}
-        todo = [source for source in sources if source[0] not in known]
-        for done, (key, path, entry) in enumerate(todo, start=1):
-            samples, rate = read_mono(path)
-            levels = mel_levels(check_audio(samples[None], rate), rate)[0]
-            name = f"mels-{len(known) + done - 1:05d}.safetensors"
-            save_tensors({"plain": pack_levels(levels)}, folder / name)
-            row = {
-                "file": name, "key": key, "split": entry.split,
-                "group": str(entry.attributes.get("tune") or entry.piece),
-                "captions": list(entry.captions), "attributes": entry.attributes,
-            }  # fmt: skip
+        rows = _rows(folder)
+        known, lines = _last_of_each(rows), len(rows)
+        todo = {key for key in sounds if known.get(key, {}).get("sha256") != sounds[key]}
+        done = 0
+        for key, (path, entry) in entries.items():
+            name = known.get(key, {}).get("file", f"mels-{lines:05d}.safetensors")
+            row = {"file": name, "key": key, "sha256": sounds[key], **_facts(entry)}
+            if known.get(key) == row:
+                continue
+            if key in todo:
+                _measure(path, folder / name)
             with (folder / INDEX).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            if report:
-                report(done, len(todo))
+            lines += 1
+            if key in todo:
+                done += 1
+                if report:
+                    report(done, len(todo))
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {folder}: {error}") from error
     return len(todo)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Lay out what a manifest says of a piece for its line in the index."""
+    return {
+        "split": entry.split, "group": str(entry.attributes.get("tune") or entry.piece),
+        "captions": list(entry.captions), "attributes": entry.attributes,
+    }  # fmt: skip
+
+
+def _measure(path: Path, file: Path) -> None:
+    """Write a recording's frames; what a codec played of another one is removed first."""
+    samples, rate = read_mono(path)
+    plain = pack_levels(mel_levels(check_audio(samples[None], rate), rate)[0])
+    played = _played(file)
+    if played.exists() and not _holds(file, plain):
+        played.unlink()
+    save_tensors({"plain": plain}, file)
+
+
+def _holds(file: Path, plain: Tensor) -> bool:
+    """Say whether a file holds these very frames."""
+    try:
+        return torch.equal(read_tensors([file])["plain"], plain)
+    except (CheckpointError, KeyError):
+        return False
+
+
+def _played(file: Path) -> Path:
+    """Name the file of what a codec plays of the piece of a file of frames."""
+    return file.with_name(file.name.replace("mels-", "coded-"))
 
 
 @torch.inference_mode()
@@ -144,7 +184,8 @@ def prepare_coded(
         CheckpointError: what is there is damaged.
         StorageError: the folder cannot be written; what was written is intact.
     """
-    files = {row["key"]: folder / row["file"].replace("mels-", "coded-") for row in _rows(folder)}
+    rows = _last_of_each(_rows(folder))
+    files = {key: _played(folder / row["file"]) for key, row in rows.items()}
     known = [source for source in _sources(manifests) if source[0] in files]
     mark = _mark_of(codec)
     todo = [
@@ -204,6 +245,27 @@ def _sources(manifests: Sequence[Path], *, check: bool = False) -> list[tuple[st
     ]
 
 
+def _hashes(sources: Sequence[tuple[str, Path, Entry]]) -> dict[str, str]:
+    """Hash every audio file, by its identity.
+
+    Raises:
+        AudioFileError: one cannot be read.
+        InputError: one identity stands for two recordings.
+    """
+    found: dict[str, str] = {}
+    for key, path, _ in sources:
+        try:
+            sha256 = hash_file(path)
+        except OSError as error:
+            raise AudioFileError(f"{path} cannot be read: {error}") from error
+        if found.setdefault(key, sha256) != sha256:
+            raise InputError(
+                f"{key} stands for two recordings, the second is {path}: give the folders of the "
+                "manifests different names"
+            )
+    return found
+
+
 def _unit_number(name: str) -> float:
     """A number in [0, 1) that depends on a name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
@@ -238,6 +300,23 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _last_of_each(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Index rows by their piece, each where its first one stood."""
+    return {row["key"]: row for row in rows}
+
+
+def hash_pieces(pieces: Sequence[MelPiece]) -> str:
+    """Hash the frames of pieces and what is known about them, in their order: sha256, hexadecimal.
+
+    Names of files and folders are left out, so a corpus may be moved.
+    """
+    told = [[p.group, p.split, p.captions, p.attributes, p.coded_start] for p in pieces]
+    frames = {f"plain {i}": p.plain for i, p in enumerate(pieces)}
+    frames |= {f"coded {i}": p.coded for i, p in enumerate(pieces) if p.coded is not None}
+    text = json.dumps([told, hash_tensors(frames)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def load_mels(folder: Path) -> list[MelPiece]:
     """Read a folder of frames into memory, about 23 MB an hour.
 
@@ -246,9 +325,9 @@ def load_mels(folder: Path) -> list[MelPiece]:
         CheckpointError: a file is missing or damaged.
     """
     pieces = []
-    for row in _rows(folder):
+    for row in _last_of_each(_rows(folder)).values():
         plain = _read(folder / row["file"])["plain"]
-        played = folder / row["file"].replace("mels-", "coded-")
+        played = _played(folder / row["file"])
         found = _read(played) if played.exists() else {}
         if plain.shape[1] != N_MELS:
             raise CheckpointError(f"{row['file']} has {plain.shape[1]} bands, not {N_MELS}")

@@ -32,11 +32,11 @@ from musicgen_rl.training.reward_crops import (
     stack,
     training_pieces,
 )
-from musicgen_rl.training.reward_encoder import begun_with, run_facts
-from musicgen_rl.training.reward_loop import RewardTrainConfig, run_training
+from musicgen_rl.training.reward_encoder import begun_with, run_facts, told_of
+from musicgen_rl.training.reward_loop import RewardTrainConfig, require_same_run, run_training
 from musicgen_rl.training.reward_mels import MelPiece, load_mels
 from musicgen_rl.training.reward_retrieval import BATCH, coded_crops, crops_at
-from musicgen_rl.training.reward_scorer import start_tower
+from musicgen_rl.training.reward_scorer import hash_start, start_tower
 
 ATTRIBUTES = ("style", "tempo_band", "mode", "drums", "instruments", "families", "moods")
 """What is learnt, as far as the manifest has it."""
@@ -225,6 +225,19 @@ def probe_figures(
     return figures
 
 
+def probe_begun_with(config: ProbeTrainConfig, start: Path | None) -> dict[str, Any]:
+    """Collect what a resumed run must share with its beginning, but for the pieces.
+
+    Args:
+        config: of the run.
+        start: an encoder whose tower is taken over.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: `start` is no encoder, or damaged.
+    """
+    return begun_with(config) | {"start": hash_start(start)}
+
+
 def train_probe(
     mels: Path,
     folder: Path,
@@ -250,9 +263,13 @@ def train_probe(
         The finished probe's identity; None where it was stopped.
 
     Raises:
-        InputError: no attribute has classes enough, or there are too few pieces.
-        CheckpointError: `start` is for training rewards, or has another shape.
+        InputError: no attribute has classes enough, there are too few pieces, or `start` is for
+            training rewards.
+        CheckpointError: `start` has another shape, or the run in the folder is of another kind or
+            was begun otherwise.
     """
+    begun = probe_begun_with(config, start)
+    require_same_run(folder, "probe", begun)
     pieces = load_mels(mels)
     trained = training_pieces(pieces, "all", config.longest_s)
     classes = choose_classes(trained, config.least_pieces)
@@ -262,8 +279,9 @@ def train_probe(
     if origin is not None and origin.role != "report":
         raise InputError(f"a probe judges, so it cannot start from {origin}: take one for reports")
     summary = run_training(
-        net, config, folder, lambda step: attribute_loss(net, classes, trained, config, step),
-        begun_with(config, len(trained)), stop,
+        net, config, folder, "probe",
+        lambda step: attribute_loss(net, classes, trained, config, step),
+        begun | told_of(trained), stop,
     )  # fmt: skip
     if stop():
         return None

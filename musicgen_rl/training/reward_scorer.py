@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,9 @@ from musicgen_rl.training.reward_encoder import (
     info_nce,
     require_role_and_half,
     run_facts,
+    told_of,
 )
-from musicgen_rl.training.reward_loop import RewardTrainConfig, run_training
+from musicgen_rl.training.reward_loop import RewardTrainConfig, require_same_run, run_training
 from musicgen_rl.training.reward_mels import MelPiece, load_mels
 from musicgen_rl.training.reward_retrieval import (
     coded_crops,
@@ -132,6 +134,28 @@ def embed_captions(
         state = {"captions": json.dumps(list(kept)), "encoder": text_hash}
         save_training_state(cache, {"embeddings": embeddings}, state)
     return kept
+
+
+def scorer_begun_with(
+    config: ScorerTrainConfig, start: Path | None, text_encoder: Path | None
+) -> dict[str, Any]:
+    """Collect what a resumed run must share with its beginning, as far as it is known by names.
+
+    Args:
+        config: of the run.
+        start: an encoder whose tower is taken over.
+        text_encoder: MiniLM's folder; the one shipped where None.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: `start` is no encoder, or damaged.
+    """
+    reader = hash_part(text_encoder or checkpoints_folder() / "minilm")
+    return begun_with(config) | {"start": hash_start(start), "text encoder": reader}
+
+
+def hash_start(start: Path | None) -> str | None:
+    """Read the hash of the weights of an encoder to start from; None where there is none."""
+    return None if start is None else read_description(start, "encoder")[0].sha256
 
 
 def start_tower(tower: nn.Module, config: TowerConfig, encoder: Path) -> Identity:
@@ -256,18 +280,25 @@ def train_scorer(
     Raises:
         InputError, CheckpointError, StorageError: as `run_training`, or too few pieces.
     """
+    begun = scorer_begun_with(config, start, text_encoder)
+    require_same_run(folder, "scorer", begun)
     pieces = load_mels(mels)
     trained = training_pieces(pieces, config.half, config.longest_s)
     reader = text_encoder or checkpoints_folder() / "minilm"
-    text, text_hash = MiniLM.load(reader), hash_part(reader)
-    sentences = embed_captions(pieces, text, mels / CAPTIONS, report, text_hash=text_hash)
+    begun |= told_of(trained)
+    require_same_run(folder, "scorer", begun)  # before captions are read
+    text = MiniLM.load(reader)
+    sentences = embed_captions(
+        pieces, text, mels / CAPTIONS, report, text_hash=begun["text encoder"]
+    )
     torch.manual_seed(config.seed)
     net = ScorerNet(config.tower, config.dim, text.hidden_size, config.text_width)
     by_style = styles_of(trained)
     origin = start_tower(net.tower, config.tower, start) if start else None
     summary = run_training(
-        net, config, folder, lambda step: caption_loss(net, by_style, sentences, config, step),
-        begun_with(config, len(trained)) | {"text encoder": text_hash}, stop,
+        net, config, folder, "scorer",
+        lambda step: caption_loss(net, by_style, sentences, config, step),
+        begun, stop,
     )  # fmt: skip
     if stop():
         return None

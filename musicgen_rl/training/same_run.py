@@ -1,4 +1,4 @@
-"""Whether a run that goes on is the one that was begun: its options, and what it works with."""
+"""Whether a run that goes on is the one that was begun: kind, options, and what it works with."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -7,10 +7,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musicgen_rl.errors import CheckpointError
+from musicgen_rl.training.checkpointing import read_training_state
 from musicgen_rl.training.tokens import hash_folder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+PLACES = ("state", ".")
+"""Where a run keeps its state: in a folder of its own (models and ends), or beside the rest."""
+KINDS = {
+    "anchor": "contrast", "caption_dropout": "lm", "diversity_weight": "endpoints",
+    "quantize_after": "codec", "least_pieces": "probe", "text_width": "scorer", "dim": "encoder",
+}  # fmt: skip
+"""An option -> the command whose runs have it, of several the first: what tells apart states of the
+time when a state did not name its kind."""
+
+
+def require_kind(folder: str | Path, kind: str) -> None:
+    """Refuse a folder in which a run of another kind lies; cheap, so asked before anything else.
+
+    Args:
+        folder: of the run; it need not exist.
+        kind: the command that is to train into it: lm, contrast, codec, encoder, scorer, probe or
+            endpoints.
+
+    Raises:
+        CheckpointError: names the kind that is there; or the state cannot be read.
+    """
+    for place in PLACES:
+        state = read_training_state(Path(folder) / place)
+        if state is None or (found := kind_of(state)) == kind:
+            continue
+        if found is None:
+            raise CheckpointError(
+                f"{folder} holds a state that is of no run: train {kind} into a new folder"
+            )
+        raise CheckpointError(
+            f"{folder} holds a run of `train {found}`, not of `train {kind}`: go on with that "
+            "command, or train into a new folder"
+        )
+
+
+def kind_of(state: Mapping[str, Any]) -> str | None:
+    """Tell which command's run a state is of, by its name or by its options; None: of no run."""
+    if "kind" in state:
+        return str(state["kind"])
+    options = {**state.get("config", {}), **state.get("begun_with", {})}
+    return next((kind for option, kind in KINDS.items() if option in options), None)
 
 
 def require_same_options(
@@ -72,7 +115,7 @@ def require_same_parts(
         if then != here and not unknown:
             other = "other" if name.endswith("s") else "another"
             raise CheckpointError(
-                f"{folder} was begun with {other} {name} ({_short(then)}, now {_short(here)}): "
+                f"{folder} was begun with {other} {name} ({short(then)}, now {short(here)}): "
                 f"{way}, or train into a new folder"
             )
 
@@ -82,8 +125,8 @@ def hash_part(folder: str | Path) -> str:
     return hash_folder(folder, leave_out=("README.md",))
 
 
-def _short(identity: str | None) -> str:
-    """Show the beginning of a hash, and of anything else all."""
+def short(identity: str | None) -> str:
+    """Show the beginning of a hash, and of anything else all; None is none."""
     if identity is None:
         return "none"
     return identity[:12] if re.fullmatch("[0-9a-f]{13,}", identity) else identity

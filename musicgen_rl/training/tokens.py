@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -77,6 +77,26 @@ def hash_folder(folder: str | Path, leave_out: Collection[str] = ()) -> str:
         if path.is_file() and path.name not in leave_out:
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def hash_lines(pieces: Iterable[Source | TokenPiece]) -> str:
+    """Hash what a manifest says of the pieces that are learnt from and measured on.
+
+    Known before anything is encoded, and of tokens too. Where the audio lies is left out, so it may
+    be moved; so are licences, and the test split.
+
+    Args:
+        pieces: in the manifest's order, each as often as it is encoded.
+
+    Returns:
+        sha256, hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for piece in pieces:
+        if piece.split != "test":
+            told = [piece.piece, piece.split, piece.captions, piece.attributes, piece.offset]
+            digest.update(json.dumps(told, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def sources_of(manifest: str | Path) -> list[Source]:

@@ -2,13 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from musicgen_rl.cli.train import app
 from musicgen_rl.cli.train_rewards import build
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.errors import CheckpointError, ConfigError
 from musicgen_rl.rewards import load_encoder
 from musicgen_rl.training import reward_scorer
+from musicgen_rl.training.checkpointing import save_training_state
 from musicgen_rl.training.reward_encoder import EncoderTrainConfig
 from musicgen_rl.training.reward_probe import ProbeTrainConfig
 from tests.training.reward_corpus import write_corpus
@@ -96,3 +98,25 @@ def test_a_codec_needs_audio_to_play(tmp_path: Path) -> None:
     result = invoke("probe", "--mels", str(tmp_path), "--out", str(tmp_path), "--codec", "c")
     assert isinstance(result.exception, ConfigError)
     assert "give --manifest" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "said"),
+    [("encoder", {"temperature": 0.5}, "begun with temperature 0.5, not 0.1"),
+     ("scorer", {"start": "f" * 64}, "begun with start ffffffffffff, not none"),
+     ("probe", {"start": "f" * 64}, "begun with start ffffffffffff, not none")],
+)  # fmt: skip
+def test_what_a_run_was_begun_with_is_asked_before_any_audio_is_measured(
+    tmp_path: Path, kind: str, told: dict[str, Any], said: str
+) -> None:
+    manifest, run = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0), tmp_path / "run"
+    save_training_state(run, {"step": torch.zeros(1)}, {"kind": kind, "begun_with": told})
+    common = ["--mels", str(tmp_path / "mels"), "--out", str(run), "--manifest", str(manifest)]
+    result = invoke(kind, *common)
+    assert isinstance(result.exception, CheckpointError)
+    assert said in str(result.exception)
+    other = {"encoder": "scorer", "scorer": "probe", "probe": "encoder"}[kind]
+    result = invoke(other, *common)
+    assert isinstance(result.exception, CheckpointError)
+    assert f"holds a run of `train {kind}`, not of `train {other}`" in str(result.exception)
+    assert not (tmp_path / "mels").exists()

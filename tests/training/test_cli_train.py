@@ -3,14 +3,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from musicgen_rl.cli.train import app, parse_assignments
 from musicgen_rl.config import LMConfig
-from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.training import codec as codec_training
 from musicgen_rl.training import contrast_run, lm_run
+from musicgen_rl.training.checkpointing import save_training_state
 from musicgen_rl.training.pretrain_config import PretrainConfig
 
 
@@ -146,6 +148,23 @@ def test_words_are_taught_with_the_parts_that_the_model_s_card_names(
     assert called["train_contrast"][:4] == (tmp_path, Path("o/tokens"), None, Path("o"))
     assert invoke(*common, "--text-encoder", "words").exit_code == 0
     assert called["train_contrast"][2] == Path("words")
+
+
+@pytest.mark.parametrize(
+    ("command", "other"), [(["lm", "--codec", "c"], "contrast"), (["contrast", "--model"], "lm")]
+)
+def test_the_kind_of_run_is_asked_before_anything_is_encoded(
+    called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str],
+    other: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(contrast_run, "codec_of", lambda folder: folder / "codec")
+    (tmp_path / "config.json").write_text("{}")
+    save_training_state(tmp_path / "run" / "state", {"step": torch.zeros(1)}, {"kind": other})
+    command = [*command, str(tmp_path)] if command[0] == "contrast" else command
+    result = invoke(*command, "--manifest", "m.jsonl", "--out", str(tmp_path / "run"))
+    assert isinstance(result.exception, CheckpointError)
+    assert f"holds a run of `train {other}`" in str(result.exception)
+    assert called == {}
 
 
 def test_the_command_line_is_a_typer_app() -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.config import field_help
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
-from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.codec import (
     CodecRun,
     CodecTrainConfig,
@@ -179,6 +179,22 @@ def test_another_shape_or_seed_in_the_same_folder_is_refused(
         train_codec(settings(manifest, folder, steps=4, seed=1))
     with pytest.raises(CheckpointError, match="begun with codec"):
         train_codec(settings(manifest, folder, steps=4, codec=replace(TINY, num_codebooks=2)))
+
+
+def test_a_run_of_another_kind_is_not_gone_on_with(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for place in (folder / "state", folder):
+        save_training_state(place, {"step": torch.zeros(1)}, {"kind": "encoder"})
+        with pytest.raises(CheckpointError, match="a run of `train encoder`, not of `train codec`"):
+            train_codec(settings(manifest, folder))
+        shutil.rmtree(folder)
+    train_codec(settings(manifest, folder, steps=1))
+    found = load_training_state(folder)
+    assert found is not None
+    tensors, state = found
+    assert state.pop("kind") == "codec"  # as before it was told
+    save_training_state(folder, tensors, state)
+    assert train_codec(settings(manifest, folder, steps=2)) == folder / "codec"
 
 
 def test_a_manifest_without_held_out_audio_is_refused(manifest: Path, tmp_path: Path) -> None:

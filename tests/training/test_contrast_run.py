@@ -161,6 +161,35 @@ def test_a_run_does_not_go_on_with_another_text_encoder(base: Path) -> None:
     assert teach(base, replace(FAST, steps=3))["steps"] == 3
 
 
+def test_a_run_of_words_and_one_of_the_model_do_not_go_on_as_each_other(base: Path) -> None:
+    corpus = base.parent
+    with pytest.raises(CheckpointError, match="holds a run of `train lm`, not of `train contrast`"):
+        train_contrast(base, corpus / "tokens", None, corpus / "run", FAST, live=False)
+    teach(base)
+    config = PretrainConfig(steps=3, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32")
+    with pytest.raises(CheckpointError) as caught:
+        train_lm(
+            corpus / "tokens", corpus / "codec", corpus / "minilm", corpus / "words", LMConfig(),
+            config, start=base, live=False,
+        )  # fmt: skip
+    assert str(caught.value) == (
+        f"{corpus / 'words'} holds a run of `train contrast`, not of `train lm`: go on with that "
+        "command, or train into a new folder"
+    )
+
+
+def test_a_run_does_not_go_on_with_another_manifest(base: Path) -> None:
+    teach(base)
+    corpus = base.parent
+    text = (corpus / "m.jsonl").read_text()
+    (corpus / "m.jsonl").write_text(
+        text.replace('"license"', '"attributes": {"key": "C"}, "license"')
+    )
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    with pytest.raises(CheckpointError, match=r"another manifest \(.*\): .* new folder"):
+        teach(base, replace(FAST, steps=3))
+
+
 def test_a_finished_run_writes_a_lost_export_again(base: Path) -> None:
     figures = teach(base)
     export = base.parent / "words" / "export"

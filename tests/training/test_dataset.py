@@ -10,6 +10,7 @@ from musicgen_rl.training.dataset import (
     TextStates,
     TokenDataset,
     TokenPiece,
+    hash_codes,
     precompute_text_states,
     unique_captions,
 )
@@ -151,3 +152,11 @@ def test_states_of_another_encoder_are_computed_anew(tmp_path: Path) -> None:
 def test_batches_have_one_shape_whatever_their_captions() -> None:
     states = TextStates(torch.ones(5, 3), torch.tensor([0, 4, 5]))
     assert states.condition([1]).hidden.shape == states.condition([0]).hidden.shape == (1, 4, 3)
+
+
+def test_the_hash_of_codes_follows_their_values_lengths_and_order() -> None:
+    first, second = piece(0, 10, "a"), piece(100, 4, "a")
+    told = hash_codes([first, second])
+    assert hash_codes([piece(0, 10, "b"), piece(100, 4, "b")]) == told  # captions are not codes
+    for others in ([second, first], [piece(1, 10, "a"), second], [piece(0, 9, "a"), second]):
+        assert hash_codes(others) != told

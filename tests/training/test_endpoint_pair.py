@@ -9,6 +9,7 @@ import torch
 
 from musicgen_rl.checkpoint import load_state, model_hash, read_info
 from musicgen_rl.cli import main
+from musicgen_rl.training.checkpointing import save_training_state
 from musicgen_rl.training.ease import main as ease
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.temper import main as temper
@@ -170,6 +171,8 @@ def test_the_second_end_may_start_from_the_base(
 def test_what_would_stop_either_end_is_one_line_before_the_first(
     base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    words = tmp_path / "words" / "runs" / "diversity"
+    save_training_state(words / "state", {"step": torch.zeros(1)}, {"kind": "contrast"})
     silent = save_tiny(tmp_path / "silent")  # 8 kHz: no encoder hears that
     (tmp_path / "one.txt").write_text("slow piano\n")
     (tmp_path / "none.txt").write_text("\n# nothing\n")
@@ -180,7 +183,7 @@ def test_what_would_stop_either_end_is_one_line_before_the_first(
     cases: list[tuple[tuple[Path, Path, Path, tuple[object, ...]], str]] = [
         ((base, tmp_path / "none.txt", out, ()), "holds no prompt"),
         ((base, tmp_path / "one.txt", out, ()), "holds 1 different prompt, a step takes 2"),
-        ((base, tmp_path / "gone.txt", out, ()), "no prompts file"),
+        ((base, tmp_path / "gone.txt", out, ()), "No such file"),
         ((base, prompts, out, ("--quality", "clips_per_prompt=1")), "at least 2"),
         ((base, prompts, out, ("--diversity", "clips_per_prompt=1")), "at least 2"),
         ((base, prompts, out, ("--diversity-weight", "-3")), "diversity_weight must be 0"),
@@ -200,6 +203,7 @@ def test_what_would_stop_either_end_is_one_line_before_the_first(
         ((base, prompts, out, ("--encoder", tmp_path)), "reward"),
         ((base, prompts, tmp_path / "full", ()), "is not empty and no model"),
         ((base, prompts, prompts, ()), "is a file"),
+        ((base, prompts, tmp_path / "words", ()), f"{words} holds a run of `train contrast`"),
         ((tmp_path, prompts, out, ()), "model"),
     ]
     for (model, file, place, more), says in cases:

@@ -183,6 +183,20 @@ def test_a_run_does_not_go_on_with_another_reader_or_another_sound(
     assert train(other, small_config(steps=3), run)["steps"] == 3
 
 
+def test_a_run_of_another_kind_is_not_gone_on_with(tmp_path: Path) -> None:
+    parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
+    train(parts, small_config(steps=1), run)
+    tensors, state = stored(run)
+    save_training_state(run / "state", tensors, state | {"kind": "lm"})
+    with pytest.raises(
+        CheckpointError, match="holds a run of `train lm`, not of `train endpoints`"
+    ):
+        train(parts, small_config(steps=2), run)
+    assert state.pop("kind") == "endpoints"  # as before it was told
+    save_training_state(run / "state", tensors, state)
+    assert train(parts, small_config(steps=2), run)["steps"] == 2
+
+
 def test_a_state_without_the_datas_identity_goes_on(tmp_path: Path) -> None:
     parts, run = small_parts(tmp_path / "base"), tmp_path / "run"
     train(parts, small_config(steps=1), run)

@@ -15,9 +15,9 @@ from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError, StorageError
 from musicgen_rl.training import lm_run
-from musicgen_rl.training.checkpointing import load_training_state
+from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.dataset import precompute_text_states
-from musicgen_rl.training.lm_run import encode_manifest, train_lm
+from musicgen_rl.training.lm_run import encode_manifest, require_same_sources, train_lm
 from musicgen_rl.training.pretrain_config import PretrainConfig
 from tests.training.lm_corpus import Encoder, write_codec, write_corpus, write_reader
 
@@ -226,6 +226,92 @@ def test_a_run_does_not_go_on_with_another_text_encoder(corpus: Path) -> None:
     write_reader(corpus / "minilm", "first")
     (corpus / "minilm" / "README.md").write_text("Other words for people.")
     assert train(corpus, config=replace(FAST, steps=3))["steps"] == 3
+
+
+def forget(corpus: Path, *names: str) -> None:
+    """Leave out of the run's state what those of before did not tell."""
+    found = load_training_state(corpus / "run" / "state")
+    assert found is not None
+    tensors, state = found
+    for name in names:
+        del state["begun_with"][name]
+    save_training_state(corpus / "run" / "state", tensors, state)
+
+
+def write_noise(file: Path, samples: int) -> None:
+    """Write music of a length that no other piece has."""
+    soundfile.write(file, 0.1 * np.random.default_rng(7).standard_normal(samples), 8000)
+
+
+def test_a_run_does_not_go_on_with_another_manifest(corpus: Path) -> None:
+    folders = (corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    encode_manifest(*folders)
+    train(corpus)
+    kept = (corpus / "run" / "text_states" / "state.safetensors").read_bytes()
+    text = (corpus / "m.jsonl").read_text()
+    (corpus / "m.jsonl").write_text(text.replace("noise 1", "rain"))
+    with pytest.raises(CheckpointError, match="another manifest"):
+        require_same_sources(corpus / "run", "lm", *folders[:2])
+    encode_manifest(*folders)
+    with pytest.raises(CheckpointError) as caught:
+        train(corpus, config=replace(FAST, steps=3))
+    said = str(caught.value)
+    assert re.search(r"another manifest \(\w{12}, now \w{12}\): give the manifest or the tok", said)
+    assert said.endswith("or train into a new folder")
+    assert "\n" not in said
+    assert (corpus / "run" / "text_states" / "state.safetensors").read_bytes() == kept
+    forget(corpus, "manifest", "recordings")
+    assert train(corpus, config=replace(FAST, steps=3))["steps"] == 3
+
+
+def test_a_run_does_not_go_on_with_other_music_under_the_same_names(corpus: Path) -> None:
+    folders = (corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    encode_manifest(*folders)
+    train(corpus)
+    write_noise(corpus / "1.wav", 24000)
+    encode_manifest(*folders)
+    with pytest.raises(CheckpointError, match=r"other recordings .*: name the tokens of that time"):
+        train(corpus, config=replace(FAST, steps=3))
+    forget(corpus, "recordings")
+    assert train(corpus, config=replace(FAST, steps=3))["steps"] == 3
+
+
+def test_a_run_goes_on_where_its_music_was_moved(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    moved = corpus / "moved"
+    moved.mkdir()
+    for name in ("m.jsonl", "0.wav", "1.wav", "2.wav"):
+        (corpus / name).rename(moved / name)
+    write_noise(moved / "3.wav", 22000)
+    with (moved / "m.jsonl").open("a") as file:  # which nobody learns from
+        file.write('{"audio": "3.wav", "caption": "noise", "split": "test"}\n')
+    require_same_sources(corpus / "run", "lm", moved / "m.jsonl", corpus / "codec")
+    encode_manifest(moved / "m.jsonl", corpus / "codec", corpus / "tokens")
+    assert train(corpus, config=replace(FAST, steps=3))["steps"] == 3
+
+
+def test_before_anything_is_encoded_the_sources_are_held_against_the_runs(corpus: Path) -> None:
+    manifest, codec, run = corpus / "m.jsonl", corpus / "codec", corpus / "run"
+    require_same_sources(run, "lm", "not there", "nor here")  # there is no run yet
+    encode_manifest(manifest, codec, corpus / "tokens")
+    train(corpus)
+    require_same_sources(run, "lm", manifest, codec)
+    with pytest.raises(CheckpointError, match="another manifest"):
+        require_same_sources(run, "lm", manifest, codec, offsets=2)
+    with pytest.raises(CheckpointError, match="holds a run of `train lm`, not of `train contrast`"):
+        require_same_sources(run, "contrast", manifest, codec)
+    write_codec(codec, seed=1)
+    with pytest.raises(CheckpointError, match="another codec"):
+        require_same_sources(run, "lm", manifest, codec)
+
+
+def test_a_run_of_a_codec_is_not_mixed_with_one_of_a_model(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    save_training_state(corpus / "run", {"step": torch.zeros(1)}, {"kind": "codec"})
+    with pytest.raises(CheckpointError, match="holds a run of `train codec`, not of `train lm`"):
+        train(corpus)
+    assert not (corpus / "run" / "text_states").exists()
 
 
 def test_a_run_killed_before_its_first_save_reads_again_with_another_encoder(

@@ -11,6 +11,7 @@ from musicgen_rl.errors import CheckpointError, StorageError
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.training import pretrain_state
 from musicgen_rl.training.checkpointing import save_training_state
+from musicgen_rl.training.dataset import TokenDataset
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.pretrain import pretrain
 from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
@@ -43,6 +44,46 @@ def test_a_run_goes_on_with_the_codec_the_start_and_the_text_encoder_it_was_begu
     assert run(tmp_path, start=same, codec_hash="aaa", text_hash="one")["steps"] == 6
 
 
+def test_a_run_goes_on_with_the_manifest_and_the_recordings_it_was_begun_with(
+    tmp_path: Path,
+) -> None:
+    run(tmp_path, replace(FAST, steps=1), manifest_hash="one")
+    with pytest.raises(CheckpointError, match=r"another manifest \(one, now two\): .* new folder"):
+        run(tmp_path, manifest_hash="two")
+    train, valid, text = ramp_data()
+    for changed in ("train", "valid"):
+        data = {"train": train, "valid": valid} | {changed: backwards(train)}
+        with pytest.raises(CheckpointError) as caught:
+            pretrain(
+                CONFIG, FAST, data["train"], data["valid"], text, tmp_path, live=False,
+                manifest_hash="one",
+            )  # fmt: skip
+        said = r"begun with other recordings \(\w{12}, now \w{12}\): name the tokens of that time"
+        assert re.search(said, str(caught.value))
+    assert saved(tmp_path)[1]["step"] == 1
+    assert run(tmp_path, manifest_hash="one")["steps"] == 6
+
+
+def backwards(data: TokenDataset) -> TokenDataset:
+    """Play every piece backwards."""
+    pieces = [
+        replace(piece, codes=piece.codes.long().flip(1).to(torch.uint16)) for piece in data.pieces
+    ]
+    return TokenDataset(pieces, ["up", "down"], CONFIG.pad_token)
+
+
+def test_a_run_of_another_kind_is_not_gone_on_with(tmp_path: Path) -> None:
+    run(tmp_path, replace(FAST, steps=1))
+    tensors, state = saved(tmp_path)
+    assert state["kind"] == "lm"
+    save_training_state(tmp_path / "state", tensors, state | {"kind": "contrast"})
+    with pytest.raises(CheckpointError, match="holds a run of `train contrast`, not of `train lm`"):
+        run(tmp_path)
+    del state["kind"]  # as before it was told
+    save_training_state(tmp_path / "state", tensors, state)
+    assert run(tmp_path)["steps"] == 6
+
+
 def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +96,9 @@ def test_a_state_that_does_not_tell_its_beginning_still_goes_on(
     run(tmp_path, replace(FAST, steps=1))
     monkeypatch.undo()
     start = MusicLM(CONFIG).state_dict()
-    figures = run(tmp_path, start=start, codec_hash="aaa", text_hash="one")
+    figures = run(
+        tmp_path, start=start, codec_hash="aaa", text_hash="one", manifest_hash="two"
+    )  # fmt: skip
     assert figures["steps"] == 6
 
 

@@ -1,3 +1,5 @@
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from musicgen_rl.rewards.mel import N_MELS, mel_levels
 from musicgen_rl.training.reward_mels import (
     STEP_DB,
     half_of,
+    hash_pieces,
     load_mels,
     pack_levels,
     prepare_coded,
@@ -74,6 +77,102 @@ def test_a_second_run_adds_only_what_is_missing(tmp_path: Path) -> None:
     count = prepare_mels([manifest], tmp_path / "mels", report=lambda d, n: told.append((d, n)))
     assert (count, told) == (1, [(1, 1)])
     assert [p.key for p in load_mels(tmp_path / "mels")] == [f"corpus/{i}.wav" for i in range(6)]
+
+
+def write_hum(file: Path, hertz: float, seconds: float = 3.0) -> None:
+    """Write other music, of as many bytes as a piece of the corpus."""
+    t = np.arange(round(RATE * seconds)) / RATE
+    soundfile.write(file, (0.1 * np.sin(2 * np.pi * hertz * t)).astype(np.float32), RATE)
+
+
+def test_a_file_that_changed_under_its_name_is_measured_again(tmp_path: Path) -> None:
+    corpus, mels = tmp_path / "corpus", tmp_path / "mels"
+    manifest = write_corpus(corpus, pieces=5, seconds=3.0)
+    prepare_mels([manifest], mels)
+    prepare_coded([manifest], mels, HalvingCodec(), seconds=1.5)
+    before, file = load_mels(mels), corpus / "2.wav"
+    times, size = file.stat(), file.stat().st_size
+    write_hum(file, 440.0)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file.stat().st_size == size
+    told: list[tuple[int, int]] = []
+    assert prepare_mels([manifest], mels, report=lambda d, n: told.append((d, n))) == 1
+    assert told == [(1, 1)]
+    now = load_mels(mels)
+    assert [p.key for p in now] == [p.key for p in before]
+    assert [torch.equal(a.plain, b.plain) for a, b in zip(now, before, strict=True)] == [
+        True, True, False, True, True
+    ]  # fmt: skip
+    samples, rate = read_mono(file)
+    assert_close(unpack_levels(now[2].plain), mel_levels(samples[None], rate)[0], atol=0.21, rtol=0)
+    assert now[2].coded is None  # that was of the file before
+    assert [p.coded is not None for p in now].count(True) == 4
+    assert prepare_coded([manifest], mels, HalvingCodec(), seconds=1.5) == 1
+    assert prepare_mels([manifest], mels) == 0
+    assert len(list(mels.glob("mels-*.safetensors"))) == 5
+
+
+def test_a_file_of_which_no_hash_is_told_is_measured_again(tmp_path: Path) -> None:
+    manifest, mels = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0), tmp_path / "mels"
+    prepare_mels([manifest], mels)
+    prepare_coded([manifest], mels, HalvingCodec(), seconds=1.5)
+    rows = [json.loads(line) for line in (mels / "mels.jsonl").read_text().splitlines()]
+    old = [{k: v for k, v in row.items() if k != "sha256"} for row in rows]
+    (mels / "mels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    before = load_mels(mels)  # it is read as before
+    assert hash_pieces(before) == hash_pieces(load_mels(mels))
+    write_hum(tmp_path / "corpus" / "2.wav", 440.0)
+    assert prepare_mels([manifest], mels) == 5
+    now = load_mels(mels)
+    assert not torch.equal(now[2].plain, before[2].plain)
+    # What the codec played of the others still holds.
+    assert [p.coded is not None for p in now] == [True, True, False, True, True]
+    assert prepare_mels([manifest], mels) == 0
+
+
+def test_a_line_that_changed_holds_without_measuring(tmp_path: Path) -> None:
+    manifest, mels = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0), tmp_path / "mels"
+    prepare_mels([manifest], mels)
+    before = load_mels(mels)
+    manifest.write_text(manifest.read_text().replace("hum number 2", "a low hum"))
+    assert prepare_mels([manifest], mels) == 0
+    now = load_mels(mels)
+    assert now[2].captions == ("a low hum", before[2].captions[1])
+    assert [p.key for p in now] == [p.key for p in before]
+    lines = (mels / "mels.jsonl").read_bytes()
+    prepare_mels([manifest], mels)
+    assert (mels / "mels.jsonl").read_bytes() == lines
+    write_corpus(tmp_path / "corpus", pieces=6, seconds=3.0)
+    assert prepare_mels([manifest], mels) == 1  # and takes no other's file
+    index = mels / "mels.jsonl"
+    assert len({row["file"] for row in map(json.loads, index.read_text().splitlines())}) == 6
+
+
+def test_one_name_for_two_recordings_is_refused(tmp_path: Path) -> None:
+    first = write_corpus(tmp_path / "a" / "corpus", pieces=5, seconds=3.0)
+    second = write_corpus(tmp_path / "b" / "corpus", pieces=5, seconds=3.0)
+    assert prepare_mels([first, second], tmp_path / "mels") == 5  # they are the same
+    write_hum(second.parent / "2.wav", 440.0)
+    with pytest.raises(InputError, match=r"corpus/2\.wav stands for two recordings.*names"):
+        prepare_mels([first, second], tmp_path / "mels")
+    (second.parent / "2.wav").unlink()
+    with pytest.raises(AudioFileError, match=r"2\.wav cannot be read"):
+        prepare_mels([second], tmp_path / "mels")
+
+
+def test_the_hash_of_pieces_follows_frames_and_facts_and_no_name(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "corpus", pieces=5, seconds=3.0)
+    prepare_mels([manifest], tmp_path / "mels")
+    pieces = load_mels(tmp_path / "mels")
+    told, first = hash_pieces(pieces), pieces[0]
+    assert hash_pieces([replace(first, key="moved/0.wav"), *pieces[1:]]) == told
+    for changed in (
+        replace(first, plain=first.plain + 1), replace(first, coded=first.plain),
+        replace(first, captions=("b",)), replace(first, attributes={}),
+        replace(first, split="test"),
+    ):  # fmt: skip
+        assert hash_pieces([changed, *pieces[1:]]) != told
+    assert hash_pieces(pieces[::-1]) != told
 
 
 def test_an_index_cut_short_by_a_kill_is_mended(tmp_path: Path) -> None:

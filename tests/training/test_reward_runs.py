@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.rewards import load_encoder, load_probe, load_scorer
 from musicgen_rl.rewards.towers import TowerConfig
 from musicgen_rl.storage import read_json
+from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.metrics import read_metrics
 from musicgen_rl.training.reward_crops import Crop, styles_of
 from musicgen_rl.training.reward_encoder import EncoderTrainConfig, info_nce, train_encoder
@@ -108,6 +110,75 @@ def test_a_run_is_not_continued_with_other_options(mels: Path, tmp_path: Path) -
     train_encoder(mels, tmp_path, encoder_config(steps=1))
     with pytest.raises(CheckpointError, match=r"begun with temperature 0\.1, not 0\.2"):
         train_encoder(mels, tmp_path, encoder_config(steps=2, temperature=0.2))
+
+
+def scorer_config(steps: int = 1, **changes: object) -> ScorerTrainConfig:
+    options = {"steps": steps, "role": "report", "dim": 16, "tower": SMALL, **FEW, **changes}
+    return ScorerTrainConfig(**options)  # type: ignore[arg-type]
+
+
+def probe_config(steps: int = 1, **changes: object) -> ProbeTrainConfig:
+    options = {"steps": steps, "batch_size": 8, "longest_s": 2.0, "tower": SMALL,
+               "least_pieces": 2, "test_s": 2.0, **changes}  # fmt: skip
+    return ProbeTrainConfig(**options)  # type: ignore[arg-type]
+
+
+def forget(run: Path, *names: str) -> None:
+    """Leave out of a run's state what those of before did not tell."""
+    found = load_training_state(run)
+    assert found is not None
+    tensors, state = found
+    told = {k: v for k, v in state["begun_with"].items() if k not in names}
+    del state["kind"]
+    save_training_state(run, tensors, state | {"begun_with": told})
+
+
+@pytest.mark.parametrize("kind", ["scorer", "probe"])
+def test_a_run_does_not_go_on_from_another_start(
+    mels: Path, encoder: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, config = {
+        "scorer": (train_scorer, scorer_config), "probe": (train_probe, probe_config)
+    }[kind]  # fmt: skip
+    first, other, run = encoder / "export", tmp_path / "other", tmp_path / "run"
+    train_encoder(mels, other, encoder_config(steps=1, role="report", seed=9))
+    train(mels, run, config(), start=first)
+    train(mels, tmp_path / "bare", config())
+    said = r"was begun with start (\w{12}|none), not (\w{12}|none): give the encoder of that time "
+    with monkeypatch.context() as patch:
+        patch.setattr("musicgen_rl.training.reward_mels.read_tensors", None)  # before any work
+        for folder, start in ((run, other / "export"), (run, None), (tmp_path / "bare", first)):
+            with pytest.raises(CheckpointError, match=said + ".*, or another folder") as caught:
+                train(mels, folder, config(2), start=start)
+            assert "--start" in str(caught.value)
+            assert "\n" not in str(caught.value)
+    renamed = shutil.copytree(first, tmp_path / "renamed")
+    assert train(mels, run, config(2), start=renamed)
+    forget(run, "start")
+    assert train(mels, run, config(3), start=other / "export")
+
+
+def test_a_judge_of_another_kind_is_not_gone_on_with(mels: Path, tmp_path: Path) -> None:
+    train_encoder(mels, tmp_path, encoder_config(steps=1))
+    for train, config, kind in ((train_scorer, scorer_config(), "scorer"),
+                                (train_probe, probe_config(), "probe")):  # fmt: skip
+        said = f"holds a run of `train encoder`, not of `train {kind}`"
+        with pytest.raises(CheckpointError, match=said):
+            train(mels, tmp_path, config)
+
+
+def test_a_run_does_not_go_on_with_other_pieces(mels: Path, tmp_path: Path) -> None:
+    own, run = shutil.copytree(mels, tmp_path / "mels"), tmp_path / "run"
+    train_encoder(own, run, encoder_config(steps=1))
+    held, learnt = own / "mels-00009.safetensors", own / "mels-00001.safetensors"
+    shutil.copy(own / "mels-00008.safetensors", held)
+    assert train_encoder(own, run, encoder_config(steps=2))  # nobody learns from that one
+    shutil.copy(own / "mels-00002.safetensors", learnt)
+    said = r"was begun with recordings \w{12}, not \w{12}: give the audio and the manifest of that"
+    with pytest.raises(CheckpointError, match=said):
+        train_encoder(own, run, encoder_config(steps=3))
+    forget(run, "recordings")
+    assert train_encoder(own, run, encoder_config(steps=3))
 
 
 def test_the_seed_changes_the_weights(mels: Path, tmp_path: Path) -> None:

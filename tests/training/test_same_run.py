@@ -1,10 +1,24 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from musicgen_rl.errors import CheckpointError
-from musicgen_rl.training.same_run import hash_part, require_same_options, require_same_parts
+from musicgen_rl.training.checkpointing import save_training_state
+from musicgen_rl.training.codec import CodecTrainConfig
+from musicgen_rl.training.endpoint_config import EndpointConfig
+from musicgen_rl.training.pretrain_config import ContrastConfig, PretrainConfig
+from musicgen_rl.training.reward_encoder import EncoderTrainConfig, begun_with
+from musicgen_rl.training.reward_probe import ProbeTrainConfig
+from musicgen_rl.training.reward_scorer import ScorerTrainConfig
+from musicgen_rl.training.same_run import (
+    hash_part,
+    require_kind,
+    require_same_options,
+    require_same_parts,
+)
 
 RUN = Path("run")
 
@@ -79,3 +93,45 @@ def test_a_parts_hash_is_of_its_files_but_for_what_is_for_people(tmp_path: Path)
     assert hash_part(tmp_path) == bare
     (tmp_path / "model.safetensors").write_text("second")
     assert hash_part(tmp_path) != bare
+
+
+OLD: dict[str, dict[str, Any]] = {
+    "lm": {"config": asdict(PretrainConfig()), "begun_with": {"codec": "a", "start": None}},
+    "contrast": {"config": asdict(ContrastConfig()), "begun_with": {"codec": "a"}},
+    "endpoints": {"config": asdict(EndpointConfig())},
+    "codec": {"config": asdict(CodecTrainConfig(manifest="m", folder="f"))},
+    "encoder": {"begun_with": begun_with(EncoderTrainConfig()) | {"pieces": 8}},
+    "scorer": {"begun_with": begun_with(ScorerTrainConfig()) | {"pieces": 8}},
+    "probe": {"begun_with": begun_with(ProbeTrainConfig()) | {"pieces": 8}},
+}
+"""What a state held of each kind of run before it named its kind."""
+
+
+@pytest.mark.parametrize("kind", sorted(OLD))
+@pytest.mark.parametrize("named", [True, False])
+def test_a_folder_goes_on_as_the_kind_of_run_that_lies_there_alone(
+    tmp_path: Path, kind: str, named: bool
+) -> None:
+    state = OLD[kind] | ({"kind": kind} if named else {})
+    place = tmp_path / "state" if kind in ("lm", "contrast", "endpoints") else tmp_path
+    save_training_state(place, {"weight": torch.zeros(1)}, state)
+    require_kind(tmp_path, kind)
+    for other in OLD.keys() - {kind}:
+        with pytest.raises(CheckpointError) as caught:
+            require_kind(tmp_path, other)
+        assert str(caught.value) == (
+            f"{tmp_path} holds a run of `train {kind}`, not of `train {other}`: go on with that "
+            "command, or train into a new folder"
+        )
+
+
+def test_a_folder_without_a_state_is_of_every_kind(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "not there"):
+        require_kind(folder, "lm")
+        require_kind(folder, "codec")
+
+
+def test_a_state_of_no_run_is_refused(tmp_path: Path) -> None:
+    save_training_state(tmp_path, {"hidden": torch.zeros(1)}, {"captions": ["a"], "encoder": "b"})
+    with pytest.raises(CheckpointError, match="a state that is of no run: train encoder into a"):
+        require_kind(tmp_path, "encoder")

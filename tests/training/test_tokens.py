@@ -1,6 +1,8 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from musicgen_rl.training.tokens import (
     encode_samples,
     encode_sources,
     hash_folder,
+    hash_lines,
     load_tokens,
     read_samples,
     sources_of,
@@ -180,3 +183,28 @@ def test_what_is_written_for_people_may_be_left_out_of_a_folders_hash(tmp_path: 
     bare = hash_folder(tmp_path)
     (tmp_path / "README.md").write_text("words")
     assert hash_folder(tmp_path, leave_out=("README.md",)) == bare != hash_folder(tmp_path)
+
+
+def test_what_a_manifest_says_has_one_hash_before_and_after_it_is_encoded(
+    sources: list[Source], tmp_path: Path
+) -> None:
+    several = with_offsets(sources, 2)
+    encode_sources(several, MeanCodec(), "hash", tmp_path / "tokens", pieces_per_shard=2)
+    assert hash_lines(load_tokens(tmp_path / "tokens")[1]) == hash_lines(several)
+    assert hash_lines(several) != hash_lines(sources)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({"captions": ("b",)}, False), ({"piece": "b"}, False), ({"split": "valid"}, False),
+     ({"attributes": {"n": 2}}, False), ({"offset": 0.5}, False),
+     ({"audio": "elsewhere.wav"}, True), ({"license": "MIT"}, True)],
+)  # fmt: skip
+def test_the_hash_of_a_manifest_follows_all_that_is_learnt_from(
+    change: dict[str, Any], same: bool
+) -> None:
+    first, second = source("a.wav"), source("b.wav")
+    changed = hash_lines([replace(first, **change), second])
+    assert (changed == hash_lines([first, second])) is same
+    assert hash_lines([second, first]) != hash_lines([first, second])
+    assert hash_lines([first, second, source("c.wav", "test")]) == hash_lines([first, second])
