@@ -6,14 +6,21 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 
-from musicgen_rl.data.manifest import Entry, parse_entry, write_atomic, write_manifest
+from musicgen_rl.data.manifest import (
+    Entry,
+    parse_entry,
+    parse_object,
+    write_atomic,
+    write_manifest,
+)
 from musicgen_rl.data.pocket.arrange import arrange, draw_tune
 from musicgen_rl.data.pocket.attributes import describe
 from musicgen_rl.data.pocket.captions import write_captions
@@ -27,6 +34,7 @@ from musicgen_rl.data.pocket.voices import draw_voices
 from musicgen_rl.errors import InputError
 
 LICENSE = "CC0-1.0"
+OPTIONS = "corpus.json"
 PIECES_A_FOLDER = 500
 VOICES_SHARE = 0.4
 """Of the borrowed pieces, how many come from works in several voices."""
@@ -147,10 +155,13 @@ def make_corpus(
         end its lines are in the order of the pieces.
 
     Raises:
-        InputError: if a soundfont is missing, or the folder holds a manifest of something else.
+        InputError: if a soundfont is missing, the folder holds a manifest of something else, or
+            its pieces were made with other options.
         StorageError: if the disk is full or the folder not writable; what is finished stays.
     """
     manifest = Path(config.output) / "manifest.jsonl"
+    options = Path(config.output) / OPTIONS
+    require_same_options(config, options)
     entries: dict[int, Entry] = {}
     missing = []
     for index in range(config.num_pieces):
@@ -165,6 +176,7 @@ def make_corpus(
             f"{manifest} is of something else: none of its pieces are of this corpus and seed "
             f"{config.seed}; name another folder"
         )
+    write_atomic(options, json.dumps(options_of(config)).encode())
     for count, (index, entry) in enumerate(_finish(config, missing), start=1):
         entries[index] = entry
         if count % 20 == 0 or count == len(missing):
@@ -174,6 +186,37 @@ def make_corpus(
             on_progress(len(entries), config.num_pieces, hours)
     write_manifest(manifest, (entries[i] for i in sorted(entries)))
     return manifest
+
+
+def options_of(config: CorpusConfig) -> dict[str, Any]:
+    """List the options that say what a piece becomes; the others say where, how many, how fast."""
+    free = ("output", "hours", "workers", "audio")
+    return {name: value for name, value in asdict(config).items() if name not in free}
+
+
+def require_same_options(config: CorpusConfig, path: Path) -> None:
+    """Refuse to go on with a corpus whose pieces were made with other options.
+
+    Args:
+        config: what to make.
+        path: where a corpus keeps its options; one of an older version has none, and goes on.
+
+    Raises:
+        InputError: naming the options and both values; or what lies there cannot be read.
+    """
+    try:
+        begun = parse_object(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): name another folder") from error
+    now = options_of(config)
+    changed = [f"{n} {begun[n]}, not {now[n]}" for n in now if n in begun and begun[n] != now[n]]
+    if changed:
+        raise InputError(
+            f"the corpus in {path.parent} was begun with {', '.join(changed)}: use the same, or "
+            "name another folder"
+        )
 
 
 def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Entry]]:

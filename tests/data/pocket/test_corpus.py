@@ -93,9 +93,38 @@ def test_a_manifest_of_something_else_is_not_written_over(tmp_path: Path) -> Non
 
 def test_a_corpus_of_another_seed_is_kept(tmp_path: Path) -> None:
     before = make_corpus(config(tmp_path)).read_bytes()
+    with pytest.raises(InputError, match="was begun with seed 5, not 6: use the same, or name"):
+        make_corpus(config(tmp_path, seed=6))
+    (tmp_path / "corpus.json").unlink()  # as an older version left it
     with pytest.raises(InputError, match="none of its pieces are of this corpus and seed 6"):
         make_corpus(config(tmp_path, seed=6))
     assert make_corpus(config(tmp_path)).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"captions": 3}, "captions 8, not 3"),
+        ({"max_duration_s": 9.0, "valid": 0.5}, r"max_duration_s 10, not 9.0, valid 0.04, not 0.5"),
+        ({"tunes": 0.5}, "tunes 0.0, not 0.5"),
+        ({"musescore": 1.0}, "musescore 0.35, not 1.0"),
+    ],
+)
+def test_finished_pieces_are_not_taken_for_those_of_other_options(
+    tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    before = make_corpus(config(tmp_path)).read_bytes()
+    with pytest.raises(InputError, match=says):
+        make_corpus(config(tmp_path, **changes))
+    more = config(tmp_path, hours=4 * 8 / 3600, workers=2, audio=False)  # no piece changes by these
+    assert make_corpus(more).read_bytes().startswith(before)
+
+
+def test_options_that_cannot_be_read_are_an_error_of_the_folder(tmp_path: Path) -> None:
+    make_corpus(config(tmp_path, audio=False))
+    (tmp_path / "corpus.json").write_text("{")
+    with pytest.raises(InputError, match=r"corpus\.json cannot be read .*: name another folder"):
+        make_corpus(config(tmp_path))
 
 
 def test_finished_pieces_are_not_made_again(
