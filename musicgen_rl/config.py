@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import itertools
 import math
+import numbers
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,15 @@ def require(condition: bool, message: str) -> None:
     """Raise ConfigError with `message` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def plain_numbers(config: Any) -> None:
+    """Turn the numpy numbers in a frozen dataclass's fields into Python's own, which JSON knows."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        foreign = isinstance(value, numbers.Real) and not isinstance(value, int | float)
+        if foreign and hasattr(value, "item"):
+            object.__setattr__(config, field.name, value.item())
 
 
 def require_number(name: str, value: float, low: float, high: float, *, unit: str = "") -> None:
@@ -190,14 +200,20 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        plain_numbers(self)
         require_number("guidance_scale", self.guidance_scale, 0.0, 50.0)
         require_number("temperature", self.temperature, 0.0, 10.0)
+        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
         require(
-            isinstance(self.top_k, int) and 0 <= self.top_k <= 1_000_000,
+            whole and 0 <= self.top_k <= 1_000_000,
             f"top_k must be a whole number from 0 (off) to 1000000, got {self.top_k!r}",
         )
         require_number("top_p", self.top_p, 0.0, 1.0)
         require(self.top_p > 0, f"top_p must be above 0, got {self.top_p!r}")
+        require(
+            isinstance(self.negative_prompt, str),
+            f"negative_prompt must be text, got {self.negative_prompt!r:.60}",
+        )
         require(
             not self.negative_prompt or self.guidance_scale != 1.0,
             "negative_prompt needs guidance: set guidance_scale above 1, for example 3",

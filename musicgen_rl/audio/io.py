@@ -173,6 +173,8 @@ def read_tags(path: str | Path) -> dict[str, Any]:
 
 
 def _read_bytes(path: str | Path) -> bytes:
+    if not os.fspath(path):
+        raise AudioFileError("the path of the audio file is empty: name a file")
     try:
         found = Path(path).stat()
         # A device has no end, and a pipe cannot be read twice (first checked, then used).

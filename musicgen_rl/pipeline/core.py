@@ -186,7 +186,7 @@ class Pipeline:
             duration_s=duration_s,
             seed=seed,
             clips_per_prompt=clips_per_prompt,
-            loudness=loudness or LoudnessConfig(),
+            loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
         )
@@ -262,7 +262,7 @@ class Pipeline:
         request = GenerationConfig(
             duration_s=duration_s,
             seed=draw_seed() if seed is None else seed,
-            loudness=loudness or LoudnessConfig(),
+            loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
         )

@@ -1,12 +1,12 @@
 """What may be asked for: limits and checks before any work starts."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.config import SamplingConfig, require, require_number
+from musicgen_rl.config import SamplingConfig, plain_numbers, require, require_number
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.merging.recipe import MergeConfig
 
@@ -43,6 +43,12 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        plain_numbers(self)
+        require(
+            isinstance(self.loudness, LoudnessConfig),
+            f"loudness must be a LoudnessConfig, got {self.loudness!r:.60}: for a level in LUFS, "
+            "LoudnessConfig(target_lufs=-16)",
+        )
         require_number("duration", self.duration_s, 0.05, MAX_DURATION_S, unit="s")
         for name, low, high in (
             ("clips_per_prompt", 1, MAX_CLIPS),
@@ -68,6 +74,11 @@ def check_prompts(prompts: str | Sequence[str]) -> list[str]:
     Raises:
         InputError: nothing is there, a prompt is empty, not text, or absurdly long.
     """
+    if not isinstance(prompts, Iterable):
+        raise InputError(
+            f"the prompt is not text but {type(prompts).__name__}: {prompts!r:.60}; say what to "
+            "play, for example 'slow sad piano'"
+        )
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
         raise InputError("no prompt: say what to play, for example 'slow sad piano'")

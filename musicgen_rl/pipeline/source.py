@@ -1,6 +1,7 @@
 """Going on from audio that is there already."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.codec.base import Codec
-from musicgen_rl.errors import AudioFileError
+from musicgen_rl.errors import AudioFileError, InputError
 
 _FADE_S = 0.03  # from the source to its own reconstruction, just before the new music starts
 
@@ -51,7 +52,13 @@ class Source:
 
         Raises:
             AudioFileError: it is not audio, or shorter than a tenth of a second.
+            InputError: it is neither a clip nor a path.
         """
+        if not isinstance(source, Clip | str | os.PathLike):
+            raise InputError(
+                f"what to go on from is a Clip or the path of an audio file, got "
+                f"{type(source).__name__}: make samples a clip, Clip(samples, sample_rate)"
+            )
         clip = source if isinstance(source, Clip) else read_audio(source)
         name = "" if isinstance(source, Clip) else Path(source).name
         samples = _with_channels(clip.samples, codec.audio_channels)

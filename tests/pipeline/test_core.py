@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.io import read_tags
 from musicgen_rl.audio.loudness import LoudnessConfig, true_peak
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.errors import ConfigError, InputError, MemoryLimitError
@@ -236,18 +237,37 @@ def test_one_clip_that_does_not_fit_is_an_error_before_the_work(pipeline, monkey
         {"clips_per_prompt": MAX_CLIPS + 1}, {"seed": -1}, {"seed": 2**64}, {"seed": 1.5},
         {"temperature": float("nan")}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0},
         {"top_p": 1.5}, {"guidance_scale": float("inf")}, {"negative_prompt": "x"},
-        {"tempo": 3},
+        {"tempo": 3}, {"seed": True}, {"top_k": True}, {"top_k": 2.0}, {"duration_s": "3"},
+        {"diversity": "high"}, {"guidance_scale": 3.0, "negative_prompt": 5}, {"loudness": -16},
+        {"loudness": 0}, {"merge_method": 3, "diversity": 0.5},
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name_and_value(pipeline, bad):
     with pytest.raises(ConfigError) as error:
         pipeline.generate("drums", **bad)
-    name, value = next(iter(bad.items()))
-    assert name.removesuffix("_s") in str(error.value)
-    assert repr(value) in str(error.value) or name in ("negative_prompt", "tempo")
+    name, value = next((n, v) for n, v in bad.items() if n != "guidance_scale" or len(bad) == 1)
+    assert name.removeprefix("merge_").removesuffix("_s") in str(error.value)
+    assert repr(value) in str(error.value) or value == "x" or name == "tempo"
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n", "x" * 2001, [], ["ok", ""], "a\0b", "\ud800"])
+def test_numpy_numbers_are_numbers(pipeline, tmp_path):
+    options = {"temperature": np.float32(0.5), "guidance_scale": np.float32(2)}
+    options |= {"top_k": np.int32(9), "seed": np.int64(3), "duration_s": np.float32(0.25)}
+    (clip,) = pipeline.generate("drums", clips_per_prompt=np.int64(1), **options)
+    plain = {name: value.item() for name, value in options.items()}
+    assert pipeline.generate("drums", **plain) == [clip]
+    assert read_tags(clip.save(tmp_path / "a.wav"))["seed"] == 3
+
+
+@pytest.mark.parametrize("source", [5, np.zeros(8000, np.float32), b"a.wav"])
+def test_what_is_neither_a_clip_nor_a_path_cannot_be_gone_on_from(pipeline, source):
+    with pytest.raises(InputError, match=type(source).__name__):
+        pipeline.generate("drums", duration_s=0.1, continue_from=source)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "  \n", "x" * 2001, [], ["ok", ""], "a\0b", "\ud800", 5, None, b"x", ["ok", 5]]
+)
 def test_prompts_that_cannot_be_are_refused(pipeline, prompt):
     with pytest.raises(InputError):
         pipeline.generate(prompt, duration_s=0.1)
