@@ -65,6 +65,11 @@ class RunOptions:
             0 <= self.gpus_per_worker <= 64,
             f"gpus_per_worker must be between 0 and 64, got {self.gpus_per_worker!r}",
         )
+        require(
+            not self.gpus_per_worker or self.engine == "ray",
+            f"gpus_per_worker {self.gpus_per_worker:g} shares out a cluster's GPUs: take engine "
+            "ray, or leave it out",
+        )
 
     def kept(self) -> dict[str, Any]:
         """Collect what may not change when a run goes on."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from musicgen_rl.batch import Item, make_plan, plan
-from musicgen_rl.batch.plan import choose_workers, difference, find_batch_size
+from musicgen_rl.batch.identity import ModelIdentity
+from musicgen_rl.batch.plan import choose_workers, clip_id, difference, find_batch_size
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError, ModelNotFoundError
@@ -225,3 +226,26 @@ def test_changed_weights_behind_the_same_name_are_a_difference(item, tmp_path):
     save_tiny(tmp_path / "m", seed=3)
     said = difference(before, plan_of(moved))
     assert any(f"the sha256 of model {tmp_path / 'm'} changed" in s for s in said)
+
+
+@pytest.mark.parametrize(
+    ("item", "sampling", "dtype", "id"),
+    [
+        (
+            Item(prompt="slow sad piano", seed=7, index=2),
+            SamplingConfig(guidance_scale=3.0), "fp32", "314abc8df7facb5e7d08",
+        ),
+        (
+            Item(prompt="café", duration_s=5, diversity=0.5),
+            SamplingConfig(), "int8", "c0fbc64d965b8a31208f",
+        ),
+    ],
+)  # fmt: skip
+def test_ids_are_those_of_runs_begun_before(item, sampling, dtype, id):
+    """A run that goes on finds its clips by their ids: another way of hashing loses them all."""
+    model = ModelIdentity(
+        name="m", sha256="a" * 64, parts={"codec": "b" * 64, "text_encoder": "c" * 64},
+        ends={"quality": "d" * 64, "diversity": "e" * 64},
+        window={"frames": 1500, "keep_frames": 1000}, license="",
+    )  # fmt: skip
+    assert clip_id(item, sampling, model, "cpu", dtype) == id

@@ -360,6 +360,7 @@ def test_loaded_pipelines_must_be_the_plans(plan, pipelines, model, tmp_path):
         ({"shard_size": 0}, "shard_size"),
         ({"max_failures": -1}, "max_failures"),
         ({"gpus_per_worker": -1}, "gpus_per_worker"),
+        ({"gpus_per_worker": 0.5}, "gpus_per_worker 0.5 shares out a cluster.s GPUs: take engine"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_the_folder_is_made(
