@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 from pocket_music import at_rate, key_named, pulse_and_wobble, share_of_key
-from pocket_prompts import tempo_fits
 
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.audio.tempo import tempo_fits
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.captions import key_name
 from musicgen_rl.data.pocket.listen import harmonic_chroma

@@ -40,8 +40,9 @@ import librosa
 import numpy as np
 import soxr
 import torch
-from pocket_prompts import in_scale, save_small, tempo_fits
+from pocket_prompts import in_scale, save_small
 
+from musicgen_rl.audio.tempo import named_tempo, tempo_fits
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.listen import ANALYSIS_RATE, harmonic_chroma
@@ -54,7 +55,6 @@ RATE = ANALYSIS_RATE
 SHORT_S, LONG_S = 30.0, 60.0
 HOP = 512
 COARSE = 2
-BPM = re.compile(r"\b(\d{2,3})\s?bpm\b", re.IGNORECASE)
 KEY = re.compile(r"\b([A-G](?:#|b|♯|♭)?) (major|minor)\b")
 MEASURES: dict[str, tuple[str, int]] = {
     "in scale": (".2f", -1), "in named key": (".2f", -1), "tempo": (".0%", -1),
@@ -84,11 +84,11 @@ def choose(
         for entry in read_manifest(manifest):
             if entry.split == "train" or (entry.duration_s or 0.0) < least_s:
                 continue
-            caption = next((c for c in entry.captions if BPM.search(c)), entry.captions[0])
+            caption = next((c for c in entry.captions if named_tempo(c)), entry.captions[0])
             place = manifest.parent / entry.audio
             by_style.setdefault(entry.attributes["style"], []).append((place, entry, caption))
     for queue in by_style.values():
-        queue.sort(key=lambda item: BPM.search(item[2]) is None)
+        queue.sort(key=lambda item: named_tempo(item[2]) is None)
     queues = [by_style[name] for name in sorted(by_style)]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:count]
@@ -200,12 +200,12 @@ def measure(sound: Sound, caption: str) -> dict[str, float]:
     chroma = harmonic_chroma(samples)
     tempo, pulse, wobble = pulse_and_wobble(samples)
     sections, returns = form(samples)
-    named, key = BPM.search(caption), key_named(caption)
+    named, key = named_tempo(caption), key_named(caption)
     codes = sound.codes[:COARSE, : round(SHORT_S * sound.frame_rate)]
     return {
         "in scale": in_scale(chroma),
         "in named key": share_of_key(chroma, *key) if key else float("nan"),
-        "tempo": float(tempo_fits(tempo, float(named[1]))) if named else float("nan"),
+        "tempo": float(tempo_fits(tempo, named)) if named else float("nan"),
         "pulse": pulse, "beat wobble": wobble, "sections": sections, "returns": returns,
         "held": held(samples), "silent": silent(samples),
         "loop, s": longest_loop(codes, round(sound.frame_rate)) / sound.frame_rate,

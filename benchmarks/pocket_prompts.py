@@ -34,6 +34,7 @@ import librosa
 import numpy as np
 import torch
 
+from musicgen_rl.audio.tempo import named_tempo, tempo_fits
 from musicgen_rl.checkpoint import checkpoints_folder
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.errors import InputError
@@ -48,7 +49,6 @@ RESULTS = Path(__file__).parent / "results"
 THRESHOLDS = RESULTS / "pocket_thresholds.json"
 REWARDS = checkpoints_folder() / "pocket/rewards"
 WORST = 5
-BPM = re.compile(r"(\d{2,3}) ?bpm", re.IGNORECASE)
 
 PROMPTS: list[tuple[str, set[str], float]] = [
     ("slow sad piano", {"solo piano"}, 0),
@@ -89,11 +89,6 @@ MAJOR = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1], dtype=bool)
 def in_scale(chroma: np.ndarray) -> float:
     """Give the share of chroma [12] in the best scale, major or, with the same notes, minor."""
     return float(max(chroma[np.roll(MAJOR, k)].sum() for k in range(12)) / (chroma.sum() + 1e-9))
-
-
-def tempo_fits(heard: float, named: float) -> bool:
-    """Say whether a tempo is the named one, its half or its double, within 4 %."""
-    return any(abs(heard / (named * factor) - 1.0) <= 0.04 for factor in (0.5, 1.0, 2.0))
 
 
 def measure(samples: np.ndarray, rate: int) -> dict[str, float]:
@@ -218,14 +213,8 @@ def own_prompts(path: Path, count: int = 30) -> list[tuple[str, str, set[str], f
     if not rows or {"caption_id", "caption"} - rows[0].keys():
         raise InputError(f"{path} needs columns caption_id and caption")
     chosen = [rows[round(i)] for i in np.linspace(0, len(rows) - 1, min(count, len(rows)))]
-    return [(f"caption {r['caption_id']}", r["caption"], set(), named_tempo(r["caption"]))
+    return [(f"caption {r['caption_id']}", r["caption"], set(), named_tempo(r["caption"]) or 0.0)
             for r in chosen]  # fmt: skip
-
-
-def named_tempo(prompt: str) -> float:
-    """Read "120 bpm"; 0 where no tempo is named."""
-    found = BPM.search(prompt)
-    return float(found[1]) if found else 0.0
 
 
 def describe(row: Mapping[str, Any], limits: Limits) -> str:

@@ -58,6 +58,12 @@ def generate(
             show_default=str(GenerationConfig.clips_per_prompt),
         ),
     ] = None,
+    takes: Annotated[
+        str | None,
+        typer.Option(
+            metavar=WHOLE, help=_REQUEST["takes"], show_default=str(GenerationConfig.takes)
+        ),
+    ] = None,
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,
@@ -103,6 +109,7 @@ def generate(
             duration_s=number("--duration", duration),
             seed=whole("--seed", seed),
             clips_per_prompt=whole("-n", clips_per_prompt),
+            takes=whole("--takes", takes),
             diversity=number("--diversity", diversity),
             merge_method=merge_method,
         ),
@@ -112,6 +119,10 @@ def generate(
             f"--merge-method {merge_method} has nothing to merge: add --diversity, for example 0.5"
         )
     check_clips(len(listed), request.clips_per_prompt)
+    if request.takes > 1:
+        from musicgen_rl.pipeline.takes import check_takes  # slow to import
+
+        check_takes(listed, request)
     overrides = read_sampling(guidance, negative_prompt, temperature, top_k, top_p)
     _check_sampling(overrides)
     destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
@@ -156,8 +167,8 @@ def _generate(
         source = pipeline.read_source(continue_from)
         note(
             f"seed {request.seed}: {total} {'clip' if total == 1 else 'clips'} of "
-            f"{request.duration_s:g} s, {info.name}{_dialled(request)} in {pipeline.dtype} on "
-            f"{pipeline.device}"
+            f"{request.duration_s:g} s{_takes(request)}, {info.name}{_dialled(request)} in "
+            f"{pipeline.dtype} on {pipeline.device}"
         )
         stop.patient = True
         made = 0
@@ -178,6 +189,10 @@ def _generate(
         note(f"stopped: {made} of {total} files written, --seed {request.seed} makes them whole")
     if unread:
         raise unread[0]
+
+
+def _takes(request: GenerationConfig) -> str:
+    return f", the best of {request.takes} takes" if request.takes > 1 else ""
 
 
 def _dialled(request: GenerationConfig) -> str:

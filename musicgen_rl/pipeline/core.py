@@ -34,6 +34,7 @@ from musicgen_rl.pipeline.request import (
 )
 from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.takes import best_takes, check_takes
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
@@ -149,6 +150,7 @@ class Pipeline:
         duration_s: float = 10.0,
         seed: int | None = None,
         clips_per_prompt: int = 1,
+        takes: int = 1,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -164,6 +166,8 @@ class Pipeline:
             duration_s: seconds of new music, exact to the sample.
             seed: same seed, same music; a random one is drawn (and kept in the settings) if None.
             clips_per_prompt: variations of each prompt.
+            takes: play each clip so often and keep the one nearest to the tempo that the prompt
+                names ("124 bpm").
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
             diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
@@ -178,7 +182,8 @@ class Pipeline:
             Clips in the order of the prompts, variations of one prompt together.
 
         Raises:
-            InputError: an empty or absurd prompt, a file that is not audio.
+            InputError: an empty or absurd prompt, a file that is not audio, takes of a prompt
+                without a tempo.
             ConfigError: an option out of range.
             MemoryLimitError: it does not fit.
         """
@@ -186,6 +191,7 @@ class Pipeline:
             duration_s=duration_s,
             seed=seed,
             clips_per_prompt=clips_per_prompt,
+            takes=takes,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -211,6 +217,13 @@ class Pipeline:
     ) -> list[Clip]:
         """Generate clips from checked parts; arguments as for `generate`."""
         request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
+        if request.takes > 1:
+            check_takes(prompts, request)
+            return list(
+                best_takes(
+                    self, prompts, request, sampling, source=source, stop=stop, progress=progress
+                )
+            )
         check_clips(len(prompts), request.clips_per_prompt)
         queue = self.plan(prompts, request, sampling)
         total = sum(len(b.prompts) for b in queue) * self.frames_of(request)

@@ -1,9 +1,10 @@
 """Clips straight to files, memory flat however long they are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from musicgen_rl.pipeline.core import CHUNK_FRAMES, Pipeline, Progress, Stop
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips, draw_seed
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.takes import best_takes, check_takes
 from musicgen_rl.pipeline.work import Batch, Chunk
 
 
@@ -49,7 +51,8 @@ def generate_files(
         progress: called at every step with frames made and frames to make.
         part_frames: codes decoded to sound at once, as `frames` of `Pipeline.chunks`.
         heard: called with every part of a batch as soon as it is sound, before it is levelled; a
-            batch that ran out of memory is made again in halves, and so heard again.
+            batch that ran out of memory is made again in halves, and so heard again. Takes are
+            not heard: most of them are not kept.
 
     Returns:
         Paths, in the order of the prompts.
@@ -63,7 +66,14 @@ def generate_files(
     check_clips(len(prompts), request.clips_per_prompt)
     if name is not None and len(prompts) * request.clips_per_prompt > 1:
         raise ConfigError(f"{name!r} names one file, but there are more clips: name a folder")
+    check_takes(prompts, request)
     prepare_folder(folder)
+    if request.takes > 1:
+        for clip in best_takes(
+            pipeline, prompts, request, sampling, source=source, stop=stop, progress=progress
+        ):
+            yield clip.save(folder / _name(clip.settings, format, name))
+        return
     queue = pipeline.plan(prompts, request, sampling)
     total = sum(len(b.prompts) for b in queue) * pipeline.frames_of(request)
     made, steps, rows, channels = 0, 0, 0, pipeline.codec.audio_channels
@@ -106,16 +116,16 @@ def generate_files(
                         continue
                     settings = pipeline.settings(batch, b, request, sampling, source)
                     settings |= describe_codes(joined[b], pipeline.frames_of(request))
-                    path = folder / (
-                        name
-                        or file_name(batch.prompts[b], settings["seed"], batch.indices[b], format)
-                    )
-                    if not settings["complete"]:
-                        path = path.with_stem(f"{path.stem}-stopped")
-                    written = spool.finish(path, format, settings)
+                    written = spool.finish(folder / _name(settings, format, name), format, settings)
                     handed_out = True
                     yield written
         except (MemoryError, RuntimeError) as error:
             if handed_out:  # their files are there: making them again would write them twice
                 raise
             queue = pipeline.halve(batch, error) + queue
+
+
+def _name(settings: Mapping[str, Any], format: str, name: str | None) -> str:
+    """Name a clip's file: as wished, or by its prompt, seed and index; a stop shows."""
+    path = Path(name or file_name(settings["prompt"], settings["seed"], settings["index"], format))
+    return str(path if settings["complete"] else path.with_stem(f"{path.stem}-stopped"))

@@ -12,6 +12,7 @@ from musicgen_rl.merging.recipe import MergeConfig
 
 MAX_DURATION_S = 600.0
 MAX_CLIPS = 1000
+MAX_TAKES = 64
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
 
@@ -28,6 +29,9 @@ class GenerationConfig:
     """Variations of each prompt."""
     first_index: int = 0
     """Index of the first variation: 2 makes the third clip of the seed without the first two."""
+    takes: int = 1
+    """Play each clip so often and keep the one nearest to the tempo that its prompt names, such as
+    124 bpm."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -53,6 +57,7 @@ class GenerationConfig:
         for name, low, high in (
             ("clips_per_prompt", 1, MAX_CLIPS),
             ("first_index", 0, 2**31),
+            ("takes", 1, MAX_TAKES),
             ("max_batch", 0, 4096),
         ):
             _require_whole(name, getattr(self, name), low, high)

@@ -59,6 +59,22 @@ def test_every_option_reaches_the_tags(make, arguments, path, value):
     assert found == value
 
 
+def test_the_best_of_some_takes_is_kept(make, call, tiny_folder):
+    done = make("house, 124 bpm", "--takes", "3", "--seed", "7", duration="4")
+    settings = settings_of(done)
+    assert len(done.paths) == 1
+    assert settings["takes"]["of"] == 3
+    assert done.paths[0].name == f"house-124-bpm-s7-{settings['index']}.wav"
+    assert "seed 7: 1 clip of 4 s, the best of 3 takes, tiny" in done.err
+    assert call("replay", done.paths[0], "--model", tiny_folder).code == 0
+
+
+def test_takes_without_a_tempo_are_refused_before_a_model_is_looked_for(call):
+    done = call("generate", "slow piano", "--takes", "3", "--model", "none")
+    done.refused("'slow piano' does not name one", "120 bpm")
+    call("generate", "124 bpm", "--takes", "many").refused("--takes takes a whole number")
+
+
 def test_the_dtype_asked_for_is_used(make):
     assert settings_of(make("x", dtype="bf16"))["dtype"] == "bf16"
 

@@ -1,0 +1,57 @@
+"""Tempo: the one that a text names, and the one that is heard."""
+
+import math
+import re
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE = 0.04
+"""A tempo so near to another counts as the same."""
+OCTAVES = (0.5, 1.0, 2.0)
+"""Half and double a tempo count too: people tap either."""
+SLOWEST, FASTEST = 20.0, 400.0
+_NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
+_HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
+
+
+def named_tempo(text: str) -> float | None:
+    """Read the tempo that a text names, such as "124 bpm".
+
+    Returns:
+        Beats a minute; None where it names none, or several.
+    """
+    found = {float(number) for number in _NAMED.findall(text)}
+    found = {bpm for bpm in found if SLOWEST <= bpm <= FASTEST}
+    return found.pop() if len(found) == 1 else None
+
+
+def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
+    """Estimate the tempo of samples [C, M], in beats a minute; 0 where nothing sounds."""
+    mono = samples.mean(axis=0)
+    if not np.any(mono):
+        return 0.0
+    hop = max(1, round(_HOP_S * sample_rate))
+    heard = librosa.feature.tempo(y=mono, sr=sample_rate, hop_length=hop)
+    return float(np.atleast_1d(heard)[0])
+
+
+def tempo_gap(heard: float, named: float) -> float:
+    """Tell how far a tempo is from another, its half or its double.
+
+    Args:
+        heard: beats a minute; 0 is infinitely far.
+        named: beats a minute.
+
+    Returns:
+        The share by which it is off, from 0: .04 is 4 %.
+    """
+    if heard <= 0:
+        return math.inf
+    return min(abs(heard / (named * octave) - 1.0) for octave in OCTAVES)
+
+
+def tempo_fits(heard: float, named: float) -> bool:
+    """Say whether a tempo is another one, its half or its double, within 4 %."""
+    return tempo_gap(heard, named) <= TOLERANCE
