@@ -5,6 +5,7 @@ import re
 
 import librosa
 import numpy as np
+from librosa.onset import onset_strength
 from numpy.typing import NDArray
 
 TOLERANCE = 0.04
@@ -35,7 +36,7 @@ def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
     a frame: on ten seconds of 40 pieces right as often (.90, .88), in a quarter of the time.
     """
     hop = max(1, round(_HOP_S * sample_rate))
-    strength = librosa.onset.onset_strength(y=samples.mean(axis=0), sr=sample_rate, hop_length=hop)
+    strength = onset_strength(y=samples.mean(axis=0), sr=sample_rate, hop_length=hop)
     echo = librosa.autocorrelate(strength, max_size=round(_LONGEST_S * sample_rate / hop))
     if echo[0] <= 0:
         return 0.0
