@@ -15,7 +15,7 @@ OCTAVES = (0.5, 1.0, 2.0)
 SLOWEST, FASTEST = 20.0, 400.0
 _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
-_LONGEST_S = 8.0
+_SHORTEST_S, _LONGEST_S = 1.0, 8.0
 
 
 def named_tempo(text: str) -> float | None:
@@ -30,11 +30,13 @@ def named_tempo(text: str) -> float | None:
 
 
 def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
-    """Estimate the tempo of samples [C, M], in beats a minute; 0 where nothing begins.
+    """Estimate the tempo of samples [C, M], in beats a minute; 0 where none can be heard.
 
     librosa's estimate, but from one autocorrelation over all of it: its own default takes one for
     every frame, and several times as long.
     """
+    if samples.shape[-1] < _SHORTEST_S * sample_rate:
+        return 0.0
     hop = max(1, round(_HOP_S * sample_rate))
     strength = onset_strength(y=samples.mean(axis=0), sr=sample_rate, hop_length=hop)
     echo = librosa.autocorrelate(strength, max_size=round(_LONGEST_S * sample_rate / hop))

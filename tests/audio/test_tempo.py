@@ -43,7 +43,9 @@ def test_clicks_are_heard_at_their_tempo(bpm):
     assert hear_tempo(stereo, 8000) == heard
 
 
-def test_silence_has_no_tempo():
+@pytest.mark.filterwarnings("error")
+def test_silence_and_what_is_too_short_have_no_tempo():
+    assert hear_tempo(clicks(100)[:, :800], 8000) == 0.0
     assert hear_tempo(np.zeros((1, 8000), np.float32), 8000) == 0.0
     assert not tempo_fits(0.0, 100.0)
 
