@@ -170,8 +170,8 @@ def _sentence(verdict: "Verdict", differs_s: float | None) -> str:
     if verdict.identical:
         return (
             f"different: all {verdict.frames} frames have the tokens that the tags say, but from "
-            f"{differs_s:.2f} s on the file sounds otherwise: it was damaged, cut, re-encoded or "
-            "edited since; --output writes the clip as it was"
+            f"{differs_s:.2f} s on the file sounds otherwise: it was damaged, cut or edited "
+            "since; --output writes the clip as it was"
         )
     where = "the hash of all frames differs, though every frame's check byte agrees"
     if verdict.first_frame is not None:

@@ -41,6 +41,19 @@ def test_the_nearest_of_the_variations_is_kept_and_made_again_by_its_index(pipel
         assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
 
 
+def test_takes_go_on_from_a_clip_and_are_drawn_as_asked(pipeline):
+    t = np.arange(8000) / 8000
+    source = Clip((0.3 * np.sin(2000 * t)).astype(np.float32), 8000)
+    how = {"duration_s": 4.0, "seed": 7, "continue_from": source, "temperature": 0.5}
+    (kept,) = pipeline.generate("house, 124 bpm", takes=2, **how)
+    every = pipeline.generate("house, 124 bpm", clips_per_prompt=2, **how)
+    same = [np.array_equal(clip.codes, kept.codes) for clip in every]
+    assert same.index(True) == kept.settings["index"]
+    assert kept.num_samples == 5 * 8000
+    assert kept.settings["continued_from"] is not None
+    assert kept.settings["sampling"]["temperature"] == 0.5
+
+
 def test_one_take_is_no_takes(pipeline):
     (clip,) = pipeline.generate("house, 124 bpm", duration_s=0.3, seed=7, takes=1)
     assert "takes" not in clip.settings
