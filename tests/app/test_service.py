@@ -12,9 +12,11 @@ from app.service.core import give_memory_back
 from app.service.metrics import Metrics, together
 from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.audio.same_sound import first_other_sound
 from musicgen_rl.errors import MemoryLimitError
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.provenance import codes_hash
+from musicgen_rl.pipeline.replay import read_recipe, remake
 from tests.app.conftest import finish, finished_files
 
 LONG = JobRequest(prompt="for ever", duration_s=110.0)
@@ -152,10 +154,13 @@ def test_codes_in_the_tags_of_a_stopped_file_are_those_of_its_sound(start, pipel
         time.sleep(0.005)
     service.stop(job)
     path = finished_files(service, job)[0]
-    frames, tags = read_audio(path).num_samples // 160, read_tags(path)
+    kept, tags = read_audio(path), read_tags(path)
+    frames = kept.num_samples // 160
     service.close()  # which gives the pipeline back
     (whole,) = pipeline.generate(LONG.prompt, duration_s=frames / 50 + 1, seed=job.seed)
     assert tags["codes_sha256"] == codes_hash(whole.codes[:, :frames])
+    made = remake(pipeline, read_recipe(tags))
+    assert first_other_sound(kept, made, "wav") is None
 
 
 def test_nothing_is_kept_of_a_job_stopped_before_its_first_sound(start, monkeypatch):
