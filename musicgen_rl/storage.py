@@ -1,5 +1,6 @@
 """JSON and tensors on disk: whole files or none, and errors that name the file."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -72,3 +73,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's sha256, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ SLOWEST, FASTEST = 20.0, 400.0
 _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
 _SHORTEST_S, _LONGEST_S = 1.0, 8.0
+_LISTEN_S = 8.0  # of what a clip goes on from
 
 
 def named_tempo(text: str) -> float | None:
@@ -44,6 +45,28 @@ def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
         return 0.0
     heard = librosa.feature.tempo(tg=(echo / echo[0])[:, None], sr=sample_rate, hop_length=hop)
     return float(np.atleast_1d(heard)[0])
+
+
+def next_beat(samples: NDArray[np.float32], sample_rate: int, bpm: float) -> float | None:
+    """Find how long after the end of samples [C, M] the next beat of a tempo falls.
+
+    The place is taken at which, over the last seconds, most begins on the beats.
+
+    Returns:
+        Seconds, from 0 to a beat; None where the samples are too short or too even to tell.
+    """
+    beat = 60.0 / bpm
+    heard = samples[:, -round(_LISTEN_S * sample_rate) :].mean(axis=0)
+    if len(heard) < 2 * beat * sample_rate:
+        return None
+    hop = max(1, round(_HOP_S * sample_rate))
+    strength = onset_strength(y=heard, sr=sample_rate, hop_length=hop)
+    if strength.max() <= 0:
+        return None
+    back_s = len(heard) / sample_rate - np.arange(len(strength)) * hop / sample_rate
+    turns = np.exp(2j * np.pi * back_s / beat)  # of a beat before the end: 1 on beats
+    place = float(np.angle((strength * turns).sum())) / (2 * np.pi)  # where they fall before it
+    return (-place % 1.0) * beat
 
 
 def tempo_gap(heard: float, named: float) -> float:

@@ -84,6 +84,7 @@ class Item:
             duration_s=self.duration_s,
             seed=self.seed,
             first_index=self.index,
+            tempo_bpm=0.0,  # rows of a batch share all but their prompt: none is held here yet
             loudness=self.loudness,
             diversity=self.diversity,
             merge_method=self.merge_method,

@@ -53,6 +53,7 @@ def make(
         float, typer.Option(help=_MAKE["max_duration_s"])
     ] = _DEFAULT.max_duration_s,
     captions: Annotated[int, typer.Option(help=_MAKE["captions"])] = _DEFAULT.captions,
+    tempo_share: Annotated[float, typer.Option(help=_MAKE["tempo_share"])] = _DEFAULT.tempo_share,
     tunes: Annotated[float, typer.Option(help=_MAKE["tunes"])] = _DEFAULT.tunes,
     valid: Annotated[float, typer.Option(help=_MAKE["valid"])] = _DEFAULT.valid,
     test: Annotated[float, typer.Option(help=_MAKE["test"])] = _DEFAULT.test,
@@ -70,6 +71,7 @@ def make(
         min_duration_s=min_duration_s,
         max_duration_s=max_duration_s,
         captions=captions,
+        tempo_share=tempo_share,
         tunes=tunes,
         valid=valid,
         test=test,

@@ -64,6 +64,10 @@ def generate(
             metavar=WHOLE, help=_REQUEST["takes"], show_default=str(GenerationConfig.takes)
         ),
     ] = None,
+    tempo: Annotated[
+        str | None,
+        typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
+    ] = None,
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,
@@ -110,6 +114,7 @@ def generate(
             seed=whole("--seed", seed),
             clips_per_prompt=whole("-n", clips_per_prompt),
             takes=whole("--takes", takes),
+            tempo_bpm=number("--tempo", tempo),
             diversity=number("--diversity", diversity),
             merge_method=merge_method,
         ),
@@ -154,10 +159,12 @@ def _generate(
     from musicgen_rl.pipeline import Pipeline, devices
     from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
     from musicgen_rl.pipeline.files import generate_files
+    from musicgen_rl.pipeline.tempo import require_beat
 
     devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
     info = read_info(find_model(load["model"]))
     require_endpoints(info, request.diversity)
+    require_beat(info, request)
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt

@@ -43,8 +43,7 @@ from musicgen_rl.evaluation.run import MEASURED, make_and_measure
 from musicgen_rl.evaluation.throughput import measure_throughput
 from musicgen_rl.evaluation.weights import check_models, named_models, short_names
 from musicgen_rl.pipeline.devices import choose_device
-from musicgen_rl.rewards.identity import hash_file
-from musicgen_rl.storage import read_json, write_json
+from musicgen_rl.storage import hash_file, read_json, write_json
 
 REAL = "real.npz"
 _THROUGHPUT = "throughput.json"

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musicgen_rl.errors import CheckpointError, ModelNotFoundError, UnsupportedModelError
-from musicgen_rl.rewards.identity import Identity, hash_file
+from musicgen_rl.rewards.identity import Identity
+from musicgen_rl.storage import hash_file
 
 _RATE = 48_000
 _BATCH = 16  # clips heard at once: beside a model on a GPU, more would only cost memory

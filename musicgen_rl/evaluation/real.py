@@ -27,7 +27,7 @@ from musicgen_rl.evaluation.features import BATCH, measure
 from musicgen_rl.evaluation.instruments import Instruments
 from musicgen_rl.evaluation.prompts import Prompt
 from musicgen_rl.evaluation.table import EMBEDDING, Row
-from musicgen_rl.rewards.identity import hash_file
+from musicgen_rl.storage import hash_file
 
 Array = NDArray[np.float64]
 

@@ -70,6 +70,8 @@ class CompiledRunner:
         self._y = aligned((N, widest_out), np.float32)
         self._out, self._out_scale = aligned((N, widest_in), np.int16), aligned((N,), np.float32)
         self._logits = aligned((rows, K * V), np.float32)
+        self._beat = aligned((1, 1, 1, D), np.float32)  # as large as it must be once there is one
+        self._follows = False
         self._result = torch.from_numpy(self._logits).view(rows, K, V)
         self._rows = np.arange(rows)
         self._self = _Memory(config, rows, max_steps)
@@ -100,6 +102,7 @@ class CompiledRunner:
             )
         if mask.shape[1] > self._cross.steps:
             self._cross = _Memory(self.config, self.rows, mask.shape[1])
+        self._follows = False
         # Only real states are kept, side by side, so padding has no influence at all.
         self._counts[:] = mask.sum(1).numpy()
         row, place = mask.nonzero(as_tuple=True)
@@ -119,6 +122,16 @@ class CompiledRunner:
             self._run(self._text_program, count, 0)
         self.reset()
         self._ready = True
+
+    def follow(self, beat: Tensor | None) -> None:
+        """Take what is added before each block at every step, [L, rows, max_steps, D]."""
+        self._follows = beat is not None
+        if beat is None:
+            return
+        if self._beat.shape != tuple(beat.shape):
+            self._beat = aligned(tuple(beat.shape), np.float32)
+            self._bind()
+        self._beat[:] = beat.numpy()
 
     def reset(self) -> None:
         """Forget the decoded steps, keep the text."""
@@ -207,7 +220,7 @@ class CompiledRunner:
                 own.keys, own.key_scales, own.values, own.value_scales,
                 cross.keys, cross.key_scales, cross.values, cross.value_scales,
                 self._x, self._y, self._z, self._out, self._out_scale, query, scores,
-                self._logits,
+                self._logits, self._beat,
             )  # fmt: skip
 
     def _run(self, program: NDArray[np.int64], tokens: int, picked: int) -> None:
@@ -215,6 +228,7 @@ class CompiledRunner:
             self._bind()
         job, block = self._job, self._blocks[id(program)]
         job[layout.TOKENS], job[layout.PICKED], job[layout.BAD_TOKEN] = tokens, picked, 0
+        job[layout.BEAT] = int(self._follows)
         run_threads(self._native, self._threads, block)
         if job[layout.BAD_TOKEN]:
             raise InputError(f"a token lies outside 0..{self.config.codebook_size}")

@@ -19,10 +19,12 @@ from musicgen_rl.lm.compiled_layout import (
     ADD,
     ATTEND,
     BAD_TOKEN,
+    BEAT,
     CACHE_LIMIT,
     CLOSED,
     COLUMN,
     EMBED,
+    FOLLOW,
     KIND,
     LAYER,
     LINEAR,
@@ -90,15 +92,27 @@ def _linear_item(
 
 @native
 def _norm_item(
-    op: Any, n: int, to: int, x: Any, y: Any, norms: Any, out: Any, out_scale: Any
+    op: Any,
+    n: int,
+    to: int,
+    x: Any,
+    y: Any,
+    norms: Any,
+    out: Any,
+    out_scale: Any,
+    follows: int,
+    told: Any,
 ) -> None:
-    """Add y to token n of the stream x, norm it, quantize it."""
+    """Add y to token n of the stream x, then the beat it is told; norm it, quantize it."""
     D = x.shape[1]
     padded = (D + WIDTH - 1) // WIDTH * WIDTH
     row, change = x[n], y[n, :D]
     if op[ADD]:
         for i in range(D):
             row[i] += change[i]
+    if follows:
+        for i in range(D):
+            row[i] += told[i]
     layer_norm(row, norms[op[NORM], 0], norms[op[NORM], 1], change)
     out_scale[to] = quantize(change, out[to, :padded], input_limit(127, padded))
 
@@ -153,6 +167,8 @@ def run(thread: int, block: int) -> None:
         query: int16 [threads, head].
         scores: float32 [threads, steps + head].
         logits: float32 [rows, K V].
+        beat: what is added before each block where job[BEAT] says so, float32 [layers, rows,
+            steps, D].
     """
     control, program, job = longs_1(block, 0), longs_2(block, 1), longs_1(block, 2)
     tokens, row, place = longs_2(block, 3), longs_1(block, 4), longs_1(block, 5)
@@ -165,7 +181,7 @@ def run(thread: int, block: int) -> None:
     value_scales = floats_4(block, 16), floats_4(block, 20)
     x, y, z = floats_2(block, 21), floats_2(block, 22), floats_2(block, 23)
     out, out_scale, query = shorts_2(block, 24), floats_1(block, 25), shorts_2(block, 26)
-    scores, logits = floats_2(block, 27), floats_2(block, 28)
+    scores, logits, beat = floats_2(block, 27), floats_2(block, 28), floats_4(block, 29)
     if thread == 0:
         control[PHASES:] = 0
         fetch_add(control, CLOSED, -1)  # opens
@@ -192,7 +208,9 @@ def run(thread: int, block: int) -> None:
                 _linear_item(op, item, count, weights, scales, out, out_scale, to)
             elif kind == NORM_ADD:
                 n = picks[item] if op[PICK] else item
-                _norm_item(op, n, item, x, y, norms, out, out_scale)
+                follows = job[BEAT] * op[FOLLOW]
+                told = beat[op[LAYER], row[n], place[n]] if follows else beat[0, 0, 0]
+                _norm_item(op, n, item, x, y, norms, out, out_scale, follows, told)
             elif kind == QUANTIZE:
                 width = op[WIDTH_IN]
                 padded = (width + WIDTH - 1) // WIDTH * WIDTH

@@ -15,13 +15,16 @@ CACHE_DTYPE, CACHE_LIMIT = "int8", 127
 EMBED, NORM_ADD, LINEAR, REMEMBER, ATTEND, QUANTIZE = range(6)
 # Fields of a line. WHICH is 0 for self- and 1 for cross-attention (QUANTIZE: 0 reads z, 1 reads y);
 # PICK says that only the tokens whose logits are wanted take part; ACTIVATION is 0 for none, 1 for
-# gelu, 2 for relu; ADD says that y is first added to the stream; COLUMN is where keys begin in y.
+# gelu, 2 for relu; ADD says that y is first added to the stream, FOLLOW that LAYER's part of a beat
+# is added then; COLUMN is where keys begin in y.
 KIND, PICK, WHICH, LAYER, COLUMN, NORM, ADD, OUTPUTS, WIDTH_IN, WEIGHT_AT, SCALE_AT, ACTIVATION = (
     range(12)
 )
-NUM_FIELDS = 12
-# Places in the job array: tokens of this run, how many are picked; set where one is out of range.
-TOKENS, PICKED, BAD_TOKEN = range(3)
+FOLLOW = 12
+NUM_FIELDS = 13
+# Places in the job array: tokens of this run, how many are picked; set where one is out of range;
+# whether a beat is told.
+TOKENS, PICKED, BAD_TOKEN, BEAT = range(4)
 JOB_SIZE = 8
 # Places in the control array: words that threads share, then a pair (taken, done) a line.
 CLOSED, ACTIVE, PHASES = 0, 8, 16

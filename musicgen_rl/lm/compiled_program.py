@@ -31,7 +31,7 @@ def step_program(weights: CompiledWeights) -> NDArray[np.int64]:
     for i in range(config.num_layers):
         block = f"blocks.{i}"
         lines += [
-            _line(layout.NORM_ADD, norm=3 * i, add=int(i > 0)),
+            _line(layout.NORM_ADD, norm=3 * i, add=int(i > 0), follow=1, layer=i),
             _linear(weights, f"{block}.self_qkv"),
             _line(layout.REMEMBER, which=0, layer=i, column=D),
             _line(layout.ATTEND, which=0, layer=i),

@@ -118,24 +118,27 @@ class MusicLM(nn.Module):
             "positions": sinusoids(config.max_frames + K, config.hidden_size),
         }
 
-    def forward(self, tokens: Tensor, condition: Condition) -> Tensor:
+    def forward(self, tokens: Tensor, condition: Condition, beat: Tensor | None = None) -> Tensor:
         """Predict every step from the ones before it (teacher forcing).
 
         Args:
             tokens: delayed tokens shifted right by one step, long [B, K, S], in [0, V].
             condition: text states of B prompts.
+            beat: added to the stream before each block, [L, B, S, D]; see lm/beat.py.
 
         Returns:
             Logits [B, K, S, V]; step s predicts the token of step s.
         """
-        return self.logits(self.hidden_states(tokens, condition))
+        return self.logits(self.hidden_states(tokens, condition, beat))
 
-    def hidden_states(self, tokens: Tensor, condition: Condition) -> Tensor:
+    def hidden_states(
+        self, tokens: Tensor, condition: Condition, beat: Tensor | None = None
+    ) -> Tensor:
         """Compute the normed states [B, S, D] that the heads read; arguments as `forward`."""
         cross = self.cross_states(condition)
         x = self.dropout(self.embedded(tokens))
-        for block, states in zip(self.blocks, cross, strict=True):
-            x = block(x, states, attend_causal)
+        for layer, (block, states) in enumerate(zip(self.blocks, cross, strict=True)):
+            x = block(x if beat is None else x + beat[layer], states, attend_causal)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -169,29 +172,33 @@ class MusicLM(nn.Module):
             states.append(module.cross_states(text, allowed, dtype))
         return states
 
-    def prefill(self, tokens: Tensor, cache: DecodeCache) -> Tensor:
+    def prefill(self, tokens: Tensor, cache: DecodeCache, beat: Tensor | None = None) -> Tensor:
         """Run S steps at once on top of what the cache holds, and keep them.
 
         Args:
             tokens: input tokens [B, K, S], as for `forward`.
             cache: with `cross` set and room for S more steps.
+            beat: of all steps the cache has room for, [L, B, max_steps, D]; see lm/beat.py.
 
         Returns:
             Logits of the last of the S steps, [B, K, V].
         """
         start, S = cache.length, tokens.shape[-1]
         x = self.embedded(tokens, start)
-        for block, layer, cross in zip(self.blocks, cache.layers, cache.cross, strict=True):
-            x = block(x, cross, partial(_attend_cached, layer, start))
+        for i, (block, cross) in enumerate(zip(self.blocks, cache.cross, strict=True)):
+            if beat is not None:
+                x = x + beat[i, :, start : start + S]
+            x = block(x, cross, partial(_attend_cached, cache.layers[i], start))
         cache.length = start + S
         return self.logits(self.norm(x[:, -1:])).squeeze(2)
 
-    def step_static(self, tokens: Tensor, cache: DecodeCache) -> Tensor:
+    def step_static(self, tokens: Tensor, cache: DecodeCache, beat: Tensor | None = None) -> Tensor:
         """Run one step with shapes and addresses that never change, for a CUDA graph.
 
         Args:
             tokens: input tokens of this step, [B, K, 1].
             cache: `position` is this step's index; the caller advances it.
+            beat: of all steps, as `prefill` takes it.
 
         Returns:
             Logits [B, K, V].
@@ -200,8 +207,10 @@ class MusicLM(nn.Module):
         x = (self.embed(tokens + self.offsets).sum(1) + self.positions[cache.position]).to(
             self.norm.weight.dtype
         )
-        for block, layer, cross in zip(self.blocks, cache.layers, cache.cross, strict=True):
-            x = block(x, cross, partial(_attend_static, layer, cache.position, visible))
+        for i, (block, cross) in enumerate(zip(self.blocks, cache.cross, strict=True)):
+            if beat is not None:
+                x = x + beat[i].index_select(1, cache.position)
+            x = block(x, cross, partial(_attend_static, cache.layers[i], cache.position, visible))
         return self.logits(self.norm(x)).squeeze(2)
 
     def embedded(self, tokens: Tensor, start: int = 0) -> Tensor:

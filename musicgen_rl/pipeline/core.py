@@ -16,10 +16,12 @@ from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig, level
 from musicgen_rl.audio.stream_level import StreamLeveller
 from musicgen_rl.checkpoint import ModelInfo, find_model, load_lm, model_hash, read_info
+from musicgen_rl.checkpoint.beat import beat_hash, has_beat, load_beat
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import MemoryLimitError
+from musicgen_rl.lm.beat import Beat, Metronome
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
@@ -35,6 +37,7 @@ from musicgen_rl.pipeline.request import (
 from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.takes import best_takes, check_takes
+from musicgen_rl.pipeline.tempo import beats_of, describe_beat, require_beat
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
@@ -69,6 +72,8 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
+        self._beat = load_beat(info) if has_beat(info) else None
+        self._beat_sha256 = beat_hash(info) if has_beat(info) else ""
         self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
@@ -151,6 +156,7 @@ class Pipeline:
         seed: int | None = None,
         clips_per_prompt: int = 1,
         takes: int = 1,
+        tempo_bpm: float | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -166,8 +172,9 @@ class Pipeline:
             duration_s: seconds of new music, exact to the sample.
             seed: same seed, same music; a random one is drawn (and kept in the settings) if None.
             clips_per_prompt: variations of each prompt.
-            takes: play each clip so often and keep the one nearest to the tempo that the prompt
-                names ("124 bpm").
+            takes: play each clip so often and keep the one nearest to the tempo that is asked for.
+            tempo_bpm: tempo to hold, in beats a minute; that of the prompt ("124 bpm") where None
+                and the model can, none at 0.
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
             diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
@@ -192,6 +199,7 @@ class Pipeline:
             seed=seed,
             clips_per_prompt=clips_per_prompt,
             takes=takes,
+            tempo_bpm=tempo_bpm,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -251,6 +259,7 @@ class Pipeline:
         *,
         duration_s: float = 10.0,
         seed: int | None = None,
+        tempo_bpm: float | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -275,6 +284,7 @@ class Pipeline:
         request = GenerationConfig(
             duration_s=duration_s,
             seed=draw_seed() if seed is None else seed,
+            tempo_bpm=tempo_bpm,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -290,10 +300,11 @@ class Pipeline:
         """Group clips into batches that fit.
 
         Raises:
-            ConfigError: a position of the dial, and the model has none.
+            ConfigError: a position of the dial or a tempo, and the model has none.
             MemoryLimitError: not even one clip fits.
         """
         require_endpoints(self.info, request.diversity)
+        require_beat(self.info, request)
         first, count = request.first_index, request.clips_per_prompt
         jobs = [(p, i) for p in prompts for i in range(first, first + count)]
         size = request.max_batch or (_GPU_BATCH if self.device.type == "cuda" else _CPU_BATCH)
@@ -364,6 +375,7 @@ class Pipeline:
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
                 null=self.negative_condition(sampling, B),
+                metronome=self.metronome(batch, request, source),
             )
             decoder = StreamingDecoder(self.codec)
             take = Taker(round(request.duration_s * self.sample_rate))
@@ -412,6 +424,9 @@ class Pipeline:
                 "duration_s": request.duration_s,
                 "sampling": asdict(sampling),
                 "loudness": asdict(request.loudness),
+                "tempo": describe_beat(
+                    self.beats(batch, request, source)[position], self._beat_sha256
+                ),
                 "continued_from": None if source is None else source.described(),
                 "device": str(self.device),
                 "dtype": self.dtype,
@@ -485,6 +500,23 @@ class Pipeline:
             clips.append(Clip(sound, self.sample_rate, settings, codes[b]))
         return clips
 
+    def beats(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[Beat | None]:
+        """Say where the beats of each clip fall; None for those that hold no tempo."""
+        if self._beat is None:
+            return [None] * len(batch.prompts)
+        return beats_of(batch.prompts, request, source, self.sample_rate)
+
+    def metronome(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> Metronome | None:
+        """Make what tells a batch its beats; None where no clip holds a tempo."""
+        beats = self.beats(batch, request, source)
+        if self._beat is None or not any(beats):
+            return None
+        return Metronome(self._beat, beats, self.info.frame_rate)
+
     def condition(self, prompts: list[str], text_length: int = 0) -> Condition:
         """Encode prompts and pad their states to a multiple of TEXT_BUCKET."""
         condition = self.text.encode(prompts)
@@ -508,6 +540,8 @@ class Pipeline:
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
         at_once = min(self.frames_of(request), CHUNK_FRAMES) + sum(self.codec.context_frames)
+        if self._beat is not None:
+            cache += rows * steps * lm.num_layers * lm.hidden_size * 4
         return cache + 4 * sound + codec_bytes(self.codec, at_once) + 20_000_000
 
     def halve(self, batch: Batch, error: BaseException) -> list[Batch]:

@@ -153,6 +153,7 @@ class Jam:
         pipeline, first = self.pipeline, self.moves[0]
         request = GenerationConfig(
             seed=self.seed,
+            tempo_bpm=0.0,
             diversity=first.diversity,
             merge_method=self.merge_method,
             loudness=loudness,

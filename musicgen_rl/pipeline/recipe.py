@@ -65,6 +65,8 @@ class Recipe:
     """Of a jam: what changed, and at which frame."""
     frames: int = 0
     """Of a jam: how many there are."""
+    beat_sha256: str = ""
+    """Hash of what held its tempo; empty where none was held."""
     policy: str = "recompute"
     """Of a jam: what became of the cache at a move."""
 
@@ -101,6 +103,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
     prompt = _take(settings, "prompt", str)
     moves = read_moves(settings.get("moves"))
     dial, endpoints = _dial(settings)
+    tempo, beat_sha256 = _tempo(settings)
     checks = _take(settings, "codes_checks", dict)
     _whole(checks, "every", 1, 1_000_000)
     try:
@@ -113,6 +116,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             first_index=index,
             loudness=_config(LoudnessConfig, _take(settings, "loudness", dict)),
             **dial,
+            **tempo,
         )
         recipe = Recipe(
             request=request,
@@ -138,6 +142,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             moves=moves,
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
+            beat_sha256=beat_sha256,
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)
@@ -170,6 +175,15 @@ def _dial(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     }
     hashes = {end: _take(merge, f"{end}_sha256", str) for end in ("quality", "diversity")}
     return fields_of_request, hashes
+
+
+def _tempo(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Read which tempo was held, and by what; files from before there was a beat held none."""
+    if settings.get("tempo") is None:
+        return {"tempo_bpm": 0.0}, ""
+    tempo = _take(settings, "tempo", dict)
+    held = {"tempo_bpm": _number(tempo, "bpm"), "first_beat_s": _number(tempo, "first_beat_s")}
+    return held, _take(tempo, "sha256", str)
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import level
 from musicgen_rl.checkpoint import ModelInfo
+from musicgen_rl.checkpoint.beat import BEAT, beat_hash
 from musicgen_rl.errors import CheckpointError, InputError
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline import devices
@@ -17,10 +18,12 @@ from musicgen_rl.pipeline.jam import decode_codes, play_again
 from musicgen_rl.pipeline.provenance import codes_hash, describe_codes, first_difference, versions
 from musicgen_rl.pipeline.recipe import Recipe, read_recipe
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.tempo import require_beat
 
 __all__ = [
     "Recipe",
     "Verdict",
+    "check_beat",
     "check_endpoints",
     "check_model",
     "check_source",
@@ -85,6 +88,24 @@ def check_endpoints(recipe: Recipe, info: ModelInfo) -> None:
                 f"the clip was made between ends of which {end} has sha256 {stated[:12]}, in "
                 f"{info.name!r} here it has {sha256[:12]}: name the model that made it with --model"
             )
+
+
+def check_beat(recipe: Recipe, info: ModelInfo) -> None:
+    """Refuse to hold a tempo by another adapter than the one that held the clip's.
+
+    Raises:
+        ConfigError: the model cannot hold one.
+        CheckpointError: its adapter has other weights than the tags say.
+    """
+    if not recipe.beat_sha256:
+        return
+    require_beat(info, recipe.request)
+    sha256 = beat_hash(info)
+    if sha256 != recipe.beat_sha256:
+        raise CheckpointError(
+            f"the clip's tempo was held by {BEAT} of sha256 {recipe.beat_sha256[:12]}, in "
+            f"{info.name!r} here it has {sha256[:12]}: name the model that made it with --model"
+        )
 
 
 def check_source(recipe: Recipe, source: Source | None) -> None:

@@ -15,6 +15,7 @@ MAX_CLIPS = 1000
 MAX_TAKES = 64
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
+MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,13 @@ class GenerationConfig:
     first_index: int = 0
     """Index of the first variation: 2 makes the third clip of the seed without the first two."""
     takes: int = 1
-    """Play each clip so often and keep the one nearest to the tempo that its prompt names, such as
-    124 bpm."""
+    """Play each clip so often and keep the one nearest to the tempo that is asked for, in the
+    prompt ("124 bpm") or by itself."""
+    tempo_bpm: float | None = None
+    """Tempo to hold, in beats a minute. Without it the one that the prompt names ("124 bpm") is
+    held, by models that can, such as pocket; 0 holds none."""
+    first_beat_s: float | None = None
+    """Seconds from the beginning of the new music to a beat; found by itself where None."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -61,6 +67,12 @@ class GenerationConfig:
             ("max_batch", 0, 4096),
         ):
             _require_whole(name, getattr(self, name), low, high)
+        if self.tempo_bpm:
+            require_number("tempo", self.tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM, unit="bpm")
+        elif self.tempo_bpm is not None:
+            require_number("tempo", self.tempo_bpm, 0.0, 0.0)
+        if self.first_beat_s is not None:
+            require_number("first_beat_s", self.first_beat_s, -60.0, 60.0, unit="s")
         if self.diversity is not None:
             require_number("diversity", self.diversity, 0.0, 1.0)
         MergeConfig(method=self.merge_method, strength=self.merge_strength)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from musicgen_rl.audio.clip import Clip
-from musicgen_rl.audio.tempo import hear_tempo, named_tempo, tempo_gap
+from musicgen_rl.audio.tempo import hear_tempo, tempo_gap
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.tempo import asked_tempo
 
 if TYPE_CHECKING:
     from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
@@ -27,7 +28,7 @@ def check_takes(prompts: Sequence[str], request: GenerationConfig) -> None:
     """Refuse takes of which none could be chosen.
 
     Raises:
-        InputError: a prompt names no tempo, or several.
+        InputError: no tempo is asked for, or the prompt names several.
         ConfigError: clips too short to hear one, or too many takes.
     """
     if request.takes == 1:
@@ -39,7 +40,7 @@ def check_takes(prompts: Sequence[str], request: GenerationConfig) -> None:
             f"least {SHORTEST_S:g} s"
         )
     for prompt in prompts:
-        if named_tempo(prompt) is None:
+        if asked_tempo(prompt, request) is None:
             raise InputError(
                 f"takes are chosen by their tempo, and the prompt {prompt!r:.60} does not name "
                 "one: say for example 120 bpm, or leave takes out"
@@ -90,22 +91,22 @@ def best_takes(
             clips = pipeline.run([prompt], one, sampling, source=source, stop=stop, progress=report)
             made += frames
             if clips:
-                yield nearest(clips, prompt, request.duration_s)
+                bpm = asked_tempo(prompt, request)
+                assert bpm is not None
+                yield nearest(clips, bpm, request.duration_s)
 
 
-def nearest(clips: Sequence[Clip], prompt: str, duration_s: float) -> Clip:
-    """Choose the clip whose new music is nearest to the tempo of the prompt.
+def nearest(clips: Sequence[Clip], named: float, duration_s: float) -> Clip:
+    """Choose the clip whose new music is nearest to a tempo.
 
     Args:
         clips: takes of one clip, at least one; those that a stop cut short count where all are.
-        prompt: names a tempo.
+        named: the tempo, in beats a minute.
         duration_s: of the new music, which comes last.
 
     Returns:
         The clip; of equally near ones the first.
     """
-    named = named_tempo(prompt)
-    assert named is not None
     whole = [clip for clip in clips if clip.settings["complete"]] or clips
     new = round(duration_s * clips[0].sample_rate)
     heard = [hear_tempo(clip.samples[:, -new:], clip.sample_rate) for clip in whole]

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from musicgen_rl.errors import CheckpointError, ModelNotFoundError, StorageError
-from musicgen_rl.rewards.identity import Identity, hash_file
+from musicgen_rl.rewards.identity import Identity
 from musicgen_rl.rewards.towers import TowerConfig
-from musicgen_rl.storage import read_json, read_tensors, save_tensors, write_json
+from musicgen_rl.storage import hash_file, read_json, read_tensors, save_tensors, write_json
 
 FORMAT = 1
 DESCRIPTION = "reward.json"

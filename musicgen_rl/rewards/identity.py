@@ -1,8 +1,6 @@
 """Which reward model made a number: results of two different ones must never be mixed."""
 
-import hashlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from musicgen_rl.errors import CheckpointError
@@ -50,9 +48,3 @@ class Identity:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}, {self.role}, {self.sha256[:12]})"
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's sha256, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.errors import ConfigError
+from musicgen_rl.lm.beat import Metronome
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.lm.delay import delays, shift_right
 from musicgen_rl.sampling.draw import Draw, draw_for
@@ -61,6 +62,8 @@ class DecodeStream:
         num_frames: where the clip ends, in frames of new music; None for no end.
         prompt: codes [B, K, P] to go on from; they are not handed out again.
         null: what guidance steers away from; the null condition where None.
+        metronome: where the beats of B clips fall; nothing is told of any where None. Guidance
+            hears it in both rows, so that it steers by the words alone.
 
     Source: arXiv:2306.05284 (delay pattern, guidance); sliding as in its released code, windows of
     our own length.
@@ -78,7 +81,9 @@ class DecodeStream:
         num_frames: int | None = None,
         prompt: Tensor | None = None,
         null: Condition | None = None,
+        metronome: Metronome | None = None,
     ) -> None:
+        self._metronome = metronome
         self.config, self.sampling, self.window = config, sampling, window
         self._make_runner = make_runner
         self._condition, self._null = condition, null
@@ -94,6 +99,7 @@ class DecodeStream:
         max_steps = window.frames + self._late[-1]
         self._grid = torch.full((self.num_clips, K, max_steps), config.pad_token)
         self._decided = 0  # columns
+        self._first = 0  # frame of the new music in the grid's first column
         self._prompt_frames = 0  # frames of the grid that were given, not sampled
         self._handed_out = 0  # frames of the grid already returned or given
         self._end = num_frames  # frame of the grid where the clip ends
@@ -204,8 +210,15 @@ class DecodeStream:
             rows=self.rows, max_steps=self._grid.shape[-1], text_length=condition.mask.shape[1]
         )
         self._runner.begin(condition)
+        self._follow()
         self._draw = draw_for(self._runner, self.config, self.num_clips)
         self._logits = None
+
+    def _follow(self) -> None:
+        """Tell the runner where the beats of the present window fall."""
+        if self._metronome is not None and self._runner is not None:
+            told = self._metronome.told(self._first, self._grid.shape[-1])
+            self._runner.follow(told if self.rows == self.num_clips else torch.cat([told] * 2, 1))
 
     def _double(self, tokens: Tensor) -> Tensor:
         """Give guidance its second row for every clip: prompts first, nulls behind."""
@@ -228,13 +241,16 @@ class DecodeStream:
         self._handed_out -= first
         if self._end is not None:
             self._end -= first
+        self._first += first
         self.refresh()
+        self._follow()
 
     def _take_prompt(self, prompt: Tensor) -> None:
         """Lay the last frames of the given codes [B, K, P] into the grid."""
         P = min(prompt.shape[-1], self.window.keep_frames)
         for k, late in enumerate(self._late):
             self._grid[:, k, late : late + P] = prompt[:, k, prompt.shape[-1] - P :]
+        self._first = -P
         self._decided = P  # later columns still lack codes of the new frames
         self._prompt_frames = self._handed_out = P
         if self._end is not None:

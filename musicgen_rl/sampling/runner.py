@@ -32,6 +32,13 @@ class Runner(Protocol):
         """Take the text of all rows and forget what was decoded."""
         ...
 
+    def follow(self, beat: Tensor | None) -> None:
+        """Take what is added before each block at every step, [L, rows, max_steps, D].
+
+        None adds nothing, as after `begin`. What was decoded must be reset, or be none.
+        """
+        ...
+
     def prefill(self, tokens: Tensor) -> Tensor:
         """Run S input steps [rows, K, S]; logits of the last one, [rows, K, V]."""
         ...
@@ -64,18 +71,26 @@ class EagerRunner:
         weight = model.norm.weight
         dtype = cache_dtype or (torch.float32 if weight.device.type == "cpu" else weight.dtype)
         self.cache = DecodeCache(model.config, rows, max_steps, weight.device, dtype)
+        self._beat: Tensor | None = None
 
     @torch.inference_mode()
     def begin(self, condition: Condition) -> None:
         """Take the text of all rows and forget what was decoded."""
         device = self.model.norm.weight.device
         self.cache.cross = self.model.cross_states(condition.to(device), self.cache.dtype)
+        self.follow(None)
         self.reset()
+
+    @torch.inference_mode()
+    def follow(self, beat: Tensor | None) -> None:
+        """Take what is added before each block at every step, [L, rows, max_steps, D]."""
+        self._beat = None if beat is None else beat.to(self.model.norm.weight)
 
     @torch.inference_mode()
     def prefill(self, tokens: Tensor) -> Tensor:
         """Run S input steps [rows, K, S]; logits of the last one, [rows, K, V]."""
-        return self.model.prefill(tokens.to(self.model.norm.weight.device), self.cache).float()
+        tokens = tokens.to(self.model.norm.weight.device)
+        return self.model.prefill(tokens, self.cache, self._beat).float()
 
     def step(self, tokens: Tensor) -> Tensor:
         """Run one input step [rows, K]; logits [rows, K, V]."""
@@ -127,7 +142,23 @@ class GraphRunner(EagerRunner):
             _overwrite(self.cache.cross, states)
         else:
             self.cache.cross = states
+        self.follow(None)
         self.reset()
+
+    @torch.inference_mode()
+    def follow(self, beat: Tensor | None) -> None:
+        """Take what is added before each block at every step; from the first time on in one place.
+
+        Before that the graph adds nothing, and models without a beat never pay for it.
+        """
+        if self._beat is None:
+            super().follow(beat)
+            if beat is not None:
+                self._graph = None
+        elif beat is None:
+            self._beat.zero_()
+        else:
+            self._beat.copy_(beat)
 
     @torch.inference_mode()
     def prefill(self, tokens: Tensor) -> Tensor:
@@ -155,10 +186,10 @@ class GraphRunner(EagerRunner):
         with CAPTURING, torch.cuda.device(device), torch.cuda.stream(stream):
             stream.wait_stream(before)
             for _ in range(3):
-                self.model.step_static(self._tokens, self.cache)
+                self.model.step_static(self._tokens, self.cache, self._beat)
             # Other threads (a jam, another model) may use the GPU meanwhile.
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                logits = self.model.step_static(self._tokens, self.cache).float()
+                logits = self.model.step_static(self._tokens, self.cache, self._beat).float()
                 self.cache.position.add_(1)
         self._graph, self._logits = graph, logits  # only now: a capture may fail
 

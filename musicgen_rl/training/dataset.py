@@ -55,6 +55,8 @@ class Batch:
     """B caption numbers; -1 is the null prompt."""
     pieces: tuple[int, ...] = ()
     """B places in `TokenDataset.pieces`: where each row is from."""
+    starts: tuple[int, ...] = ()
+    """B frames of those pieces at which the rows begin."""
 
 
 class TextStates:
@@ -143,6 +145,7 @@ class TokenDataset:
         codes = torch.full((len(rows), self.pieces[0].codes.shape[0], crop_frames), self._pad)
         captions: list[int] = []
         pieces: list[int] = []
+        starts: list[int] = []
         for index, row in enumerate(rows):
             random = np.random.Generator(np.random.Philox(key=[seed, row]))
             place = int(random.integers(ends[-1]))
@@ -151,12 +154,13 @@ class TokenDataset:
             crop = self.pieces[chosen].codes[:, start : start + crop_frames]
             codes[index, :, : crop.shape[1]] = crop.long()
             pieces.append(chosen)
+            starts.append(start)
             options = self._captions[chosen]
             caption = options[int(random.integers(len(options)))]
             captions.append(-1 if random.random() < caption_dropout else caption)
             if loop_share and random.random() < loop_share:
                 codes[index] = _looped(codes[index], random.random())
-        return Batch(codes, tuple(captions), tuple(pieces))
+        return Batch(codes, tuple(captions), tuple(pieces), tuple(starts))
 
 
 def _looped(codes: Tensor, place: float) -> Tensor:

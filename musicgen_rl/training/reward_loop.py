@@ -1,4 +1,4 @@
-"""The loop that all reward models are trained by: steps, schedule, resume, metrics.
+"""The loop of reward models and other small networks: steps, schedule, resume, metrics.
 
 What is learnt is a function from the step's number to a loss. A run killed at any moment goes on
 from its last saving; with `steps` set it ends bit for bit where it would have.
@@ -36,8 +36,8 @@ WAYS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardTrainConfig:
-    """One run of reward training."""
+class LoopConfig:
+    """One run of the loop."""
 
     minutes: float = 8.0
     """Length of the run in minutes of processor time; ignored where steps is set."""
@@ -55,12 +55,6 @@ class RewardTrainConfig:
     """Steps of linear warm-up."""
     clip_norm: float = 5.0
     """Gradients are scaled down to this norm."""
-    shortest_s: float = 1.6
-    """Length of the shortest crop, in seconds."""
-    longest_s: float = 5.0
-    """Length of the longest crop, in seconds."""
-    coded_share: float = 0.4
-    """Share of crops heard as the codec plays them, of pieces for which that was prepared."""
     save_every_s: float = 60.0
     """Seconds between savings of the state."""
     seed: int = 0
@@ -76,10 +70,26 @@ class RewardTrainConfig:
         require_number("weight_decay", self.weight_decay, 0.0, 10.0)
         require_number("warmup_steps", self.warmup_steps, 0, 1e9)
         require_number("clip_norm", self.clip_norm, 1e-3, 1e6)
+        require_number("save_every_s", self.save_every_s, 0.0, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardTrainConfig(LoopConfig):
+    """One run of reward training."""
+
+    shortest_s: float = 1.6
+    """Length of the shortest crop, in seconds."""
+    longest_s: float = 5.0
+    """Length of the longest crop, in seconds."""
+    coded_share: float = 0.4
+    """Share of crops heard as the codec plays them, of pieces for which that was prepared."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
         require_number("shortest_s", self.shortest_s, 1.0, 60.0, unit="s")
         require_number("longest_s", self.longest_s, 1.0, 60.0, unit="s")
         require_number("coded_share", self.coded_share, 0.0, 1.0)
-        require_number("save_every_s", self.save_every_s, 0.0, 1e6)
         require(
             self.shortest_s <= self.longest_s,
             f"shortest_s {self.shortest_s} is above longest_s {self.longest_s}",
@@ -101,7 +111,7 @@ def require_same_run(folder: Path, kind: str, begun_with: Mapping[str, Any]) -> 
 
     Args:
         folder: of the run; it need not exist.
-        kind: encoder, scorer or probe.
+        kind: encoder, scorer, probe or beat.
         begun_with: JSON values as of `run_training`; those not known yet may be left out, and what
             the state does not tell of is not compared.
 
@@ -124,7 +134,7 @@ def require_same_run(folder: Path, kind: str, begun_with: Mapping[str, Any]) -> 
 
 def run_training(
     net: nn.Module,
-    config: RewardTrainConfig,
+    config: LoopConfig,
     folder: Path,
     kind: str,
     loss_at: Callable[[int], tuple[Tensor, dict[str, float]]],
@@ -137,7 +147,7 @@ def run_training(
         net: trained in place.
         config: how.
         folder: of the run: state, metrics.jsonl.
-        kind: encoder, scorer or probe.
+        kind: encoder, scorer, probe or beat.
         loss_at: step -> (loss, numbers for the metrics); draws depend on the step alone.
         begun_with: JSON values a resumed run must share.
         stop: asked after every step; True saves and returns.

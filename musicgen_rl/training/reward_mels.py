@@ -25,9 +25,8 @@ from musicgen_rl.codec.base import Codec
 from musicgen_rl.data.check import CheckConfig, require_usable
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.errors import AudioFileError, CheckpointError, InputError, StorageError
-from musicgen_rl.rewards.identity import hash_file
 from musicgen_rl.rewards.mel import FLOOR_DB, FRAME_RATE, N_MELS, check_audio, mel_levels
-from musicgen_rl.storage import read_tensors, save_tensors
+from musicgen_rl.storage import hash_file, read_tensors, save_tensors
 from musicgen_rl.training.checkpointing import hash_tensors
 
 STEP_DB = 0.4

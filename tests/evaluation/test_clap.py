@@ -20,7 +20,7 @@ from musicgen_rl.evaluation.instruments import load_instruments
 from musicgen_rl.evaluation.plan import EvaluationConfig
 from musicgen_rl.evaluation.prompts import Prompt
 from musicgen_rl.evaluation.worker import MeasuringSetup
-from musicgen_rl.rewards.identity import hash_file
+from musicgen_rl.storage import hash_file
 from tests.evaluation.test_assess import write_tone
 from tests.judged import save_judges
 from tests.pretended_gpu import pretended_gpus

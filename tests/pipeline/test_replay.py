@@ -191,7 +191,9 @@ def test_tags_that_cannot_be_are_refused(clip, changes):
 
 
 def test_every_missing_field_is_refused(clip):
-    free = {"made_by", "date", "weights_license", "continued_from", "diversity", "merge"}
+    free = {
+        "made_by", "date", "weights_license", "continued_from", "diversity", "merge", "tempo",
+    }  # fmt: skip
     needed = set(clip.settings) - free
     for name in needed:
         short = {k: v for k, v in clip.settings.items() if k != name}

@@ -69,12 +69,12 @@ def takes(*tempi, complete=None):
 
 
 def test_the_take_at_the_tempo_named_is_kept():
-    assert nearest(takes(80, 150, 125, 100), "techno, 126 bpm", 8.0).settings["index"] == 2
-    assert nearest(takes(80, 150, 110), "slow, 40 bpm", 8.0).settings["index"] == 0  # its double
-    assert nearest(takes(100, 100), "100 bpm", 8.0).settings["index"] == 0
-    kept = nearest(takes(125, 100, complete=[False, True]), "techno, 126 bpm", 8.0)
+    assert nearest(takes(80, 150, 125, 100), 126.0, 8.0).settings["index"] == 2
+    assert nearest(takes(80, 150, 110), 40.0, 8.0).settings["index"] == 0  # its double
+    assert nearest(takes(100, 100), 100.0, 8.0).settings["index"] == 0
+    kept = nearest(takes(125, 100, complete=[False, True]), 126.0, 8.0)
     assert (kept.settings["index"], kept.settings["takes"]["of"]) == (1, 2)
-    stopped = nearest(takes(100, 125, complete=[False, False]), "techno, 126 bpm", 8.0)
+    stopped = nearest(takes(100, 125, complete=[False, False]), 126.0, 8.0)
     assert stopped.settings["index"] == 1
 
 
@@ -83,7 +83,7 @@ def test_what_a_clip_goes_on_from_is_not_counted():
         replace(clip, samples=np.concatenate([clicks(126), clip.samples], axis=1))
         for clip in takes(90, 125)
     ]
-    assert nearest(begun, "techno, 126 bpm", 8.0).settings["index"] == 1
+    assert nearest(begun, 126.0, 8.0).settings["index"] == 1
 
 
 def test_progress_counts_all_takes_and_a_stop_keeps_what_there_is(pipeline):

@@ -14,11 +14,11 @@ from musicgen_rl.errors import CheckpointError, ConfigError, InputError, ModelNo
 from musicgen_rl.rewards import Identity, load_encoder, load_probe, load_scorer
 from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
-from musicgen_rl.rewards.identity import hash_file
 from musicgen_rl.rewards.mel import level_free, mel_levels
 from musicgen_rl.rewards.probe import ProbeNet, log_likelihood, right_share
 from musicgen_rl.rewards.scorer import ScorerNet
 from musicgen_rl.rewards.towers import TowerConfig
+from musicgen_rl.storage import hash_file
 
 VIT = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
 CONV = TowerConfig(kind="conv", width=32, layers=4, window_s=2.0)

@@ -4,6 +4,7 @@ from typing import Any
 
 from musicgen_rl.data.pocket.compose import Piece
 from musicgen_rl.data.pocket.instruments import DRUM_KITS, INSTRUMENTS
+from musicgen_rl.data.pocket.score import LEAD_IN_S
 from musicgen_rl.data.pocket.theory import family
 
 SLOW_BPM = 85
@@ -20,9 +21,10 @@ def describe(piece: Piece) -> dict[str, Any]:
 
     Returns:
         style, words, instruments (most prominent first), lead, families, drums, kit, tempo_bpm,
-        tempo_band, meter, key, mode (major or minor), scale, swing, density (notes a second),
-        density_band, register, dynamics, moods, tune, enters_s (when each instrument, and "drums",
-        is first heard, in seconds, so that a crop can be told apart from its piece).
+        beat_s (seconds of a beat, exact), first_beat_s (where the first falls), tempo_band, meter,
+        key, mode (major or minor), scale, swing, density (notes a second), density_band, register,
+        dynamics, moods, tune, enters_s (when each instrument, and "drums", is first heard, in
+        seconds, so that a crop can be told apart from its piece).
     """
     score = piece.score
     seconds = max(score.duration_s, 1e-6)
@@ -48,6 +50,8 @@ def describe(piece: Piece) -> dict[str, Any]:
         "drums": bool(kits),
         "kit": DRUM_KITS[kits[0]][1] if kits else "",
         "tempo_bpm": round(score.tempo_bpm),
+        "beat_s": round(score.seconds_per_beat, 6),
+        "first_beat_s": LEAD_IN_S,
         "tempo_band": tempo_band(score.tempo_bpm),
         "meter": f"{score.beats_per_bar}/4",
         "key": piece.key,

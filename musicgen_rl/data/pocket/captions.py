@@ -5,7 +5,8 @@ words for each fact. Nothing is claimed that the attributes do not hold.
 """
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
@@ -39,6 +40,17 @@ TEMPO_WORDS: dict[str, tuple[str, ...]] = {
     "fast": ("fast", "fast-paced", "quick", "up-tempo"),
 }
 """Tempo band -> words for it."""
+
+SAYS_PACE = re.compile(
+    r"\bbpm\b|" + "|".join(word for words in TEMPO_WORDS.values() for word in words), re.I
+)
+"""Finds whether a caption says how fast a piece is."""
+
+TEMPO_FORMS = (
+    "{c}, {w} bpm", "{c}, {w} BPM", "{c} at {w} bpm", "{w} bpm {c}", "{c}, around {w} bpm",
+    "{c}. It runs at {w} bpm.",
+)  # fmt: skip
+"""Ways to add the tempo w to the caption c; it stands first before a few words, not a sentence."""
 
 PIECE_WORDS = ("track", "piece", "tune", "song", "instrumental", "composition", "music")
 USES: dict[str, tuple[str, ...]] = {
@@ -98,6 +110,30 @@ def write_captions(facts: dict[str, Any], rng: random.Random, *, count: int) -> 
             text = text.lower()
         if text and text not in found:
             found.append(text)
+    return found
+
+
+def name_tempo(
+    captions: Sequence[str], tempo_bpm: float, rng: random.Random, *, share: float
+) -> list[str]:
+    """Add the tempo as a number to some captions that do not say how fast a piece is.
+
+    Args:
+        captions: of one piece.
+        tempo_bpm: its tempo.
+        rng: source of chance.
+        share: of those captions, 0 to 1.
+
+    Returns:
+        As many captions, in the same order.
+    """
+    found = []
+    for caption in captions:
+        if not SAYS_PACE.search(caption) and rng.random() < share:
+            short = len(caption.split()) <= 4
+            forms = [form for form in TEMPO_FORMS if short or form.startswith("{c}")]
+            caption = rng.choice(forms).format(c=caption.rstrip("."), w=round(tempo_bpm))
+        found.append(caption)
     return found
 
 

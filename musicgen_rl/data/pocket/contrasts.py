@@ -11,7 +11,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from musicgen_rl.data.pocket.captions import TEMPO_WORDS, instrument_word, key_name
+from musicgen_rl.data.pocket.captions import (
+    SAYS_PACE,
+    TEMPO_FORMS,
+    TEMPO_WORDS,
+    instrument_word,
+    key_name,
+)
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.theory import KEY_NAMES
 
@@ -23,17 +29,13 @@ NEAREST, FARTHEST = 0.08, 0.6
 """How far a wrong tempo lies from the true one, in nats of their ratio; half and double (.69) lie
 beyond, because a listener may hear them as the same."""
 
-_PACE = re.compile(r"\bbpm\b|" + "|".join(w for ws in TEMPO_WORDS.values() for w in ws), re.I)
 _KEY = re.compile(r"\b(?:major|minor)\b")
 _FORMS = {
-    "tempo": (
-        "{c}, {w} bpm", "{c}, {w} BPM", "{c} at {w} bpm", "{w} bpm {c}", "{c}, around {w} bpm",
-        "{c}. It runs at {w} bpm.",
-    ),
+    "tempo": TEMPO_FORMS,
     "pace": ("{w} {c}", "{w} {c}", "{c}, {w}", "{c}. The tempo is {w}."),
     "key": ("{c} in {w}", "{c}, {w}", "{c}, in {w}", "{c}. It is in {w}."),
     "lead": ("{c} with {w}", "{w}, {c}", "{c}, played on {w}", "{c} led by the {w}"),
-}  # fmt: skip
+}
 
 
 def write_contrast(facts: dict[str, Any], captions: Sequence[str], rng: random.Random) -> list[str]:
@@ -54,7 +56,7 @@ def write_contrast(facts: dict[str, Any], captions: Sequence[str], rng: random.R
         other = {"without drums": "no drums", "with drums": "drums"}[wrong]
         return [f"{style} {right}", f"{style} {wrong}", f"{style}, {other}"]
     words = {"tempo": _tempi, "pace": _paces, "key": _keys, "lead": _leads}[what](facts, rng)
-    silent = {"tempo": _PACE, "pace": _PACE, "key": _KEY}.get(what)
+    silent = {"tempo": SAYS_PACE, "pace": SAYS_PACE, "key": _KEY}.get(what)
     kept = [c.rstrip(".") for c in captions if silent is not None and not silent.search(c)]
     caption = rng.choice(kept) if kept and rng.random() < 0.65 else style
     form = rng.choice(_FORMS[what])

@@ -23,12 +23,13 @@ from musicgen_rl.data.manifest import (
 )
 from musicgen_rl.data.pocket.arrange import arrange, draw_tune
 from musicgen_rl.data.pocket.attributes import describe
-from musicgen_rl.data.pocket.captions import write_captions
+from musicgen_rl.data.pocket.captions import name_tempo, write_captions
 from musicgen_rl.data.pocket.compose import Piece, compose
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS
 from musicgen_rl.data.pocket.production import draw_mix, produce
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
+from musicgen_rl.data.pocket.score import LEAD_IN_S
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.voices import draw_voices
 from musicgen_rl.errors import InputError
@@ -83,6 +84,9 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
     captions = write_captions(
         facts, random.Random(f"captions/{config.seed}/{index}"), count=config.captions
     )
+    if config.tempo_share:
+        rng = random.Random(f"tempo/{config.seed}/{index}")
+        captions = name_tempo(captions, facts["tempo_bpm"], rng, share=config.tempo_share)
     identity = piece.identity or f"{config.seed}-{index:06d}"
     entry = Entry(
         audio=str(audio_path.relative_to(config.output)),
@@ -130,7 +134,9 @@ def kick_times(piece: Piece) -> list[float]:
     kick = DRUM_KEYS["kick"]
     score = piece.score
     drums = [p for p in score.parts if p.is_drums]
-    return sorted(0.05 + score.time_of(n.start) for p in drums for n in p.notes if n.pitch == kick)
+    return sorted(
+        LEAD_IN_S + score.time_of(n.start) for p in drums for n in p.notes if n.pitch == kick
+    )
 
 
 def finished_entry(config: CorpusConfig, index: int) -> Entry | None:
@@ -211,6 +217,7 @@ def require_same_options(config: CorpusConfig, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): name another folder") from error
     now = options_of(config)
+    begun = {"tempo_share": 0.0} | begun  # an option that came later
     changed = [f"{n} {begun[n]}, not {now[n]}" for n in now if n in begun and begun[n] != now[n]]
     if changed:
         raise InputError(

@@ -24,6 +24,9 @@ class CorpusConfig:
     """Longest piece aimed at, in seconds."""
     captions: int = 8
     """Captions of each piece."""
+    tempo_share: float = 0.0
+    """Share of the captions that do not say how fast a piece is to which its tempo is added, in
+    beats a minute; without, a twelfth of all captions name it."""
     tunes: float = 0.2
     """Share of the pieces that re-orchestrate public-domain tunes."""
     valid: float = 0.04
@@ -41,7 +44,7 @@ class CorpusConfig:
         require_number("hours", self.hours, 0.001, 10_000)
         require_number("min_duration_s", self.min_duration_s, 5, 600, unit="s")
         require_number("max_duration_s", self.max_duration_s, self.min_duration_s, 600, unit="s")
-        for name in ("tunes", "valid", "test", "musescore"):
+        for name in ("tempo_share", "tunes", "valid", "test", "musescore"):
             require_number(name, getattr(self, name), 0, 1)
         require(self.valid + self.test < 1, "valid and test together must leave room for train")
         require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")

@@ -7,6 +7,8 @@ import mido
 
 DRUM_CHANNEL = 9
 TICKS_PER_SECOND = 1000
+LEAD_IN_S = 0.05
+"""Silence before the first beat."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def velocity_to_level(gain_db: float) -> int:
     return max(1, min(127, round(72 * 10 ** (gain_db / 40))))
 
 
-def score_to_midi(score: Score, *, lead_in_s: float = 0.05, tail_s: float = 2.5) -> bytes:
+def score_to_midi(score: Score, *, lead_in_s: float = LEAD_IN_S, tail_s: float = 2.5) -> bytes:
     """Write a score as a single-track MIDI file in absolute time.
 
     Args:

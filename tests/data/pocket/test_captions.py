@@ -7,11 +7,13 @@ import pytest
 from musicgen_rl.data.pocket.attributes import describe, moods, tempo_band
 from musicgen_rl.data.pocket.captions import (
     MOOD_WORDS,
+    SAYS_PACE,
     TEMPO_WORDS,
     USES,
     article,
     join,
     key_name,
+    name_tempo,
     write_captions,
 )
 from musicgen_rl.data.pocket.compose import compose
@@ -182,3 +184,22 @@ def test_minor_keys_are_spelled_as_musicians_do() -> None:
     assert key_name({"key": "Db", "mode": "minor"}) == "C# minor"
     assert key_name({"key": "Db", "mode": "major"}) == "Db major"
     assert key_name({"key": "Bb", "mode": "minor"}) == "Bb minor"
+
+
+def test_a_tempo_is_added_where_nothing_says_how_fast_it_is() -> None:
+    before = many(FACTS)
+    after = name_tempo(before, 140.2, random.Random(0), share=1.0)
+    for old, new in zip(before, after, strict=True):
+        assert (old == new) == bool(SAYS_PACE.search(old)), (old, new)
+        if old != new:
+            assert old.rstrip(".") in new
+            assert len(re.findall("140 bpm", new, re.I)) == 1
+            assert not new.startswith("140") or len(old.split()) <= 4
+    assert any(new.startswith("140 bpm") for new in after)
+
+
+def test_a_tempo_is_added_to_as_many_captions_as_are_asked() -> None:
+    before = [f"jazz {number}" for number in range(2000)]
+    assert name_tempo(before, 140, random.Random(0), share=0.0) == before
+    half = name_tempo(before, 140, random.Random(0), share=0.5)
+    assert sum("bpm" in c.lower() for c in half) / 2000 == pytest.approx(0.5, abs=0.04)

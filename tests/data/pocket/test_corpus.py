@@ -101,6 +101,24 @@ def test_a_corpus_of_another_seed_is_kept(tmp_path: Path) -> None:
     assert make_corpus(config(tmp_path)).read_bytes() == before
 
 
+def test_a_share_of_named_tempi_changes_captions_alone(tmp_path: Path) -> None:
+    plain = read_manifest(make_corpus(config(tmp_path / "plain", audio=False)))
+    named = read_manifest(make_corpus(config(tmp_path / "named", audio=False, tempo_share=1.0)))
+    for one, other in zip(plain, named, strict=True):
+        assert (one.attributes, one.piece, one.split) == (
+            other.attributes, other.piece, other.split
+        )  # fmt: skip
+        bpm = f"{one.attributes['tempo_bpm']} bpm"
+        for before, after in zip(one.captions, other.captions, strict=True):
+            assert before == after or (before.rstrip(".") in after and bpm in after.lower())
+    assert plain != named
+    (tmp_path / "plain/corpus.json").write_text(
+        json.dumps({"seed": 5})  # begun before there was such an option
+    )
+    with pytest.raises(InputError, match=r"begun with tempo_share 0.0, not 0.5"):
+        make_corpus(config(tmp_path / "plain", audio=False, tempo_share=0.5))
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -1,0 +1,135 @@
+"""Beat conditioning: a learnt metronome that a frozen language model listens to.
+
+A prompt's words say what to play, and a small model passes over a number among them. Where each
+beat falls can be told at every frame instead: a small network turns the place within the beat into
+a vector for each block, which is added to the stream before it. The model's own weights stay as
+they are, so without a beat every number is what it was, and one adapter serves the base and both
+ends of the dial.
+
+Rhythm as a condition of every frame beside MusicGen's text is MusiConGen's (arXiv:2407.15060),
+which tunes the model for it; a frozen model and an addition that starts at zero are ControlNet's
+(arXiv:2302.05543).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HARMONICS = (0.5, 1.0, 2.0, 3.0, 4.0)
+"""Cycles a beat: pairs of beats, beats, halves, thirds, quarters."""
+FEATURES = 2 * len(HARMONICS) + 2
+SLOWEST_BPM, FASTEST_BPM = 55.0, 190.0
+"""Tempi that are learnt and held; others are held at half or double."""
+FIRST_BEAT_S = 0.05
+"""Where the first beat of a new piece falls: about where that of a rendered piece does."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Where beats fall in a clip."""
+
+    bpm: float
+    """Beats a minute."""
+    first_s: float = FIRST_BEAT_S
+    """Seconds from the beginning of the new music to a beat; may be negative."""
+
+    def places(self, first_frame: int, frames: int, frame_rate: float) -> Tensor:
+        """Tell the place of frames in beats, counted from a beat.
+
+        Args:
+            first_frame: frame of the new music; negative before it.
+            frames: S.
+            frame_rate: frames a second.
+
+        Returns:
+            float64 [S]: whole numbers are beats.
+        """
+        middle = torch.arange(first_frame, first_frame + frames, dtype=torch.float64) + 0.5
+        return (middle / frame_rate - self.first_s) * self.bpm / 60.0
+
+
+def beat_features(places: Tensor, bpm: Tensor) -> Tensor:
+    """Describe places within beats.
+
+    Args:
+        places: in beats, [B, S].
+        bpm: [B].
+
+    Returns:
+        float32 [B, S, FEATURES]: cosine and sine of every harmonic, one, and the logarithm of the
+        tempo over 100.
+    """
+    turns = [2 * math.pi * cycles * places for cycles in HARMONICS]
+    waves = [wave for turn in turns for wave in (turn.cos(), turn.sin())]
+    pace = (bpm.to(places.dtype) / 100.0).log().unsqueeze(1).expand_as(places)
+    return torch.stack([*waves, torch.ones_like(places), pace], dim=-1).float()
+
+
+class BeatAdapter(nn.Module):
+    """From the place within the beat to what each block of a language model is told.
+
+    Args:
+        width: D of the model.
+        num_layers: L of the model.
+        hidden: width of the one hidden layer.
+    """
+
+    def __init__(self, width: int, num_layers: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.width, self.num_layers = width, num_layers
+        self.inner = nn.Linear(FEATURES, hidden)
+        self.outer = nn.Linear(hidden, num_layers * width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, places: Tensor, bpm: Tensor) -> Tensor:
+        """Compute what is added before each block.
+
+        Args:
+            places: in beats, [B, S].
+            bpm: [B].
+
+        Returns:
+            float32 [L, B, S, D].
+        """
+        told: Tensor = self.outer(F.gelu(self.inner(beat_features(places, bpm))))
+        B, S, _ = told.shape
+        return told.view(B, S, self.num_layers, self.width).permute(2, 0, 1, 3)
+
+
+class Metronome:
+    """Tells a batch of clips where their beats fall, window by window.
+
+    Args:
+        adapter: the model's.
+        beats: of each of B clips; None is told nothing.
+        frame_rate: frames a second.
+    """
+
+    def __init__(
+        self, adapter: BeatAdapter, beats: Sequence[Beat | None], frame_rate: float
+    ) -> None:
+        self.adapter, self.beats, self.frame_rate = adapter, tuple(beats), frame_rate
+
+    @torch.no_grad()
+    def told(self, first_frame: int, steps: int) -> Tensor:
+        """Compute what is added before each block.
+
+        Args:
+            first_frame: frame of the new music that the first step decides; negative before it.
+            steps: S.
+
+        Returns:
+            float32 [L, B, S, D] on the CPU; zero for clips without a beat.
+        """
+        adapter = self.adapter
+        told = torch.zeros(adapter.num_layers, len(self.beats), steps, adapter.width)
+        for row, beat in enumerate(self.beats):
+            if beat is not None:  # one by one: a row does not depend on its company
+                places = beat.places(first_frame, steps, self.frame_rate).unsqueeze(0)
+                told[:, row] = adapter(places, torch.tensor([beat.bpm]))[:, 0]
+        return told

@@ -1,0 +1,80 @@
+"""The tempo a clip is held to: which one, and where its beats fall."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from musicgen_rl.audio.tempo import named_tempo, next_beat
+from musicgen_rl.checkpoint import ModelInfo
+from musicgen_rl.checkpoint.beat import BEAT, has_beat
+from musicgen_rl.errors import ConfigError
+from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat
+from musicgen_rl.pipeline.request import GenerationConfig
+from musicgen_rl.pipeline.source import Source
+
+
+def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
+    """Tell which tempo is asked for, in beats a minute; None where none is."""
+    if request.tempo_bpm is None:
+        return named_tempo(prompt)
+    return request.tempo_bpm or None
+
+
+def require_beat(info: ModelInfo, request: GenerationConfig) -> None:
+    """Refuse a tempo where the model cannot hold one, before any work; one in a prompt is no order.
+
+    Raises:
+        ConfigError: the folder lacks `beat.safetensors`.
+    """
+    if request.tempo_bpm and not has_beat(info):
+        raise ConfigError(
+            f"{info.name} cannot hold a tempo, so {request.tempo_bpm:g} bpm cannot be set: its "
+            f"folder lacks {BEAT}; name the tempo in the prompt and let it choose among takes, or "
+            "use a model that can, such as pocket"
+        )
+
+
+def within_reach(bpm: float) -> float:
+    """Double or halve a tempo until it is one that a model holds."""
+    while bpm < SLOWEST_BPM:
+        bpm *= 2.0
+    while bpm > FASTEST_BPM:
+        bpm /= 2.0
+    return bpm
+
+
+def beats_of(
+    prompts: Sequence[str], request: GenerationConfig, source: Source | None, sample_rate: int
+) -> list[Beat | None]:
+    """Say where the beats of each clip fall.
+
+    Args:
+        prompts: of the clips.
+        request: its `first_beat_s` stands above what is heard.
+        source: what all clips go on from; their beats go on from its.
+        sample_rate: of the source's samples, Hz.
+
+    Returns:
+        A beat for each prompt; None for those that ask for no tempo.
+    """
+    found: dict[float, Beat] = {}
+    beats: list[Beat | None] = []
+    for prompt in prompts:
+        asked = asked_tempo(prompt, request)
+        if asked is None:
+            beats.append(None)
+            continue
+        bpm = within_reach(asked)
+        if bpm not in found:
+            first = request.first_beat_s
+            if first is None and source is not None:
+                first = next_beat(source.samples, sample_rate, bpm)
+            found[bpm] = Beat(bpm, FIRST_BEAT_S if first is None else first)
+        beats.append(found[bpm])
+    return beats
+
+
+def describe_beat(beat: Beat | None, sha256: str) -> dict[str, Any] | None:
+    """Say for a clip's settings which tempo it was held to, and by what."""
+    if beat is None:
+        return None
+    return {"bpm": beat.bpm, "first_beat_s": beat.first_s, "sha256": sha256}
