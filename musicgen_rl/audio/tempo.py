@@ -17,6 +17,7 @@ _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
 _SHORTEST_S, _LONGEST_S = 1.0, 8.0
 _LISTEN_S = 8.0  # of what a clip goes on from
+_WINDOW_S = 0.032
 
 
 def named_tempo(text: str) -> float | None:
@@ -60,7 +61,8 @@ def next_beat(samples: NDArray[np.float32], sample_rate: int, bpm: float) -> flo
     if len(heard) < 2 * beat * sample_rate:
         return None
     hop = max(1, round(_HOP_S * sample_rate))
-    strength = onset_strength(y=heard, sr=sample_rate, hop_length=hop)
+    window = 1 << round(math.log2(_WINDOW_S * sample_rate))  # a longer one hears onsets early
+    strength = onset_strength(y=heard, sr=sample_rate, hop_length=hop, n_fft=window, n_mels=40)
     if strength.max() <= 0:
         return None
     back_s = len(heard) / sample_rate - np.arange(len(strength)) * hop / sample_rate

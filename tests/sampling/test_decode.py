@@ -1,5 +1,7 @@
 """The loop against an uncached loop over transformers' model, and against itself."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -284,3 +286,40 @@ def test_prompts_and_seeds_must_match(mono):
 def test_a_window_that_gains_nothing_is_refused(keep):
     with pytest.raises(ConfigError, match="keep_frames"):
         Window(frames=10, keep_frames=keep)
+
+
+class Told:
+    """Adds nothing, and writes down what it was asked."""
+
+    def __init__(self, config):
+        self.config, self.asked = config, []
+
+    def told(self, first_frame, steps):
+        self.asked.append((first_frame, steps))
+        return torch.zeros(self.config.num_layers, 2, steps, self.config.hidden_size)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_beats_are_told_from_the_first_frame_of_each_window(guidance):
+    config = next(iter(SHAPES.values()))
+    model = build_pair(config)[0]
+    states = rows_of(Condition(*text_states(config)), 0, 1)
+    sampling, window = SamplingConfig(guidance_scale=guidance), Window(frames=20, keep_frames=8)
+    for given in (0, 5):
+        told, prompt = Told(config), torch.zeros(2, config.num_codebooks, given, dtype=torch.long)
+        codes = run(
+            model, states, sampling, frames=40, window=window, metronome=told,
+            prompt=prompt if given else None,
+        )  # fmt: skip
+        plain = run(
+            model, states, sampling, frames=40, window=window,
+            prompt=prompt if given else None,
+        )  # fmt: skip
+        assert torch.equal(codes, plain)  # zeros change nothing
+        late = config.num_codebooks // config.audio_channels - 1
+        starts = [first for first, _ in told.asked]
+        assert starts[0] == -given
+        # A window of 20 frames and the delay is full; its last 8 frames begin the next one.
+        assert {b - a for a, b in itertools.pairwise(starts)} == {20 - 8}
+        assert {steps for _, steps in told.asked} == {20 + late}

@@ -1,0 +1,131 @@
+"""A beat is learnt by an adapter alone; a run goes on bit for bit; what cannot be is named."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner
+
+from musicgen_rl.checkpoint import load_state, read_info
+from musicgen_rl.checkpoint.beat import BEAT, BEAT_CARD, load_beat
+from musicgen_rl.cli.train import app
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError
+from musicgen_rl.storage import read_tensors
+from musicgen_rl.training import lm_run
+from musicgen_rl.training.beat import BeatTrainConfig, beat_of, train_beat
+from musicgen_rl.training.dataset import TokenPiece
+from musicgen_rl.training.lm_run import encode_manifest
+from tests.audio.test_tempo import clicks
+from tests.models import save_tiny
+
+FAST = BeatTrainConfig(
+    steps=4, batch_size=4, crop_s=1.0, hidden=8, save_every_s=0.0, warmup_steps=1
+)
+
+
+def write_music(folder: Path, told: bool = True) -> Path:
+    """Write clicks at two tempi, and a manifest that tells their beats."""
+    rows = []
+    for index, (bpm, split) in enumerate(((80, "train"), (150, "train"), (120, "valid"))):
+        noise = 0.01 * np.random.default_rng(index).standard_normal((1, 14 * 8000))
+        samples = clicks(bpm, 14.0) * 0.8 + noise.astype(np.float32)
+        soundfile.write(folder / f"{index}.wav", samples[0], 8000)
+        facts = {"beat_s": 60 / bpm, "first_beat_s": 0.1} if told else {"tempo_bpm": bpm}
+        rows.append({"audio": f"{index}.wav", "captions": [f"clicks {index}"], "split": split,
+                     "license": "CC0-1.0", "attributes": facts})  # fmt: skip
+    (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "m.jsonl"
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold a model, and `tokens` of music whose beats are told."""
+    folder = tmp_path_factory.mktemp("beat")
+    save_tiny(folder / "model")
+    encode_manifest(write_music(folder), folder / "model/codec", folder / "tokens")
+    return folder
+
+
+def test_the_loss_falls_and_the_model_stays_as_it_was(music: Path, tmp_path: Path) -> None:
+    before = load_state(read_info(music / "model"))
+    config = replace(FAST, steps=60, batch_size=8, learning_rate=0.02)
+    made = train_beat(music / "model", music / "tokens", tmp_path / "run", config)
+    rows = [json.loads(r) for r in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    assert made["held_out"]["base"]["saved_true_nats"] > 1.0
+    after = load_state(read_info(music / "model"))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    shutil.copytree(music / "model", tmp_path / "with")
+    shutil.copy(tmp_path / "run" / BEAT, tmp_path / "with")
+    assert load_beat(read_info(tmp_path / "with")).inner.weight.shape[0] == 8
+    card = json.loads((tmp_path / "run" / BEAT_CARD).read_text())
+    assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 1.4, ["CC0-1.0"])
+
+
+def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(music: Path, tmp_path: Path) -> None:
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        return read_tensors([tmp_path / name / BEAT])
+
+    train_beat(music / "model", music / "tokens", tmp_path / "whole", FAST)
+    asked = iter([False, False, True])
+    train_beat(
+        music / "model", music / "tokens", tmp_path / "parts", FAST, stop=lambda: next(asked)
+    )
+    train_beat(music / "model", music / "tokens", tmp_path / "parts", FAST)
+    whole, parts = weights("whole"), weights("parts")
+    assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
+    with pytest.raises(CheckpointError, match="begun with hidden 8, not 16"):
+        train_beat(music / "model", music / "tokens", tmp_path / "parts", replace(FAST, hidden=16))
+    with pytest.raises(CheckpointError, match="holds a run of `train beat`"):
+        lm_run.require_kind(tmp_path / "parts", "lm")
+
+
+def piece(**attributes: object) -> TokenPiece:
+    return TokenPiece(torch.zeros(2, 4), ("x",), "x", "train", attributes)
+
+
+def test_beats_are_read_where_they_are_exact() -> None:
+    found = beat_of(piece(beat_s=0.5, first_beat_s=0.2))
+    assert found is not None
+    assert (found.bpm, found.first_s) == (120.0, 0.2)
+    for facts in (
+        {}, {"tempo_bpm": 120}, {"beat_s": "0.5"}, {"beat_s": True}, {"beat_s": 0.0},
+        {"beat_s": 0.01}, {"beat_s": 60.0}, {"beat_s": 0.5, "first_beat_s": None},
+    ):  # fmt: skip
+        assert beat_of(piece(**facts)) is None
+
+
+def test_music_without_beats_is_named(music: Path, tmp_path: Path) -> None:
+    encode_manifest(write_music(tmp_path, told=False), music / "model/codec", tmp_path / "tokens")
+    with pytest.raises(InputError, match=r'"train" tells its beats .* give "beat_s"'):
+        train_beat(music / "model", tmp_path / "tokens", tmp_path / "run", FAST)
+    with pytest.raises(InputError, match="lasts 5 s and 10 more"):
+        train_beat(music / "model", music / "tokens", tmp_path / "run", replace(FAST, crop_s=5.0))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crop_s": 0.1}, {"beginnings": 1.5}, {"strength": 0.0}, {"hidden": 0}]
+)
+def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        BeatTrainConfig(**changes)
+
+
+def test_the_command_makes_an_adapter_and_names_what_it_lacks(music: Path, tmp_path: Path) -> None:
+    def call(*arguments: str) -> object:
+        return CliRunner().invoke(app, ["beat", "--model", str(music / "model"), *arguments])
+
+    options = ["--set", "steps=1", "--set", "batch_size=2", "--set", "crop_s=1"]
+    done = call("--manifest", str(music / "m.jsonl"), "--out", str(tmp_path / "run"), *options)
+    assert done.output.strip().endswith(BEAT), done.output
+    assert (tmp_path / "run" / BEAT).is_file()
+    lacking = call("--out", str(tmp_path / "none"))
+    assert "give --manifest FILE, or --tokens FOLDER" in str(lacking.exception)
+    unknown = call("--out", str(tmp_path / "none"), "--set", "shortest_s=1")
+    assert "there is no such option" in str(unknown.exception)
+    assert "strength=1.4" in CliRunner().invoke(app, ["beat", "--show-options"]).output
