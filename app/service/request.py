@@ -118,7 +118,9 @@ class Admitted:
         return self.generation.clips_per_prompt * (2 if self.sampling.guidance_scale != 1.0 else 1)
 
 
-_SHARED = ("duration_s", "diversity", "merge_method", "merge_strength", "max_batch")
+_SHARED = (
+    "duration_s", "tempo_bpm", "diversity", "merge_method", "merge_strength", "max_batch",
+)  # fmt: skip
 
 
 def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
+from musicgen_rl.checkpoint.beat import beat_hash, has_beat
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline.dial import ENDS, require_endpoints
 
@@ -27,6 +28,8 @@ class ModelIdentity:
     """Context of generation."""
     license: str
     """Of the weights."""
+    beat: str = ""
+    """Hash of what holds a tempo; empty where no item asks for one."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""
@@ -37,15 +40,19 @@ class ModelIdentity:
         """Name each part of the model for a message, with its hash."""
         parts = {part.replace("_", " "): sha256 for part, sha256 in self.parts.items()}
         ends = {f"{end} end": sha256 for end, sha256 in self.ends.items()}
-        return {"decoder": self.sha256} | parts | ends
+        beat = {"beat": self.beat} if self.beat else {}
+        return {"decoder": self.sha256} | parts | ends | beat
 
 
-def identify(name: str, *, on_dial: bool) -> tuple[ModelInfo, ModelIdentity]:
+def identify(
+    name: str, *, on_dial: bool, holds_tempo: bool = False
+) -> tuple[ModelInfo, ModelIdentity]:
     """Read who a model is, without loading it.
 
     Args:
         name: pocket, a folder, or a hub id.
         on_dial: whether the ends of its dial are asked for.
+        holds_tempo: whether a tempo is asked for; a model that holds none has no beat then either.
 
     Raises:
         ModelError: it is not there, or broken.
@@ -68,6 +75,7 @@ def identify(name: str, *, on_dial: bool) -> tuple[ModelInfo, ModelIdentity]:
         ends=ends,
         window=asdict(info.window),
         license=info.license,
+        beat=beat_hash(info) if holds_tempo and has_beat(info) else "",
     )
     return info, identity
 

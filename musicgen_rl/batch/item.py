@@ -33,6 +33,8 @@ class Item:
     """Which variation of the seed."""
     duration_s: float = 10.0
     """Length in seconds, to the sample."""
+    tempo_bpm: float | None = 0.0
+    """Tempo to hold, in beats a minute; None holds the one that the prompt names, 0 none."""
     diversity: float | None = None
     """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
     merge_method: str = "lerp"
@@ -84,7 +86,7 @@ class Item:
             duration_s=self.duration_s,
             seed=self.seed,
             first_index=self.index,
-            tempo_bpm=0.0,  # rows of a batch share all but their prompt: none is held here yet
+            tempo_bpm=self.tempo_bpm,
             loudness=self.loudness,
             diversity=self.diversity,
             merge_method=self.merge_method,

@@ -23,6 +23,7 @@ from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import sampling_at
+from musicgen_rl.pipeline.tempo import asked_tempo, require_beat, within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
 """Clips side by side where nobody says. On a CPU the rate is flat beyond 16 (docs/performance.md);
@@ -112,7 +113,10 @@ def make_plan(
     known: dict[str, tuple[ModelInfo, ModelIdentity]] = {}
     for name in dict.fromkeys(item.model for item in listed):
         on_dial = any(i.diversity is not None for i in listed if i.model == name)
-        known[name] = identify(name, on_dial=on_dial)
+        held = [i for i in listed if i.model == name and asked_tempo(i.prompt, i.request())]
+        known[name] = identify(name, on_dial=on_dial, holds_tempo=bool(held))
+        for item in held:
+            require_beat(known[name][0], item.request())
     chosen: dict[str, tuple[Item, SamplingConfig]] = {}
     ids: list[str] = []
     for item in listed:
@@ -152,6 +156,9 @@ def clip_id(
         "device": device,
         "dtype": dtype,
     }
+    asked = asked_tempo(item.prompt, item.request()) if model.beat else None
+    if asked is not None:  # others keep the id they had before a tempo could be held
+        sound["tempo"] = {"bpm": within_reach(asked), "beat": model.beat}
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 
@@ -170,7 +177,10 @@ def lay_out(
     """
     groups: dict[tuple[Any, ...], list[str]] = {}
     for id, (item, sampling) in chosen.items():
-        key = (item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness)
+        key = (
+            item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
+            item.tempo_bpm,
+        )  # fmt: skip
         groups.setdefault(key, []).append(id)
     models = list(infos)
     ordered = sorted(
@@ -179,7 +189,7 @@ def lay_out(
     )
     clips: list[PlannedClip] = []
     batch = 0
-    for (model, _, _, duration_s, sampling, _), members in ordered:
+    for (model, _, _, duration_s, sampling, *_), members in ordered:
         size = batch_size or find_batch_size(infos[model], duration_s, sampling, device, dtype)
         for start in range(0, len(members), size):
             for row, id in enumerate(members[start : start + size]):
@@ -318,7 +328,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
-    "temperature", "top_k", "top_p", "negative_prompt", "loudness",
+    "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
 )  # fmt: skip
 
 

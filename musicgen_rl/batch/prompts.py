@@ -18,6 +18,7 @@ COLUMNS = {
     "id": "name", "name": "name",
     "duration": "duration_s", "duration_s": "duration_s",
     "seed": "seed",
+    "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm",
     "n": "clips", "clips_per_prompt": "clips",
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",
@@ -233,7 +234,7 @@ def _as_positions(column: str, value: Any) -> tuple[float | None, ...]:
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "duration_s": _as_number, "guidance_scale": _as_number, "temperature": _as_number,
-    "top_p": _as_number, "merge_strength": _as_number,
+    "top_p": _as_number, "merge_strength": _as_number, "tempo_bpm": _as_number,
     "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole,
     "diversity": _as_positions,
 }  # fmt: skip

@@ -7,7 +7,7 @@ or half there: the one writer (writer.py) is the only one that touches the folde
 import gc
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -38,6 +38,7 @@ class _Decoded:
     samples: NDArray[np.float32]  # [B, C, M]
     sample_rate: int
     settings: dict[str, Any]
+    tempi: list[dict[str, Any] | None]  # of each row: what its settings say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +217,9 @@ class Worker:
     ) -> _Decoded:
         first = job.clips[rows[0]]
         request, sampling, batch = first.item.request(), first.sampling, _batch(job, rows)
+        wanted = self.setup.models.get(first.item.model)
+        if wanted is not None and not wanted.beat:  # it may have got one since it was planned
+            request = replace(request, tempo_bpm=0.0)
         codes: list[NDArray[np.int64]] = []
         samples: list[NDArray[np.float32]] = []
         for part in pipeline.chunks(batch, request, sampling, stop=stop):
@@ -226,7 +230,8 @@ class Worker:
             raise Stopped
         settings = pipeline.settings(batch, 0, request, sampling, None)
         sound = np.concatenate(samples, axis=-1)
-        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings)
+        tempi = pipeline.tempi(batch, request, None)
+        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, tempi)
 
     def _sound(self, job: Job, part: _Decoded, row: int) -> Sound:
         at = row - part.rows.start
@@ -238,6 +243,7 @@ class Worker:
             "index": planned.item.index,
             "date": self.setup.date,
             "batch": part.settings["batch"] | {"position": at},
+            "tempo": part.tempi[at],
             "item": planned.id,
         }
         settings |= describe_codes(codes, codes.shape[-1])
@@ -264,7 +270,9 @@ class Worker:
     def _require_parts(self, name: str) -> None:
         """Refuse another codec, text encoder or end of the dial than the plan's, read from disk."""
         if (wanted := self.setup.models.get(name)) is not None:
-            found = identify(name, on_dial=bool(wanted.ends))[1].hashes()
+            found = identify(name, on_dial=bool(wanted.ends), holds_tempo=bool(wanted.beat))[
+                1
+            ].hashes()
             for part, sha256 in wanted.hashes().items():
                 if found.get(part, "none") != sha256:
                     raise _another(name, part, sha256, found.get(part, "none"))

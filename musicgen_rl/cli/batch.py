@@ -21,6 +21,7 @@ from musicgen_rl.cli.music_options import (
     NegativePrompt,
     NoLoudness,
     Temperature,
+    Tempo,
     TopK,
     TopP,
     read_loudness,
@@ -49,7 +50,7 @@ def batch(
         typer.Argument(
             metavar="PROMPTS",
             help="txt (a prompt a line), csv, jsonl or parquet; columns such as id, duration, "
-            "seed, n, diversity, guidance hold for their prompt. - is standard input.",
+            "seed, n, diversity, guidance, tempo hold for their prompt. - is standard input.",
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="Folder of the run.")],
@@ -64,6 +65,7 @@ def batch(
         ),
     ] = None,
     duration: Duration = None,
+    tempo: Tempo = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +157,7 @@ def batch(
         **read_sampling(guidance, negative_prompt, temperature, top_k, top_p),
     )
     defaults = Defaults(
-        values={"model": model} | values,
+        values={"model": model, "tempo_bpm": number("--tempo", tempo)} | values,
         **given(
             clips=whole("-n", clips_per_prompt),
             diversity=None if diversity is None else read_positions("--diversity", diversity),

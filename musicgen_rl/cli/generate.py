@@ -16,6 +16,7 @@ from musicgen_rl.cli.music_options import (
     NegativePrompt,
     NoLoudness,
     Temperature,
+    Tempo,
     TopK,
     TopP,
     read_loudness,
@@ -64,10 +65,7 @@ def generate(
             metavar=WHOLE, help=_REQUEST["takes"], show_default=str(GenerationConfig.takes)
         ),
     ] = None,
-    tempo: Annotated[
-        str | None,
-        typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
-    ] = None,
+    tempo: Tempo = None,
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,

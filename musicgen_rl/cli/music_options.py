@@ -23,6 +23,10 @@ Duration = Annotated[
         show_default=f"{GenerationConfig.duration_s:g}",
     ),
 ]
+Tempo = Annotated[
+    str | None,
+    typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
+]
 Guidance = Annotated[
     str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN)
 ]

@@ -424,9 +424,7 @@ class Pipeline:
                 "duration_s": request.duration_s,
                 "sampling": asdict(sampling),
                 "loudness": asdict(request.loudness),
-                "tempo": describe_beat(
-                    self.beats(batch, request, source)[position], self._beat_sha256
-                ),
+                "tempo": self.tempi(batch, request, source)[position],
                 "continued_from": None if source is None else source.described(),
                 "device": str(self.device),
                 "dtype": self.dtype,
@@ -507,6 +505,12 @@ class Pipeline:
         if self._beat is None:
             return [None] * len(batch.prompts)
         return beats_of(batch.prompts, request, source, self.sample_rate)
+
+    def tempi(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[dict[str, Any] | None]:
+        """Say for the settings of each clip of a batch which tempo it is held to."""
+        return [describe_beat(b, self._beat_sha256) for b in self.beats(batch, request, source)]
 
     def metronome(
         self, batch: Batch, request: GenerationConfig, source: Source | None

@@ -35,6 +35,7 @@ def require_beat(info: ModelInfo, request: GenerationConfig) -> None:
 
 def within_reach(bpm: float) -> float:
     """Double or halve a tempo until it is one that a model holds."""
+    bpm = float(bpm)
     while bpm < SLOWEST_BPM:
         bpm *= 2.0
     while bpm > FASTEST_BPM:
