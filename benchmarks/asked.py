@@ -4,6 +4,7 @@
         [--diversity 0 ...] [--guidance 2 ...] [--after 4] [--pieces 80] [--seconds 10] [--seed 0]
         [--out STEM]
 
+What is asked is what the words alone do: no tempo is held (`benchmarks/takes.py` asks that).
 For each held-out piece three prompts are played once, unpicked: its style with its tempo in bpm,
 its style with its key, and its style alone.
 
@@ -112,9 +113,11 @@ def play(
     made: list[Clip] = []
     if any(begun):
         for prompt, source in zip(prompts, begun, strict=True):
-            made += pipeline.generate(prompt, duration_s=seconds, continue_from=source, **given)
+            made += pipeline.generate(
+                prompt, duration_s=seconds, tempo_bpm=0.0, continue_from=source, **given
+            )
     else:
-        made = pipeline.generate(prompts, duration_s=seconds, **given)
+        made = pipeline.generate(prompts, duration_s=seconds, tempo_bpm=0.0, **given)
     length = round(seconds * pipeline.sample_rate)
     return [at_rate(c.samples.mean(0)[-length:], c.sample_rate) for c in made]
 

@@ -133,7 +133,7 @@ def generated_row(
     begun = time.perf_counter()
     texts = [c for _, _, c, _ in chosen]
     request = GenerationConfig(
-        duration_s=options.seconds, seed=options.seed, clips_per_prompt=options.clips
+        duration_s=options.seconds, seed=options.seed, clips_per_prompt=options.clips, tempo_bpm=0.0
     )
     sampling = override_sampling(pipeline.info.sampling, **setting, top_p=1.0)
     made = pipeline.run(texts, request, sampling)

@@ -102,7 +102,9 @@ def main() -> None:
     rows = []
     for setting in SETTINGS:
         begun = time.perf_counter()
-        request = GenerationConfig(duration_s=SECONDS, seed=1, clips_per_prompt=options.clips)
+        request = GenerationConfig(
+            duration_s=SECONDS, seed=1, clips_per_prompt=options.clips, tempo_bpm=0.0
+        )
         sampling = override_sampling(pipeline.info.sampling, **setting, top_p=1.0)
         clips = pipeline.run(prompts, request, sampling)
         x = np.stack([features(c.samples[0], c.sample_rate) for c in clips])

@@ -1,7 +1,8 @@
-"""What are takes worth? A named tempo met by one clip, and by the nearest of several.
+"""Is a named tempo met: by one clip and by the nearest of several, left free and held to it?
 
     python benchmarks/takes.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--takes 4 8 16] [--pieces 60] [--seconds 8] [--seed 0] [--out STEM]
+        [--diversity 0 ...] [--takes 4 8 16] [--tempo free held] [--pieces 60] [--split test]
+        [--seconds 8] [--seed 0] [--out STEM]
 
 For each held-out piece a clip of twice `--seconds` is asked for by its style and its tempo in bpm.
 The take is chosen by its first half and judged by its second, for a tempo that was only misheard is
@@ -11,6 +12,9 @@ them stands what choosing and judging the whole clip finds, as `--takes` does, a
 style probe hears the style asked for, so that it is seen what the choice costs. Errors are standard
 errors over pieces. Seconds are those of the most takes and of one clip alone, on one thread.
 
+*Held* clips are told where each beat falls (docs/training.md), *free* ones know the tempo from the
+prompt alone.
+
 `musicgen-rl data make probe --hours 1 --seed 4711 --test 0.9` makes such a manifest.
 """
 
@@ -18,6 +22,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +123,7 @@ def play(
 def render(found: Mapping[str, Any]) -> str:
     """Write the measurements as Markdown."""
     lines = [
-        "# What are takes worth?", "",
+        "# Is a named tempo met?", "",
         f"Made by `benchmarks/takes.py`; its first lines say what is measured. {found['pieces']} "
         f"prompts of a style and a tempo in bpm, clips of {found['seconds']:g} s, seed "
         f"{found['seed']}.", "",
@@ -141,7 +146,11 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
-    parser.add_argument("--takes", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--takes", type=int, nargs="*", default=[4, 8, 16])
+    parser.add_argument(
+        "--tempo", nargs="+", choices=["free", "held"], default=["free"], help="in turn"
+    )
+    parser.add_argument("--split", help="of the manifest; all but train if not given")
     parser.add_argument("--pieces", type=int, default=60, help="how many of them are asked")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each half")
     parser.add_argument("--seed", type=int, default=0)
@@ -149,22 +158,27 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        pieces = [e for e in read_manifest(given.manifest) if e.split != "train"][: given.pieces]
+        every = read_manifest(given.manifest)
+        kept = [
+            e for e in every if e.split == given.split or (not given.split and e.split != "train")
+        ]
+        pieces = kept[: given.pieces]
         if len(pieces) < 2:
             raise InputError("two held-out pieces or more are needed: data make --test 0.9")
-        probe, most, length = load_probe(PROBE), max(given.takes), 2 * given.seconds
+        probe, most, length = load_probe(PROBE), max(given.takes, default=1), 2 * given.seconds
         facts = [piece.attributes for piece in pieces]
         real = [[hear(real_clip(given.manifest.parent / p.audio, length), probe)] for p in pieces]
         models: dict[str, Any] = {
             "real pieces": {"takes": summarise(real, facts, [1]), "one_s": None, "most_s": None}
         }
         pipeline = Pipeline.load(given.model)
-        for diversity in (None, *given.diversity):
+        for tempo, diversity in product(given.tempo, (None, *given.diversity)):
             heard, most_s, one_s = play(
                 pipeline, pieces, probe, takes=most, duration_s=length, seed=given.seed,
-                diversity=diversity,
+                diversity=diversity, tempo_bpm=0.0 if tempo == "free" else None,
             )  # fmt: skip
             name = given.model + ("" if diversity is None else f", dial {diversity:g}")
+            name += ", held" if tempo == "held" else ""
             counts = sorted({1, *given.takes})
             models[name] = {
                 "takes": summarise(heard, facts, counts), "one_s": one_s, "most_s": most_s

@@ -213,3 +213,25 @@ def test_a_pretended_graph_runs_only_when_it_is_replayed():
         with torch.cuda.graph(empty := torch.cuda.CUDAGraph()):  # on a stream of the first GPU
             torch.zeros(1, device="cuda:1").add_(1)
         assert not empty.calls
+
+
+def test_a_graph_follows_a_beat_and_forgets_it(gpu):
+    ours, _ = build_pair(MONO)
+    ours.cuda()
+    condition = Condition(*text_states(MONO))
+    graph, eager = GraphRunner(ours, 3, 20, 5), EagerRunner(ours, 3, 20)
+    tokens = torch.full((3, 4), 5, device="cuda")
+    shape = (MONO.num_layers, 3, 20, MONO.hidden_size)
+    seen = []
+    for beat in (None, torch.randn(shape) * 0.3, torch.randn(shape) * 0.3, None):
+        logits = []
+        for runner in (graph, eager):
+            runner.begin(condition)
+            runner.follow(beat)
+            runner.prefill(torch.full((3, 4, 3), 5))
+            runner.step(tokens)
+            logits.append(runner.step(tokens).clone())
+        assert torch.allclose(logits[0], logits[1], atol=1e-4)
+        seen.append(logits[0])
+    assert torch.equal(seen[0], seen[3])
+    assert (seen[0] - seen[1]).abs().max() > 0.01 < (seen[1] - seen[2]).abs().max()
