@@ -133,3 +133,50 @@ class Metronome:
                 places = beat.places(first_frame, steps, self.frame_rate).unsqueeze(0)
                 told[:, row] = adapter(places, torch.tensor([beat.bpm]))[:, 0]
         return told
+
+
+class MovingMetronome(Metronome):
+    """Tells one clip its beats, whose tempo changes while it is made; what was told stays.
+
+    Args:
+        adapter: the model's.
+        beat: at first; None is told nothing.
+        frame_rate: frames a second.
+    """
+
+    def __init__(self, adapter: BeatAdapter, beat: Beat | None, frame_rate: float) -> None:
+        super().__init__(adapter, [beat], frame_rate)
+        self._parts: list[tuple[float, Beat | None]] = [(-math.inf, beat)]
+
+    def move(self, frame: int, bpm: float | None) -> None:
+        """Go on at another tempo from a frame of the clip; None tells no beat from there.
+
+        The count goes on: no beat comes early or late by the move, which it would by a new start.
+        """
+        if frame <= 0:
+            self._parts = [(-math.inf, None if bpm is None else Beat(bpm))]
+            return
+        while self._parts[-1][0] >= frame:
+            self._parts.pop()
+        before = self._parts[-1][1]
+        if bpm == (None if before is None else before.bpm):
+            return
+        beat = None
+        if bpm is not None:
+            place = 0.0 if before is None else float(before.places(frame, 1, self.frame_rate))
+            beat = Beat(bpm, (frame + 0.5) / self.frame_rate - place * 60.0 / bpm)
+        self._parts.append((frame, beat))
+
+    @torch.no_grad()
+    def told(self, first_frame: int, steps: int) -> Tensor:
+        """Compute what is added before each block, as `Metronome.told`."""
+        adapter, end = self.adapter, first_frame + steps
+        told = torch.zeros(adapter.num_layers, 1, steps, adapter.width)
+        starts = [max(float(first_frame), start) for start, _ in self._parts] + [float(end)]
+        for (_, beat), start, stop in zip(self._parts, starts, starts[1:], strict=False):
+            a, b = int(start), int(min(stop, end))
+            if beat is not None and a < b:
+                places = beat.places(a, b - a, self.frame_rate).unsqueeze(0)
+                bpm = torch.tensor([beat.bpm])
+                told[:, :, a - first_frame : b - first_frame] = adapter(places, bpm)
+        return told

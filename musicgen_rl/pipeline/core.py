@@ -72,8 +72,8 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
-        self._beat = load_beat(info) if has_beat(info) else None
-        self._beat_sha256 = beat_hash(info) if has_beat(info) else ""
+        self.beat_adapter = load_beat(info) if has_beat(info) else None
+        self.beat_sha256 = beat_hash(info) if has_beat(info) else ""
         self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
@@ -502,7 +502,7 @@ class Pipeline:
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> list[Beat | None]:
         """Say where the beats of each clip fall; None for those that hold no tempo."""
-        if self._beat is None:
+        if self.beat_adapter is None:
             return [None] * len(batch.prompts)
         return beats_of(batch.prompts, request, source, self.sample_rate)
 
@@ -510,16 +510,16 @@ class Pipeline:
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> list[dict[str, Any] | None]:
         """Say for the settings of each clip of a batch which tempo it is held to."""
-        return [describe_beat(b, self._beat_sha256) for b in self.beats(batch, request, source)]
+        return [describe_beat(b, self.beat_sha256) for b in self.beats(batch, request, source)]
 
     def metronome(
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> Metronome | None:
         """Make what tells a batch its beats; None where no clip holds a tempo."""
         beats = self.beats(batch, request, source)
-        if self._beat is None or not any(beats):
+        if self.beat_adapter is None or not any(beats):
             return None
-        return Metronome(self._beat, beats, self.info.frame_rate)
+        return Metronome(self.beat_adapter, beats, self.info.frame_rate)
 
     def condition(self, prompts: list[str], text_length: int = 0) -> Condition:
         """Encode prompts and pad their states to a multiple of TEXT_BUCKET."""
@@ -544,7 +544,7 @@ class Pipeline:
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
         at_once = min(self.frames_of(request), CHUNK_FRAMES) + sum(self.codec.context_frames)
-        if self._beat is not None:
+        if self.beat_adapter is not None:
             cache += rows * steps * lm.num_layers * lm.hidden_size * 4
         return cache + 4 * sound + codec_bytes(self.codec, at_once) + 20_000_000
 

@@ -21,11 +21,13 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError
+from musicgen_rl.lm.beat import MovingMetronome
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.dial import require_endpoints
 from musicgen_rl.pipeline.moves import MAX_MOVES, POLICIES, Move
 from musicgen_rl.pipeline.request import GenerationConfig
+from musicgen_rl.pipeline.tempo import asked_tempo, beats_of, within_reach
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.sampling.decode import DecodeStream
 from musicgen_rl.sampling.randomness import clip_seed
@@ -43,6 +45,7 @@ class Jam:
         seed: same seed and moves, same music.
         merge_method: way between the two ends, for the whole jam.
         policy: "recompute" or "keep", see above.
+        holds_tempo: hold the tempo that the prompt of the moment names, if the model can.
 
     Raises:
         ConfigError: a position of the dial, and the model has none.
@@ -56,6 +59,7 @@ class Jam:
         *,
         merge_method: str = "lerp",
         policy: str = "recompute",
+        holds_tempo: bool = True,
     ) -> None:
         require(policy in POLICIES, f"unknown policy {policy!r}: use {', '.join(POLICIES)}")
         require(first.frame == 0, f"a jam starts at frame 0, got {first.frame}")
@@ -67,6 +71,11 @@ class Jam:
         """Frames made so far, [K, t] each."""
         self.frames = 0
         """How many there are."""
+        self._metronome: MovingMetronome | None = None
+        if holds_tempo and pipeline.beat_adapter is not None:
+            (beat,) = beats_of([first.prompt], GenerationConfig(), None, pipeline.sample_rate)
+            rate = pipeline.info.frame_rate
+            self._metronome = MovingMetronome(pipeline.beat_adapter, beat, rate)
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -78,6 +87,7 @@ class Jam:
             seeds=[clip_seed(seed, 0)],
             window=pipeline.info.window,
             null=self._null(first.sampling),
+            metronome=self._metronome,
         )
         self._decoder = StreamingDecoder(pipeline.codec)
 
@@ -165,7 +175,14 @@ class Jam:
             "frames": self.frames,
             "moves": [move.described() for move in self.moves],
             "policy": self.policy,
+            "beat_sha256": self.pipeline.beat_sha256 if self._holds_tempo else "",
         }
+
+    @property
+    def _holds_tempo(self) -> bool:
+        """Whether a tempo is held, or was."""
+        named = (asked_tempo(move.prompt, GenerationConfig()) for move in self.moves)
+        return self._metronome is not None and any(named)
 
     def close(self) -> None:
         """Give back what decoding needs; codes and settings stay."""
@@ -176,6 +193,9 @@ class Jam:
         seconds = pipeline.move(after.diversity, self.merge_method)
         moved, said = after.diversity != before.diversity, after.prompt != before.prompt
         drawn = after.sampling != before.sampling
+        if said and self._metronome is not None:
+            asked = asked_tempo(after.prompt, GenerationConfig())
+            self._metronome.move(after.frame, None if asked is None else within_reach(asked))
         again = moved and self.policy == "recompute"
         self._stream.change(
             condition=pipeline.condition([after.prompt]) if again or said else None,
@@ -204,7 +224,14 @@ def decode_codes(
 
 
 def play_again(
-    pipeline: Pipeline, moves: list[Move], seed: int, frames: int, *, merge_method: str, policy: str
+    pipeline: Pipeline,
+    moves: list[Move],
+    seed: int,
+    frames: int,
+    *,
+    merge_method: str,
+    policy: str,
+    holds_tempo: bool = True,
 ) -> Iterator[NDArray[np.int64]]:
     """Make a jam's codes again from its moves.
 
@@ -215,11 +242,14 @@ def play_again(
         frames: how many to make.
         merge_method: way between the two ends.
         policy: "recompute" or "keep".
+        holds_tempo: whether it held the tempi that its prompts name.
 
     Returns:
         Codes [K, t] in parts, `frames` in all; what is left out of the last is never made.
     """
-    jam = Jam(pipeline, moves[0], seed, merge_method=merge_method, policy=policy)
+    jam = Jam(
+        pipeline, moves[0], seed, merge_method=merge_method, policy=policy, holds_tempo=holds_tempo
+    )
     try:
         ahead = moves[1:]
         while jam.frames < frames:

@@ -142,7 +142,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             moves=moves,
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
-            beat_sha256=beat_sha256,
+            beat_sha256=str(settings.get("beat_sha256", "")) if moves else beat_sha256,
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import level
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.beat import BEAT, beat_hash
-from musicgen_rl.errors import CheckpointError, InputError
+from musicgen_rl.checkpoint.beat import BEAT, beat_hash, has_beat
+from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
@@ -18,7 +18,6 @@ from musicgen_rl.pipeline.jam import decode_codes, play_again
 from musicgen_rl.pipeline.provenance import codes_hash, describe_codes, first_difference, versions
 from musicgen_rl.pipeline.recipe import Recipe, read_recipe
 from musicgen_rl.pipeline.source import Source
-from musicgen_rl.pipeline.tempo import require_beat
 
 __all__ = [
     "Recipe",
@@ -99,7 +98,11 @@ def check_beat(recipe: Recipe, info: ModelInfo) -> None:
     """
     if not recipe.beat_sha256:
         return
-    require_beat(info, recipe.request)
+    if not has_beat(info):
+        raise ConfigError(
+            f"{info.name} cannot hold a tempo, as the one that made the clip could: name that "
+            "model with --model"
+        )
     sha256 = beat_hash(info)
     if sha256 != recipe.beat_sha256:
         raise CheckpointError(
@@ -194,6 +197,7 @@ def _remake_jam(
         recipe.frames,
         merge_method=recipe.request.merge_method,
         policy=recipe.policy,
+        holds_tempo=bool(recipe.beat_sha256),
     ):
         parts.append(part)
         if progress is not None:

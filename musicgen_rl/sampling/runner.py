@@ -84,7 +84,8 @@ class EagerRunner:
     @torch.inference_mode()
     def follow(self, beat: Tensor | None) -> None:
         """Take what is added before each block at every step, [L, rows, max_steps, D]."""
-        self._beat = None if beat is None else beat.to(self.model.norm.weight)
+        weight = self.model.norm.weight
+        self._beat = None if beat is None else beat.to(weight.device, weight.dtype)
 
     @torch.inference_mode()
     def prefill(self, tokens: Tensor) -> Tensor:

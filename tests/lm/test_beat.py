@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from musicgen_rl.lm.beat import FEATURES, Beat, BeatAdapter, Metronome, beat_features
+from musicgen_rl.lm.beat import (
+    FEATURES,
+    Beat,
+    BeatAdapter,
+    Metronome,
+    MovingMetronome,
+    beat_features,
+)
 from musicgen_rl.lm.compiled import CompiledRunner
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.sampling.runner import EagerRunner
@@ -111,3 +118,24 @@ def test_a_static_step_follows_too():
         found = model.step_static(tokens[..., s : s + 1], cache, beat)
         cache.position.add_(1)
         assert torch.allclose(found, expected[number], atol=1e-4)
+
+
+def test_a_moving_beat_counts_on_and_keeps_what_was_told():
+    adapter, rate = adapter_of(), 50.0
+    moving = MovingMetronome(adapter, Beat(120.0), rate)
+    before = moving.told(0, 60)
+    assert torch.equal(before, Metronome(adapter, [Beat(120.0)], rate).told(0, 60))
+    moving.move(25, 60.0)
+    after = moving.told(0, 60)
+    assert torch.equal(after[:, :, :25], before[:, :, :25])
+    # At frame 25 (.51 s) .92 of a beat is done, and so it is at the new tempo: a beat of 1 s.
+    slow = Metronome(adapter, [Beat(60.0, 0.51 - 0.92)], rate).told(0, 60)
+    assert torch.allclose(after[:, :, 25:], slow[:, :, 25:], atol=1e-5)
+    assert torch.allclose(moving.told(20, 30), after[:, :, 20:50], atol=1e-6)  # another window
+    moving.move(40, None)
+    assert torch.equal(moving.told(0, 60)[:, :, :40], after[:, :, :40])
+    assert not moving.told(0, 60)[:, :, 40:].any()
+    moving.move(40, 60.0)  # taken back at once
+    assert torch.equal(moving.told(0, 60), after)
+    moving.move(0, 60.0)
+    assert torch.equal(moving.told(0, 60), Metronome(adapter, [Beat(60.0)], rate).told(0, 60))

@@ -1,6 +1,7 @@
 """The endless clip: moves take effect, leave no click, and make it again."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.jam import Jam, decode_codes, play_again
 from musicgen_rl.pipeline.moves import Move, read_moves
 from musicgen_rl.pipeline.provenance import describe_codes
-from musicgen_rl.pipeline.replay import compare, read_recipe, remake
+from musicgen_rl.pipeline.replay import check_beat, compare, read_recipe, remake
+from tests.pipeline.test_tempo import write_beat
 
 PLAIN = SamplingConfig(top_k=20)
 
@@ -201,3 +203,31 @@ def test_the_first_part_may_be_shorter_than_the_others(pipeline):
         part.codes.shape[-1] for part in pipeline.chunks(batch, request, PLAIN, frames=(5, 10, 20))
     ]
     assert sizes == [5, 10, 20, 15]
+
+
+def test_a_jam_holds_the_tempo_of_the_moment_and_is_made_again(dial_folder, tmp_path):
+    shutil.copytree(dial_folder, tmp_path / "held")
+    write_beat(tmp_path / "held")
+    pipeline = Pipeline.load(tmp_path / "held", device="cpu", dtype="fp32")
+    moves = (
+        20, {"prompt": "house, 124 bpm"}, 50, {"diversity": 0.9}, 45,
+        {"prompt": "house, 90 bpm"}, 20, {"prompt": "house"}, 20,
+    )  # fmt: skip
+    jam = begin(pipeline)
+    played(jam, *moves)  # longer than a window
+    free = begin(Pipeline.load(dial_folder, device="cpu", dtype="fp32"))
+    played(free, *moves)
+    assert np.array_equal(jam.joined()[:, :20], free.joined()[:, :20])
+    assert not np.array_equal(jam.joined(), free.joined())
+    settings = jam.settings(LoudnessConfig()) | describe_codes(jam.joined(), jam.frames)
+    recipe = read_recipe(json.loads(json.dumps(settings)))
+    check_beat(recipe, pipeline.info)
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+    old = {k: v for k, v in settings.items() if k != "beat_sha256"}  # before there was a beat
+    old |= describe_codes(free.joined(), free.frames)
+    recipe = read_recipe(old)
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+    assert free.settings(LoudnessConfig())["beat_sha256"] == ""
+    silent = begin(pipeline)
+    played(silent, 10, {"diversity": 0.9}, 10)
+    assert silent.settings(LoudnessConfig())["beat_sha256"] == ""  # no tempo, nothing to check
