@@ -66,9 +66,8 @@ def save_beat(
     Raises:
         StorageError: the folder cannot be written.
     """
-    scaled = {"outer.weight", "outer.bias"}
     tensors = {
-        name: (tensor * strength if name in scaled else tensor).to(torch.float16).contiguous()
+        name: (tensor * strength if name == "outer.weight" else tensor).to(torch.float16)
         for name, tensor in adapter.state_dict().items()
     }
     try:

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.checkpoint.beat import BEAT
 from tests.cli.conftest import REPOSITORY, command, environment
+from tests.pipeline.test_tempo import write_beat
 
 
 @pytest.fixture
@@ -73,6 +76,32 @@ def test_takes_without_a_tempo_are_refused_before_a_model_is_looked_for(call):
     done = call("generate", "slow piano", "--takes", "3", "--model", "none")
     done.refused("'slow piano' does not name one", "120 bpm")
     call("generate", "124 bpm", "--takes", "many").refused("--takes takes a whole number")
+
+
+def test_a_tempo_is_held_and_replayed(call, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "held")
+    write_beat(tmp_path / "held")
+    options = ("--duration", "0.2", "--seed", "7", "--dtype", "fp32", "-o", tmp_path / "out")
+
+    def held(*arguments):
+        done = call("generate", *arguments, "--model", tmp_path / "held", *options)
+        told = settings_of(done)["tempo"]
+        return done.paths[0], told and told["bpm"]
+
+    path, bpm = held("house, 124 bpm")
+    assert bpm == 124.0
+    assert held("house", "--tempo", "90")[1] == 90.0
+    assert held("house, 124 bpm", "--tempo", "0")[1] is None
+    assert call("replay", path, "--model", tmp_path / "held").code == 0
+    (tmp_path / "held" / BEAT).unlink()
+    call("replay", path, "--model", tmp_path / "held").refused("cannot hold a tempo")
+
+
+def test_a_tempo_that_cannot_be_held_is_refused_in_a_line(call, tiny_folder):
+    call("generate", "x", "--tempo", "fast").refused("--tempo takes a number, got 'fast'")
+    call("generate", "x", "--tempo", "1000").refused("tempo", "1000", "bpm")
+    done = call("generate", "x", "--tempo", "90", "--model", tiny_folder)
+    done.refused("tiny cannot hold a tempo", "use a model that can")
 
 
 def test_the_dtype_asked_for_is_used(make):
