@@ -31,6 +31,16 @@ def named_tempo(text: str) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
+def without_tempo(text: str) -> str:
+    """Take the tempo out of a text, such as ", 124 bpm"; a text that says nothing else stays."""
+    rest = re.sub(
+        r"\s*[,;:]?\s*(?:\b(?:at|around|about|with)\s+)?" + _NAMED.pattern, " ", text, flags=re.I
+    )
+    rest = re.sub(r"\s+([.,;:!?])", r"\1", re.sub(r"\s+", " ", rest))
+    rest = re.sub(r"([,;:])(?=[,;:.])", "", rest).strip(" ,;:")
+    return rest if re.search(r"[^\W\d_]", rest) else text
+
+
 def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:
     """Estimate the tempo of samples [C, M], in beats a minute; 0 where none can be heard.
 

@@ -67,7 +67,7 @@ def save_beat(
         StorageError: the folder cannot be written.
     """
     tensors = {
-        name: (tensor * strength if name == "outer.weight" else tensor).to(torch.float16)
+        name: (tensor * strength if name.startswith("outer.") else tensor).to(torch.float16)
         for name, tensor in adapter.state_dict().items()
     }
     try:

@@ -24,8 +24,6 @@ HARMONICS = (0.5, 1.0, 2.0, 3.0, 4.0)
 FEATURES = 2 * len(HARMONICS) + 2
 SLOWEST_BPM, FASTEST_BPM = 55.0, 190.0
 """Tempi that are learnt and held; others are held at half or double."""
-_ROUND = torch.arange(48) / 24.0
-"""Places over two beats, after which all harmonics begin again."""
 FIRST_BEAT_S = 0.05
 """Where the first beat of a new piece falls: about where that of a rendered piece does."""
 
@@ -74,9 +72,6 @@ def beat_features(places: Tensor, bpm: Tensor) -> Tensor:
 class BeatAdapter(nn.Module):
     """From the place within the beat to what each block of a language model is told.
 
-    Its mean over the beat is taken off: what is the same at every place says nothing of where beats
-    fall, and would only push the model towards the music that the adapter learnt from.
-
     Args:
         width: D of the model.
         num_layers: L of the model.
@@ -87,8 +82,9 @@ class BeatAdapter(nn.Module):
         super().__init__()
         self.width, self.num_layers = width, num_layers
         self.inner = nn.Linear(FEATURES, hidden)
-        self.outer = nn.Linear(hidden, num_layers * width, bias=False)
+        self.outer = nn.Linear(hidden, num_layers * width)
         nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
 
     def forward(self, places: Tensor, bpm: Tensor) -> Tensor:
         """Compute what is added before each block.
@@ -100,10 +96,7 @@ class BeatAdapter(nn.Module):
         Returns:
             float32 [L, B, S, D].
         """
-        found = F.gelu(self.inner(beat_features(places, bpm)))
-        around = _ROUND.to(bpm.device).expand(len(bpm), -1)
-        mean = F.gelu(self.inner(beat_features(around, bpm))).mean(1, keepdim=True)
-        told: Tensor = self.outer(found - mean)
+        told: Tensor = self.outer(F.gelu(self.inner(beat_features(places, bpm))))
         B, S, _ = told.shape
         return told.view(B, S, self.num_layers, self.width).permute(2, 0, 1, 3)
 

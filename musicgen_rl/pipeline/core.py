@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig, level
 from musicgen_rl.audio.stream_level import StreamLeveller
+from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.checkpoint import ModelInfo, find_model, load_lm, model_hash, read_info
 from musicgen_rl.checkpoint.beat import beat_hash, has_beat, load_beat
 from musicgen_rl.codec.base import Codec
@@ -365,7 +366,7 @@ class Pipeline:
             stream = DecodeStream(
                 self.info.lm,
                 make_runner,
-                self.condition(batch.prompts, batch.text_length),
+                self.condition(self.words(batch, request, source), batch.text_length),
                 sampling,
                 seeds=[
                     clip_seed(seed, i)
@@ -431,7 +432,9 @@ class Pipeline:
                 "batch": {
                     "clips": len(batch.prompts),
                     "position": position,
-                    "text_length": self.condition(batch.prompts, batch.text_length).mask.shape[1],
+                    "text_length": self.condition(
+                        self.words(batch, request, source), batch.text_length
+                    ).mask.shape[1],
                 },
             }
         )
@@ -504,7 +507,15 @@ class Pipeline:
         """Say where the beats of each clip fall; None for those that hold no tempo."""
         if self.beat_adapter is None:
             return [None] * len(batch.prompts)
-        return beats_of(batch.prompts, request, source, self.sample_rate)
+        return beats_of(batch.prompts, request, source)
+
+    def words(self, batch: Batch, request: GenerationConfig, source: Source | None) -> list[str]:
+        """Return the prompts as the model reads them: without a tempo that is told otherwise."""
+        beats = self.beats(batch, request, source)
+        return [
+            prompt if beat is None else without_tempo(prompt)
+            for prompt, beat in zip(batch.prompts, beats, strict=True)
+        ]
 
     def tempi(
         self, batch: Batch, request: GenerationConfig, source: Source | None

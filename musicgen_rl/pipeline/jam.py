@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError
@@ -73,7 +74,7 @@ class Jam:
         """How many there are."""
         self._metronome: MovingMetronome | None = None
         if holds_tempo and pipeline.beat_adapter is not None:
-            (beat,) = beats_of([first.prompt], GenerationConfig(), None, pipeline.sample_rate)
+            (beat,) = beats_of([first.prompt], GenerationConfig())
             rate = pipeline.info.frame_rate
             self._metronome = MovingMetronome(pipeline.beat_adapter, beat, rate)
         self._stack = ExitStack()
@@ -82,7 +83,7 @@ class Jam:
         self._stream = DecodeStream(
             pipeline.info.lm,
             make_runner,
-            pipeline.condition([first.prompt]),
+            self._condition(first),
             first.sampling,
             seeds=[clip_seed(seed, 0)],
             window=pipeline.info.window,
@@ -198,11 +199,16 @@ class Jam:
             self._metronome.move(after.frame, None if asked is None else within_reach(asked))
         again = moved and self.policy == "recompute"
         self._stream.change(
-            condition=pipeline.condition([after.prompt]) if again or said else None,
+            condition=self._condition(after) if again or said else None,
             sampling=after.sampling,
             null=self._null(after.sampling) if again or drawn else None,
         )
         return seconds
+
+    def _condition(self, move: Move) -> Condition:
+        """Encode the prompt of a move, without a tempo that is told by beats."""
+        held = self._metronome is not None and asked_tempo(move.prompt, GenerationConfig())
+        return self.pipeline.condition([without_tempo(move.prompt) if held else move.prompt])
 
     def _null(self, sampling: SamplingConfig) -> Condition:
         """Encode what guidance steers away from; said in full, so that it replaces another."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
+from musicgen_rl.audio.tempo import next_beat
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.errors import AudioFileError, InputError
 
@@ -37,6 +38,9 @@ class Source:
     fade: int
     """Samples over which the source is faded into its reconstruction."""
     hop_length: int
+    sample_rate: int
+    """Hz."""
+    _beats: dict[float, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def read(
@@ -83,6 +87,7 @@ class Source:
             name=name,
             fade=min(round(_FADE_S * codec.sample_rate), frames * hop),
             hop_length=hop,
+            sample_rate=codec.sample_rate,
         )
 
     def context(self, frames_before: int) -> Tensor:
@@ -105,6 +110,12 @@ class Source:
         seam = self.samples[:, -self.fade :] * (1 - ramp) + decoded[:, : self.fade] * ramp
         parts = [self.samples[:, : -self.fade], seam, decoded[:, self.fade :]]
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def next_beat(self, bpm: float) -> float | None:
+        """Tell how many seconds after its end the next beat of a tempo falls; heard once."""
+        if bpm not in self._beats:
+            self._beats[bpm] = next_beat(self.samples, self.sample_rate, bpm)
+        return self._beats[bpm]
 
     def described(self) -> dict[str, Any]:
         """Say for the tags what this was."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from musicgen_rl.audio.tempo import named_tempo, next_beat
+from musicgen_rl.audio.tempo import named_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.beat import BEAT, has_beat
 from musicgen_rl.errors import ConfigError
@@ -44,7 +44,7 @@ def within_reach(bpm: float) -> float:
 
 
 def beats_of(
-    prompts: Sequence[str], request: GenerationConfig, source: Source | None, sample_rate: int
+    prompts: Sequence[str], request: GenerationConfig, source: Source | None = None
 ) -> list[Beat | None]:
     """Say where the beats of each clip fall.
 
@@ -52,7 +52,6 @@ def beats_of(
         prompts: of the clips.
         request: its `first_beat_s` stands above what is heard.
         source: what all clips go on from; their beats go on from its.
-        sample_rate: of the source's samples, Hz.
 
     Returns:
         A beat for each prompt; None for those that ask for no tempo.
@@ -68,7 +67,7 @@ def beats_of(
         if bpm not in found:
             first = request.first_beat_s
             if first is None and source is not None:
-                first = next_beat(source.samples, sample_rate, bpm)
+                first = source.next_beat(bpm)
             found[bpm] = Beat(bpm, FIRST_BEAT_S if first is None else first)
         beats.append(found[bpm])
     return beats

@@ -48,7 +48,7 @@ EVAL_ROWS = 64
 class BeatTrainConfig(LoopConfig):
     """How a beat adapter is trained."""
 
-    minutes: float = 40.0
+    minutes: float = 20.0
     batch_size: int = 16
     """Crops a step."""
     learning_rate: float = 2e-3
@@ -56,7 +56,7 @@ class BeatTrainConfig(LoopConfig):
     weight_decay: float = 0.0
     crop_s: float = 4.0
     """Length of a crop, in seconds."""
-    beginnings: float = 0.5
+    beginnings: float = 0.3
     """Share of the crops that begin where their piece begins."""
     caption_dropout: float = 0.15
     """Share of crops without a prompt."""

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from musicgen_rl.audio.tempo import hear_tempo, named_tempo, tempo_fits, tempo_gap
+from musicgen_rl.audio.tempo import (
+    hear_tempo,
+    named_tempo,
+    tempo_fits,
+    tempo_gap,
+    without_tempo,
+)
 
 
 def clicks(bpm, seconds=8.0, rate=8000):
@@ -56,3 +62,22 @@ def test_silence_and_what_is_too_short_have_no_tempo():
 def test_half_and_double_a_tempo_are_as_near(heard, gap):
     assert tempo_gap(heard, 100.0) == pytest.approx(gap)
     assert tempo_fits(heard, 100.0) == (gap <= 0.04)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("house, 124 bpm", "house"),
+        ("124 bpm house", "house"),
+        ("house at 124BPM, four on the floor", "house, four on the floor"),
+        ("A waltz. It runs at 90 bpm.", "A waltz. It runs."),
+        ("calm, around 70 bpm, solo piano", "calm, solo piano"),
+        ("funk, 105 bpm, slap bass; 105 bpm", "funk, slap bass"),
+        ("a 96.5 bpm groove", "a groove"),
+        ("124 bpm", "124 bpm"),
+        ("an 80s song, 999 bpmx", "an 80s song, 999 bpmx"),
+        ("slow sad piano", "slow sad piano"),
+    ],
+)
+def test_a_tempo_is_taken_out_of_a_text(text, rest):
+    assert without_tempo(text) == rest
