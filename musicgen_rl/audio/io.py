@@ -163,8 +163,8 @@ def read_tags(path: str | Path) -> dict[str, Any]:
     settings = _settings(path, data)
     if settings is None:
         _refuse_truncated(path, data)
-        if any(start + size > len(data) for _, start, size in riff_chunks(data)):
-            raise _truncated(path)  # a wav's tags come last
+        if _ends_early(data):
+            raise _truncated(path)
         raise AudioFileError(
             f"{str(path)!r} carries no musicgen-rl settings: it was made by something else, or "
             "its tags were removed"
@@ -207,7 +207,14 @@ def _settings(path: str | Path, data: bytes) -> dict[str, Any] | None:
     try:
         return parse_settings(read_riff_comment(data) or comment)
     except AudioFileError as error:
+        if _ends_early(data):
+            raise _truncated(path) from error
         raise AudioFileError(f"{str(path)!r}: {error}") from error
+
+
+def _ends_early(data: bytes) -> bool:
+    """Tell whether a chunk of a wav lacks its end: the tags, which come last, or more."""
+    return any(start + size > len(data) for _, start, size in riff_chunks(data))
 
 
 def _refuse_truncated(path: str | Path, data: bytes) -> None:

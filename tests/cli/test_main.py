@@ -78,7 +78,7 @@ def test_a_group_without_its_command_shows_its_help(call):
 
 
 def test_an_unknown_option_is_refused_in_the_same_style(call):
-    call("generate", "x", "--tempo", "3").refused("--tempo", "--help")
+    call("generate", "x", "--speed", "3").refused("--speed", "--help")
 
 
 def test_a_broken_command_does_not_break_another(call, monkeypatch):

@@ -162,7 +162,7 @@ def test_what_was_streamed_has_other_gains_and_is_the_same(call, tiny_folder, tm
         assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("lost", [900, 3000])  # of the tags; of the sound too
+@pytest.mark.parametrize("lost", [20, 500, 900, 3000])  # of the tags; of the sound too
 def test_a_file_cut_off_is_refused_before_any_work(call, clips, tiny_folder, lost):
     (path,) = clips()
     path.write_bytes(path.read_bytes()[:-lost])
