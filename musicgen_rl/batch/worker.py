@@ -230,7 +230,7 @@ class Worker:
             raise Stopped
         settings = pipeline.settings(batch, 0, request, sampling, None)
         sound = np.concatenate(samples, axis=-1)
-        tempi = pipeline.tempi(batch, request, None)
+        tempi = pipeline.tempo.describe(batch, request, None)
         return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, tempi)
 
     def _sound(self, job: Job, part: _Decoded, row: int) -> Sound:

@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig, level
 from musicgen_rl.audio.stream_level import StreamLeveller
-from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.checkpoint import ModelInfo, find_model, load_lm, model_hash, read_info
-from musicgen_rl.checkpoint.beat import beat_hash, has_beat, load_beat
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import MemoryLimitError
-from musicgen_rl.lm.beat import Beat, Metronome
 from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
@@ -38,7 +35,7 @@ from musicgen_rl.pipeline.request import (
 from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.takes import best_takes, check_takes
-from musicgen_rl.pipeline.tempo import beats_of, describe_beat, require_beat
+from musicgen_rl.pipeline.tempo import TempoHold, require_beat
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
@@ -73,8 +70,7 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
-        self.beat_adapter = load_beat(info) if has_beat(info) else None
-        self.beat_sha256 = beat_hash(info) if has_beat(info) else ""
+        self.tempo = TempoHold(info)
         self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
@@ -366,7 +362,7 @@ class Pipeline:
             stream = DecodeStream(
                 self.info.lm,
                 make_runner,
-                self.condition(self.words(batch, request, source), batch.text_length),
+                self.condition(self.tempo.words(batch, request, source), batch.text_length),
                 sampling,
                 seeds=[
                     clip_seed(seed, i)
@@ -376,7 +372,7 @@ class Pipeline:
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
                 null=self.negative_condition(sampling, B),
-                metronome=self.metronome(batch, request, source),
+                metronome=self.tempo.metronome(batch, request, source),
             )
             decoder = StreamingDecoder(self.codec)
             take = Taker(round(request.duration_s * self.sample_rate))
@@ -425,7 +421,7 @@ class Pipeline:
                 "duration_s": request.duration_s,
                 "sampling": asdict(sampling),
                 "loudness": asdict(request.loudness),
-                "tempo": self.tempi(batch, request, source)[position],
+                "tempo": self.tempo.describe(batch, request, source)[position],
                 "continued_from": None if source is None else source.described(),
                 "device": str(self.device),
                 "dtype": self.dtype,
@@ -433,7 +429,7 @@ class Pipeline:
                     "clips": len(batch.prompts),
                     "position": position,
                     "text_length": self.condition(
-                        self.words(batch, request, source), batch.text_length
+                        self.tempo.words(batch, request, source), batch.text_length
                     ).mask.shape[1],
                 },
             }
@@ -501,37 +497,6 @@ class Pipeline:
             clips.append(Clip(sound, self.sample_rate, settings, codes[b]))
         return clips
 
-    def beats(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[Beat | None]:
-        """Say where the beats of each clip fall; None for those that hold no tempo."""
-        if self.beat_adapter is None:
-            return [None] * len(batch.prompts)
-        return beats_of(batch.prompts, request, source)
-
-    def words(self, batch: Batch, request: GenerationConfig, source: Source | None) -> list[str]:
-        """Return the prompts as the model reads them: without a tempo that is told otherwise."""
-        beats = self.beats(batch, request, source)
-        return [
-            prompt if beat is None else without_tempo(prompt)
-            for prompt, beat in zip(batch.prompts, beats, strict=True)
-        ]
-
-    def tempi(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[dict[str, Any] | None]:
-        """Say for the settings of each clip of a batch which tempo it is held to."""
-        return [describe_beat(b, self.beat_sha256) for b in self.beats(batch, request, source)]
-
-    def metronome(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> Metronome | None:
-        """Make what tells a batch its beats; None where no clip holds a tempo."""
-        beats = self.beats(batch, request, source)
-        if self.beat_adapter is None or not any(beats):
-            return None
-        return Metronome(self.beat_adapter, beats, self.info.frame_rate)
-
     def condition(self, prompts: list[str], text_length: int = 0) -> Condition:
         """Encode prompts and pad their states to a multiple of TEXT_BUCKET."""
         condition = self.text.encode(prompts)
@@ -555,7 +520,7 @@ class Pipeline:
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
         at_once = min(self.frames_of(request), CHUNK_FRAMES) + sum(self.codec.context_frames)
-        if self.beat_adapter is not None:
+        if self.tempo.adapter is not None:
             cache += rows * steps * lm.num_layers * lm.hidden_size * 4
         return cache + 4 * sound + codec_bytes(self.codec, at_once) + 20_000_000
 

@@ -73,10 +73,10 @@ class Jam:
         self.frames = 0
         """How many there are."""
         self._metronome: MovingMetronome | None = None
-        if holds_tempo and pipeline.beat_adapter is not None:
+        if holds_tempo and pipeline.tempo.adapter is not None:
             (beat,) = beats_of([first.prompt], GenerationConfig())
             rate = pipeline.info.frame_rate
-            self._metronome = MovingMetronome(pipeline.beat_adapter, beat, rate)
+            self._metronome = MovingMetronome(pipeline.tempo.adapter, beat, rate)
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -176,7 +176,7 @@ class Jam:
             "frames": self.frames,
             "moves": [move.described() for move in self.moves],
             "policy": self.policy,
-            "beat_sha256": self.pipeline.beat_sha256 if self._holds_tempo else "",
+            "beat_sha256": self.pipeline.tempo.sha256 if self._holds_tempo else "",
         }
 
     @property

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from musicgen_rl.audio.tempo import named_tempo
+from musicgen_rl.audio.tempo import named_tempo, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.beat import BEAT, has_beat
+from musicgen_rl.checkpoint.beat import BEAT, beat_hash, has_beat, load_beat
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat
+from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.pipeline.work import Batch
 
 
 def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
@@ -73,8 +74,53 @@ def beats_of(
     return beats
 
 
-def describe_beat(beat: Beat | None, sha256: str) -> dict[str, Any] | None:
-    """Say for a clip's settings which tempo it was held to, and by what."""
-    if beat is None:
-        return None
-    return {"bpm": beat.bpm, "first_beat_s": beat.first_s, "sha256": sha256}
+class TempoHold:
+    """What holds the tempi of a model's clips; holds none where the model has no beat adapter.
+
+    Args:
+        info: the model.
+
+    Raises:
+        CheckpointError: its adapter is damaged, or another model's.
+    """
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.adapter = load_beat(info) if has_beat(info) else None
+        self.sha256 = beat_hash(info) if has_beat(info) else ""
+        self._frame_rate = info.frame_rate
+
+    def beats(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[Beat | None]:
+        """Say where the beats of each clip fall; None for those that hold no tempo."""
+        if self.adapter is None:
+            return [None] * len(batch.prompts)
+        return beats_of(batch.prompts, request, source)
+
+    def words(self, batch: Batch, request: GenerationConfig, source: Source | None) -> list[str]:
+        """Return the prompts as the model reads them: without a tempo that is told otherwise."""
+        beats = self.beats(batch, request, source)
+        return [
+            prompt if beat is None else without_tempo(prompt)
+            for prompt, beat in zip(batch.prompts, beats, strict=True)
+        ]
+
+    def metronome(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> Metronome | None:
+        """Make what tells a batch its beats; None where no clip holds a tempo."""
+        beats = self.beats(batch, request, source)
+        if self.adapter is None or not any(beats):
+            return None
+        return Metronome(self.adapter, beats, self._frame_rate)
+
+    def describe(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[dict[str, Any] | None]:
+        """Say for the settings of each clip which tempo it is held to, and by what."""
+        return [
+            None
+            if beat is None
+            else {"bpm": beat.bpm, "first_beat_s": beat.first_s, "sha256": self.sha256}
+            for beat in self.beats(batch, request, source)
+        ]
