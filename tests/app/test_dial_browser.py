@@ -14,6 +14,7 @@ from tests.app.browsing import (
     SERVED,
     button,
     downloads,
+    leave,
     served,
     settle,
     tags_of,
@@ -268,7 +269,7 @@ def test_a_closed_page_ends_its_jam(visit, studio):
     page = visit()
     start_jam(page)
     assert studio.service.live.playing == 1
-    page.goto("about:blank")
+    leave(page)
     for _ in range(200):
         if not studio.service.live.playing:
             return

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from app.service import State
-from tests.app.browsing import PATIENCE, SERVED, button, downloads, served, settle, tags_of
+from tests.app.browsing import PATIENCE, SERVED, button, downloads, leave, served, settle, tags_of
 
 pytestmark = [*SERVED]
 
@@ -281,7 +281,7 @@ def test_the_clips_of_a_closed_page_leave_the_disk(visit, studio):
 
     kinds = (".wav", ".webp")
     assert held() == {(place, kind): 2 for place in ("cache", "jobs-0") for kind in kinds}
-    page.goto("about:blank")
+    leave(page)
     end = time.monotonic() + 30
     while left := held():
         assert time.monotonic() < end, left
