@@ -17,7 +17,7 @@ from torch import Tensor
 
 from musicgen_rl.checkpoint import ModelInfo, load_lm, model_hash, part_folder, read_info
 from musicgen_rl.checkpoint.beat import save_beat
-from musicgen_rl.config import require, require_number
+from musicgen_rl.config import require_number
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, BeatAdapter
 from musicgen_rl.lm.delay import apply_delay, shift_right
@@ -190,7 +190,8 @@ def train_beat(
         stop: asked after every step; True saves and returns.
 
     Returns:
-        What the beat saves on held-out crops, of each model in turn, and steps and seconds.
+        What the beat saves on held-out crops, of each model in turn, and steps and seconds; of a
+        run that was stopped the steps and seconds alone, and no adapter is written yet.
 
     Raises:
         InputError: no piece tells its beats, or a split has none.
@@ -242,7 +243,16 @@ def train_beat(
         codes = begun.lm.num_codebooks * frames
         return costs.mean() / codes, {"nats": float(costs.detach().mean())}
 
-    done = run_training(adapter, config, folder, "beat", loss_at, begun_with, stop)
+    stopped = False
+
+    def ask() -> bool:
+        nonlocal stopped
+        stopped = stop()
+        return stopped
+
+    done = run_training(adapter, config, folder, "beat", loss_at, begun_with, ask)
+    if stopped:
+        return {"steps": done.steps, "seconds": done.seconds}
     names = ("base", *ENDS)[: len(players)]
     figures = {name: report(lm, adapter, valid) for name, lm in zip(names, players, strict=True)}
     facts = {
@@ -253,5 +263,4 @@ def train_beat(
         "data_licenses": list(info.licenses), "held_out": figures,
     }  # fmt: skip
     save_beat(adapter, folder, facts, config.strength)
-    require(done.steps > 0, "no step was made: give --minutes or --steps")
     return facts

@@ -17,11 +17,23 @@ from musicgen_rl.cli.train import app
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.storage import read_tensors
 from musicgen_rl.training import lm_run
-from musicgen_rl.training.beat import BeatTrainConfig, beat_of, train_beat
-from musicgen_rl.training.dataset import TokenPiece
+from musicgen_rl.training.beat import (
+    BeatCrops,
+    BeatTrainConfig,
+    beat_of,
+    train_beat,
+    with_beats,
+)
+from musicgen_rl.training.dataset import (
+    TextStates,
+    TokenDataset,
+    TokenPiece,
+    unique_captions,
+)
 from musicgen_rl.training.lm_run import encode_manifest
+from musicgen_rl.training.tokens import load_tokens
 from tests.audio.test_tempo import clicks
-from tests.models import save_tiny
+from tests.models import TINY_LM, save_tiny
 
 FAST = BeatTrainConfig(
     steps=4, batch_size=4, crop_s=1.0, hidden=8, save_every_s=0.0, warmup_steps=1
@@ -73,9 +85,11 @@ def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(music: Path, tmp_pat
 
     train_beat(music / "model", music / "tokens", tmp_path / "whole", FAST)
     asked = iter([False, False, True])
-    train_beat(
+    stopped = train_beat(
         music / "model", music / "tokens", tmp_path / "parts", FAST, stop=lambda: next(asked)
     )
+    assert stopped["steps"] == 2
+    assert not (tmp_path / "parts" / BEAT).exists()  # saved at once, measured only when it is done
     train_beat(music / "model", music / "tokens", tmp_path / "parts", FAST)
     whole, parts = weights("whole"), weights("parts")
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
@@ -83,6 +97,32 @@ def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(music: Path, tmp_pat
         train_beat(music / "model", music / "tokens", tmp_path / "parts", replace(FAST, hidden=16))
     with pytest.raises(CheckpointError, match="holds a run of `train beat`"):
         lm_run.require_kind(tmp_path / "parts", "lm")
+
+
+def crops_of(music: Path, **changes: float) -> BeatCrops:
+    info, pieces = load_tokens(music / "tokens")
+    kept = with_beats([p for p in pieces if p.split == "train"], info.frame_rate, 50)
+    captions = unique_captions(kept)
+    text = TextStates(torch.zeros(len(captions), 4), torch.arange(len(captions) + 1))
+    data = TokenDataset(kept, captions, TINY_LM.pad_token)
+    return BeatCrops(data, text, replace(FAST, **changes), info.frame_rate)
+
+
+def test_crops_begin_where_they_say_and_ends_are_left_out(music: Path) -> None:
+    for share in (0.0, 0.5, 1.0):
+        crops = crops_of(music, beginnings=share)
+        batch = crops.draw(3, range(200))
+        assert batch.starts.count(0) / 200 == pytest.approx(share, abs=0.12)
+        for codes, number, start in zip(batch.codes, batch.pieces, batch.starts, strict=True):
+            piece = crops.data.pieces[number]
+            assert piece.codes.shape[1] == 200  # 14 s at 50 frames a second, less 10 s
+            assert torch.equal(codes, piece.codes[:, start : start + 50].long())
+
+
+def test_captions_are_dropped_as_often_as_asked(music: Path) -> None:
+    for share in (0.0, 0.5, 1.0):
+        batch = crops_of(music, caption_dropout=share).draw(3, range(200))
+        assert batch.captions.count(-1) / 200 == pytest.approx(share, abs=0.12)
 
 
 def piece(**attributes: object) -> TokenPiece:
