@@ -4,7 +4,8 @@
         [--diversity 0 ...] [--guidance 2 ...] [--after 4] [--pieces 80] [--seconds 10] [--seed 0]
         [--out STEM]
 
-What is asked is what the words alone do: no tempo is held (`benchmarks/takes.py` asks that).
+What is asked is what the words alone do: nothing is held (`benchmarks/takes.py` and
+`benchmarks/keys.py` ask that).
 For each held-out piece three prompts are played once, unpicked: its style with its tempo in bpm,
 its style with its key, and its style alone.
 
@@ -27,12 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pocket_music import at_rate, key_named, pulse_and_wobble, share_of_key
+from pocket_music import at_rate, pulse_and_wobble, share_of_key
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import tempo_fits
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import Entry, read_manifest
-from musicgen_rl.data.pocket.captions import key_name
+from musicgen_rl.data.pocket.captions import key_name, key_of
 from musicgen_rl.data.pocket.listen import harmonic_chroma
 from musicgen_rl.errors import InputError, MusicgenRLError
 from musicgen_rl.pipeline import Pipeline
@@ -67,12 +69,6 @@ def fits_tempo(heard: float, named: float) -> float:
     return float(tempo_fits(heard, named))
 
 
-def fits_key(chroma: np.ndarray, named: str) -> float:
-    found = key_named(f"in {named}")
-    assert found is not None
-    return share_of_key(chroma, *found)
-
-
 def hear(
     tempo_clips: Sequence[np.ndarray],
     key_clips: Sequence[np.ndarray],
@@ -81,12 +77,12 @@ def hear(
 ) -> dict[str, dict[str, float]]:
     """Measure clips [M] at RATE of the three prompts of each piece."""
     tempi = [float(p.attributes["tempo_bpm"]) for p in pieces]
-    keys = [key_name(p.attributes) for p in pieces]
+    keys = [key_of(p.attributes) for p in pieces]
     beats = [[pulse_and_wobble(c)[0] for c in clips] for clips in (tempo_clips, plain_clips)]
     notes = [[harmonic_chroma(c) for c in clips] for clips in (key_clips, plain_clips)]
     return {
         "tempo": beside_unasked(*beats, tempi, fits_tempo),
-        "key": beside_unasked(*notes, keys, fits_key),
+        "key": beside_unasked(*notes, keys, share_of_key),
     }
 
 
@@ -114,10 +110,10 @@ def play(
     if any(begun):
         for prompt, source in zip(prompts, begun, strict=True):
             made += pipeline.generate(
-                prompt, duration_s=seconds, tempo_bpm=0.0, continue_from=source, **given
+                prompt, duration_s=seconds, tempo_bpm=0.0, key=NO_KEY, continue_from=source, **given
             )
     else:
-        made = pipeline.generate(prompts, duration_s=seconds, tempo_bpm=0.0, **given)
+        made = pipeline.generate(prompts, duration_s=seconds, tempo_bpm=0.0, key=NO_KEY, **given)
     length = round(seconds * pipeline.sample_rate)
     return [at_rate(c.samples.mean(0)[-length:], c.sample_rate) for c in made]
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from musicgen_rl.checkpoint import checkpoints_folder
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import Entry
 from musicgen_rl.data.pocket.prompts import choose_captions
 from musicgen_rl.evaluation.bootstrap import Estimate, draw_prompts, mean_estimate
@@ -133,7 +134,11 @@ def generated_row(
     begun = time.perf_counter()
     texts = [c for _, _, c, _ in chosen]
     request = GenerationConfig(
-        duration_s=options.seconds, seed=options.seed, clips_per_prompt=options.clips, tempo_bpm=0.0
+        duration_s=options.seconds,
+        seed=options.seed,
+        clips_per_prompt=options.clips,
+        tempo_bpm=0.0,
+        key=NO_KEY,
     )
     sampling = override_sampling(pipeline.info.sampling, **setting, top_p=1.0)
     made = pipeline.run(texts, request, sampling)

@@ -30,7 +30,6 @@ and time, the clip above, the piece whose caption it was given below.
 """
 
 import argparse
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,9 +44,9 @@ from pocket_prompts import in_scale, save_small
 
 from musicgen_rl.audio.tempo import named_tempo, tempo_fits
 from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.keys import NO_KEY, Key, named_key
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.listen import ANALYSIS_RATE, harmonic_chroma
-from musicgen_rl.data.pocket.theory import KEY_NAMES, MODES
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.storage import write_json
 from musicgen_rl.training.reward_mels import read_mono
@@ -56,7 +55,6 @@ RATE = ANALYSIS_RATE
 SHORT_S, LONG_S = 30.0, 60.0
 HOP = 512
 COARSE = 2
-KEY = re.compile(r"\b([A-G](?:#|b|♯|♭)?) (major|minor)\b")
 MEASURES: dict[str, tuple[str, int]] = {
     "in scale": (".2f", -1), "in named key": (".2f", -1), "tempo": (".0%", -1),
     "pulse": (".2f", -1), "beat wobble": (".2f", 1), "sections": (".2f", -1),
@@ -95,22 +93,9 @@ def choose(
     return [queue[i] for i in range(longest) for queue in queues if i < len(queue)][:count]
 
 
-def key_named(caption: str) -> tuple[int, str] | None:
-    """Read "in Bb minor" as (tonic, scale); None where no key is named."""
-    found = KEY.search(caption)
-    if found is None:
-        return None
-    tonic = found[1].replace("♯", "#").replace("♭", "b")
-    sharps = {"C#": "Db", "D#": "Eb", "F#": "F#", "G#": "Ab", "A#": "Bb", "Gb": "F#"}
-    names = [tonic, sharps.get(tonic, tonic)]
-    place = next((KEY_NAMES.index(n) for n in names if n in KEY_NAMES), None)
-    return None if place is None else (place, found[2])
-
-
-def share_of_key(chroma: np.ndarray, tonic: int, mode: str) -> float:
-    """Give the share of chroma [12] on a scale's notes."""
-    notes = [(tonic + step) % 12 for step in MODES[mode]]
-    return float(chroma[notes].sum() / (chroma.sum() + 1e-9))
+def share_of_key(chroma: np.ndarray, key: Key) -> float:
+    """Give the share of chroma [12] on a key's notes."""
+    return float(chroma[list(key.notes)].sum() / (chroma.sum() + 1e-9))
 
 
 def pulse_and_wobble(samples: np.ndarray) -> tuple[float, float, float]:
@@ -201,11 +186,11 @@ def measure(sound: Sound, caption: str) -> dict[str, float]:
     chroma = harmonic_chroma(samples)
     tempo, pulse, wobble = pulse_and_wobble(samples)
     sections, returns = form(samples)
-    named, key = named_tempo(caption), key_named(caption)
+    named, key = named_tempo(caption), named_key(caption)
     codes = sound.codes[:COARSE, : round(SHORT_S * sound.frame_rate)]
     return {
         "in scale": in_scale(chroma),
-        "in named key": share_of_key(chroma, *key) if key else float("nan"),
+        "in named key": share_of_key(chroma, key) if key else float("nan"),
         "tempo": float(tempo_fits(tempo, named)) if named else float("nan"),
         "pulse": pulse, "beat wobble": wobble, "sections": sections, "returns": returns,
         "held": held(samples), "silent": silent(samples),
@@ -307,7 +292,12 @@ def generate(
     if not captions:
         return []
     made = pipeline.generate(
-        captions, duration_s=seconds, seed=0, diversity=diversity, tempo_bpm=0.0
+        captions,
+        duration_s=seconds,
+        seed=0,
+        diversity=diversity,
+        tempo_bpm=0.0,
+        key=NO_KEY,
     )
     return [
         Sound(at_rate(clip.samples.mean(0), clip.sample_rate), np.asarray(clip.codes),

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
 from musicgen_rl.pipeline.request import override_sampling
 from musicgen_rl.training.tokens import TokenPiece, load_tokens
@@ -103,7 +104,11 @@ def main() -> None:
     for setting in SETTINGS:
         begun = time.perf_counter()
         request = GenerationConfig(
-            duration_s=SECONDS, seed=1, clips_per_prompt=options.clips, tempo_bpm=0.0
+            duration_s=SECONDS,
+            seed=1,
+            clips_per_prompt=options.clips,
+            tempo_bpm=0.0,
+            key=NO_KEY,
         )
         sampling = override_sampling(pipeline.info.sampling, **setting, top_p=1.0)
         clips = pipeline.run(prompts, request, sampling)

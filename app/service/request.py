@@ -119,7 +119,7 @@ class Admitted:
 
 
 _SHARED = (
-    "duration_s", "tempo_bpm", "diversity", "merge_method", "merge_strength", "max_batch",
+    "duration_s", "tempo_bpm", "key", "diversity", "merge_method", "merge_strength", "max_batch",
 )  # fmt: skip
 
 

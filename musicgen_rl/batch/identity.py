@@ -1,13 +1,13 @@
 """Who a model is: the hashes of everything in its folder that decides a sound."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
-from musicgen_rl.checkpoint.beat import beat_hash, has_beat
+from musicgen_rl.checkpoint.holds import BEAT, KEY, Hold, hold_hash
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline.dial import ENDS, require_endpoints
 
@@ -30,6 +30,8 @@ class ModelIdentity:
     """Of the weights."""
     beat: str = ""
     """Hash of what holds a tempo; empty where no item asks for one."""
+    key: str = ""
+    """Hash of what holds a key; empty where no item asks for one."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""
@@ -40,19 +42,24 @@ class ModelIdentity:
         """Name each part of the model for a message, with its hash."""
         parts = {part.replace("_", " "): sha256 for part, sha256 in self.parts.items()}
         ends = {f"{end} end": sha256 for end, sha256 in self.ends.items()}
-        beat = {"beat": self.beat} if self.beat else {}
-        return {"decoder": self.sha256} | parts | ends | beat
+        holds = {"beat": self.beat, "key": self.key}
+        held = {name: sha256 for name, sha256 in holds.items() if sha256}
+        return {"decoder": self.sha256} | parts | ends | held
+
+    def holds(self) -> tuple[Hold, ...]:
+        """Say what items may be held to."""
+        return tuple(hold for hold in (BEAT, KEY) if getattr(self, hold.name))
 
 
 def identify(
-    name: str, *, on_dial: bool, holds_tempo: bool = False
+    name: str, *, on_dial: bool, holds: Collection[Hold] = ()
 ) -> tuple[ModelInfo, ModelIdentity]:
     """Read who a model is, without loading it.
 
     Args:
         name: pocket, a folder, or a hub id.
         on_dial: whether the ends of its dial are asked for.
-        holds_tempo: whether a tempo is asked for; a model that holds none has no beat then either.
+        holds: what is asked for to be held; of what the model has nothing for, it has no hash.
 
     Raises:
         ModelError: it is not there, or broken.
@@ -75,7 +82,7 @@ def identify(
         ends=ends,
         window=asdict(info.window),
         license=info.license,
-        beat=beat_hash(info) if holds_tempo and has_beat(info) else "",
+        **{hold.name: hold_hash(info, hold) for hold in holds},
     )
     return info, identity
 

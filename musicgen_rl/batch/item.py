@@ -7,6 +7,7 @@ from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import SPLITS
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
@@ -35,6 +36,8 @@ class Item:
     """Length in seconds, to the sample."""
     tempo_bpm: float | None = 0.0
     """Tempo to hold, in beats a minute; None holds the one that the prompt names, 0 none."""
+    key: str | None = NO_KEY
+    """Key to hold, such as "D minor"; None holds the one that the prompt names, "none" none."""
     diversity: float | None = None
     """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
     merge_method: str = "lerp"
@@ -65,7 +68,7 @@ class Item:
     def __post_init__(self) -> None:
         """Check every field that can be checked before the model is known."""
         check_prompts(self.prompt)
-        self.request()
+        object.__setattr__(self, "key", self.request().key)  # written in one way
         override_sampling(
             SamplingConfig(),
             **{k: v for k, v in self.named_sampling().items() if k != "negative_prompt"},
@@ -87,6 +90,7 @@ class Item:
             seed=self.seed,
             first_index=self.index,
             tempo_bpm=self.tempo_bpm,
+            key=self.key,
             loudness=self.loudness,
             diversity=self.diversity,
             merge_method=self.merge_method,

@@ -19,11 +19,14 @@ import torch
 from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.item import Item
 from musicgen_rl.checkpoint import ModelInfo, find_model, read_info
+from musicgen_rl.checkpoint.holds import HOLDS
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import sampling_at
-from musicgen_rl.pipeline.tempo import asked_tempo, require_beat, within_reach
+from musicgen_rl.pipeline.holds import asked_for, require_holds
+from musicgen_rl.pipeline.key import asked_key
+from musicgen_rl.pipeline.tempo import asked_tempo, within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
 """Clips side by side where nobody says. On a CPU the rate is flat beyond 16 (docs/performance.md);
@@ -113,10 +116,11 @@ def make_plan(
     known: dict[str, tuple[ModelInfo, ModelIdentity]] = {}
     for name in dict.fromkeys(item.model for item in listed):
         on_dial = any(i.diversity is not None for i in listed if i.model == name)
-        held = [i for i in listed if i.model == name and asked_tempo(i.prompt, i.request())]
-        known[name] = identify(name, on_dial=on_dial, holds_tempo=bool(held))
-        for item in held:
-            require_beat(known[name][0], item.request())
+        of_it = [(i.prompt, i.request()) for i in listed if i.model == name]
+        holds = [h for h in HOLDS if any(asked_for(h, *item) for item in of_it)]
+        known[name] = identify(name, on_dial=on_dial, holds=holds)
+        for _, request in of_it:
+            require_holds(known[name][0], request)
     chosen: dict[str, tuple[Item, SamplingConfig]] = {}
     ids: list[str] = []
     for item in listed:
@@ -159,6 +163,9 @@ def clip_id(
     asked = asked_tempo(item.prompt, item.request()) if model.beat else None
     if asked is not None:  # others keep the id they had before a tempo could be held
         sound["tempo"] = {"bpm": within_reach(asked), "beat": model.beat}
+    key = asked_key(item.prompt, item.request()) if model.key else None
+    if key is not None:
+        sound["key"] = {"name": key.name, "key": model.key}
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 
@@ -179,7 +186,7 @@ def lay_out(
     for id, (item, sampling) in chosen.items():
         key = (
             item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
-            item.tempo_bpm,
+            item.tempo_bpm, item.key,
         )  # fmt: skip
         groups.setdefault(key, []).append(id)
     models = list(infos)
@@ -329,6 +336,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
     "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
+    "key",
 )  # fmt: skip
 
 

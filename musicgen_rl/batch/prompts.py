@@ -18,7 +18,7 @@ COLUMNS = {
     "id": "name", "name": "name",
     "duration": "duration_s", "duration_s": "duration_s",
     "seed": "seed",
-    "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm",
+    "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm", "key": "key",
     "n": "clips", "clips_per_prompt": "clips",
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",

@@ -22,6 +22,7 @@ from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.plan import Plan, PlannedClip
 from musicgen_rl.batch.remembered import RememberedText
 from musicgen_rl.batch.work import Done, Job, Made, Stop, Works
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline
@@ -38,7 +39,7 @@ class _Decoded:
     samples: NDArray[np.float32]  # [B, C, M]
     sample_rate: int
     settings: dict[str, Any]
-    tempi: list[dict[str, Any] | None]  # of each row: what its settings say
+    held: list[dict[str, Any]]  # of each row: what its settings say of tempo and key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,8 @@ class Worker:
         wanted = self.setup.models.get(first.item.model)
         if wanted is not None and not wanted.beat:  # it may have got one since it was planned
             request = replace(request, tempo_bpm=0.0)
+        if wanted is not None and not wanted.key:
+            request = replace(request, key=NO_KEY)
         codes: list[NDArray[np.int64]] = []
         samples: list[NDArray[np.float32]] = []
         for part in pipeline.chunks(batch, request, sampling, stop=stop):
@@ -230,8 +233,8 @@ class Worker:
             raise Stopped
         settings = pipeline.settings(batch, 0, request, sampling, None)
         sound = np.concatenate(samples, axis=-1)
-        tempi = pipeline.tempo.describe(batch, request, None)
-        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, tempi)
+        held = pipeline.holds.describe(batch, request, None)
+        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, held)
 
     def _sound(self, job: Job, part: _Decoded, row: int) -> Sound:
         at = row - part.rows.start
@@ -243,10 +246,9 @@ class Worker:
             "index": planned.item.index,
             "date": self.setup.date,
             "batch": part.settings["batch"] | {"position": at},
-            "tempo": part.tempi[at],
             "item": planned.id,
         }
-        settings |= describe_codes(codes, codes.shape[-1])
+        settings |= part.held[at] | describe_codes(codes, codes.shape[-1])
         samples = level(part.samples[at], part.sample_rate, planned.item.loudness)
         return Sound(
             planned=planned, codes=codes, samples=samples, sample_rate=part.sample_rate,
@@ -270,9 +272,8 @@ class Worker:
     def _require_parts(self, name: str) -> None:
         """Refuse another codec, text encoder or end of the dial than the plan's, read from disk."""
         if (wanted := self.setup.models.get(name)) is not None:
-            found = identify(name, on_dial=bool(wanted.ends), holds_tempo=bool(wanted.beat))[
-                1
-            ].hashes()
+            _, identity = identify(name, on_dial=bool(wanted.ends), holds=wanted.holds())
+            found = identity.hashes()
             for part, sha256 in wanted.hashes().items():
                 if found.get(part, "none") != sha256:
                     raise _another(name, part, sha256, found.get(part, "none"))

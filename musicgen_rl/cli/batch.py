@@ -15,6 +15,7 @@ from musicgen_rl.cli.music_options import (
     Dtype,
     Duration,
     Guidance,
+    Key,
     Loudness,
     MergeMethod,
     Model,
@@ -50,7 +51,7 @@ def batch(
         typer.Argument(
             metavar="PROMPTS",
             help="txt (a prompt a line), csv, jsonl or parquet; columns such as id, duration, "
-            "seed, n, diversity, guidance, tempo hold for their prompt. - is standard input.",
+            "seed, n, diversity, guidance, tempo, key hold for their prompt. - is standard input.",
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="Folder of the run.")],
@@ -66,6 +67,7 @@ def batch(
     ] = None,
     duration: Duration = None,
     tempo: Tempo = None,
+    key: Key = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +159,7 @@ def batch(
         **read_sampling(guidance, negative_prompt, temperature, top_k, top_p),
     )
     defaults = Defaults(
-        values={"model": model, "tempo_bpm": number("--tempo", tempo)} | values,
+        values={"model": model, "tempo_bpm": number("--tempo", tempo), "key": key} | values,
         **given(
             clips=whole("-n", clips_per_prompt),
             diversity=None if diversity is None else read_positions("--diversity", diversity),

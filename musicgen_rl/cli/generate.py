@@ -10,6 +10,7 @@ from musicgen_rl.cli.music_options import (
     Dtype,
     Duration,
     Guidance,
+    Key,
     Loudness,
     MergeMethod,
     Model,
@@ -66,6 +67,7 @@ def generate(
         ),
     ] = None,
     tempo: Tempo = None,
+    key: Key = None,
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,
@@ -113,6 +115,7 @@ def generate(
             clips_per_prompt=whole("-n", clips_per_prompt),
             takes=whole("--takes", takes),
             tempo_bpm=number("--tempo", tempo),
+            key=key,
             diversity=number("--diversity", diversity),
             merge_method=merge_method,
         ),
@@ -157,12 +160,12 @@ def _generate(
     from musicgen_rl.pipeline import Pipeline, devices
     from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
     from musicgen_rl.pipeline.files import generate_files
-    from musicgen_rl.pipeline.tempo import require_beat
+    from musicgen_rl.pipeline.holds import require_holds
 
     devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
     info = read_info(find_model(load["model"]))
     require_endpoints(info, request.diversity)
-    require_beat(info, request)
+    require_holds(info, request)
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt

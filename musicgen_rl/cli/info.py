@@ -98,7 +98,7 @@ def describe_model(model: str) -> dict[str, Any]:
     import torch
 
     from musicgen_rl.checkpoint import find_model, model_hash, read_info, weight_files
-    from musicgen_rl.checkpoint.beat import has_beat
+    from musicgen_rl.checkpoint.holds import BEAT, KEY, has_hold
     from musicgen_rl.lm.transformer import MusicLM
     from musicgen_rl.pipeline.devices import load_bytes
     from musicgen_rl.pipeline.dial import has_endpoints
@@ -120,7 +120,8 @@ def describe_model(model: str) -> dict[str, Any]:
         "sampling": asdict(found.sampling),
         "sha256": model_hash(found),
         "dial": has_endpoints(found.folder),
-        "holds_tempo": has_beat(found),
+        "holds_tempo": has_hold(found, BEAT),
+        "holds_key": has_hold(found, KEY),
         "weight_bytes": sum(f.stat().st_size for f in weight_files(found.folder)),
         "folder_bytes": sum(f.stat().st_size for f in found.folder.rglob("*") if f.is_file()),
         "load_bytes": {name: load_bytes(found.lm, name) for name in ("fp32", "bf16", "int8")},
@@ -183,6 +184,9 @@ def _readable_model(about: dict[str, Any]) -> dict[str, object]:
         "dial": "quality to diversity: --diversity 0 to 1" if about["dial"] else "none",
         "tempo": "held, where the prompt names one or --tempo does"
         if about["holds_tempo"]
+        else "of its own choice",
+        "key": "held, where the prompt names one or --key does"
+        if about["holds_key"]
         else "of its own choice",
         "sha256 of the weights": about["sha256"],
         "size": (

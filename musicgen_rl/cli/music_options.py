@@ -27,6 +27,9 @@ Tempo = Annotated[
     str | None,
     typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
 ]
+Key = Annotated[
+    str | None, typer.Option(metavar="KEY", help=_REQUEST["key"], show_default="the prompt's")
+]
 Guidance = Annotated[
     str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN)
 ]

@@ -51,8 +51,8 @@ def replay(
         from musicgen_rl.checkpoint import find_model, model_hash, read_info
         from musicgen_rl.pipeline import Pipeline
         from musicgen_rl.pipeline.replay import (
-            check_beat,
             check_endpoints,
+            check_holds,
             check_model,
             check_source,
             compare,
@@ -72,7 +72,7 @@ def replay(
         info = read_info(find_model(model) if model is not None else _find_by_name(recipe.model))
         check_model(recipe, info, model_hash(info))
         check_endpoints(recipe, info)
-        check_beat(recipe, info)
+        check_holds(recipe, info)
         where, precision = _machine(recipe, device, dtype)
         with Bar(f"loading {info.name}"):
             pipeline = Pipeline.load(info.folder, device=where, dtype=precision)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from musicgen_rl.cli import train_rewards
+from musicgen_rl.cli import train_holds, train_rewards
 from musicgen_rl.cli.side_by_side import is_first, side_by_side, threads_each
 from musicgen_rl.cli.train_endpoints import register
 from musicgen_rl.cli.train_options import (
@@ -28,6 +28,8 @@ app = typer.Typer(help="Train models.", no_args_is_help=True, rich_markup_mode=N
 app.command()(train_rewards.encoder)
 app.command()(train_rewards.scorer)
 app.command()(train_rewards.probe)
+app.command()(train_holds.beat)
+app.command()(train_holds.key)
 
 SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
 """Fields of LMConfig that are the user's to choose; the others follow from the data."""
@@ -212,62 +214,6 @@ def contrast(
         typer.echo(f"stopped at step {figures['steps']} and saved: run it again to go on", err=True)
         raise typer.Exit(130)
     typer.echo(str(out / "export"))
-
-
-def _show_beat_options() -> None:
-    from musicgen_rl.training.beat import BeatTrainConfig
-
-    help_of = field_help(BeatTrainConfig)
-    for field in dataclasses.fields(BeatTrainConfig):
-        typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
-
-
-@app.command()
-def beat(
-    model: Annotated[str, typer.Option(help="Model folder or name that is to hold a tempo.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run in it is continued.")],
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help='Audio to learn from: encoded to tokens first. Attributes tell "beat_s".'
-        ),
-    ] = None,
-    tokens: Annotated[
-        Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")
-    ] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, see --show-options; repeat.")
-    ] = None,
-    show_options: Annotated[bool, train_rewards.listing(_show_beat_options)] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 lets torch choose.", min=0)] = 0,
-) -> None:
-    """Teach a model to hold a tempo: an adapter that tells it where each beat falls."""
-    from musicgen_rl.training.beat import BeatTrainConfig, train_beat
-
-    given = parse_assignments(options or [])
-    config = BeatTrainConfig(**take_fields(given, BeatTrainConfig, ()))
-    if given:
-        raise ConfigError(f"--set {next(iter(given))}: there is no such option, see --show-options")
-    if manifest is None and tokens is None:
-        raise ConfigError("nothing to learn from: give --manifest FILE, or --tokens FOLDER")
-
-    from musicgen_rl.checkpoint import find_model
-    from musicgen_rl.checkpoint.beat import BEAT
-    from musicgen_rl.training.contrast_run import codec_of
-    from musicgen_rl.training.lm_run import encode_manifest
-    from musicgen_rl.training.same_run import require_kind
-
-    folder = find_model(model)
-    require_kind(out, "beat")
-    stopped = train_rewards.begin(threads)
-    tokens = tokens or out / "tokens"
-    if manifest is not None:
-        encode_manifest(manifest, codec_of(folder), tokens, report=report_encoding)
-    made = train_beat(folder, tokens, out, config, stop=lambda: bool(stopped))
-    if stopped:
-        typer.echo(f"stopped at step {made['steps']} and saved: run it again to go on", err=True)
-        raise typer.Exit(130)
-    typer.echo(str(out / BEAT))
 
 
 def _show_codec_options() -> None:

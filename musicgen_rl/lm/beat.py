@@ -1,14 +1,10 @@
 """Beat conditioning: a learnt metronome that a frozen language model listens to.
 
 A prompt's words say what to play, and a small model passes over a number among them. Where each
-beat falls can be told at every frame instead: a small network turns the place within the beat into
-a vector for each block, which is added to the stream before it. The model's own weights stay as
-they are, so without a beat every number is what it was, and one adapter serves the base and both
-ends of the dial.
+beat falls can be told at every frame instead (lm/told.py).
 
 Rhythm as a condition of every frame beside MusicGen's text is MusiConGen's (arXiv:2407.15060),
-which tunes the model for it; a frozen model and an addition that starts at zero are ControlNet's
-(arXiv:2302.05543).
+which tunes the model for it.
 """
 
 import math
@@ -18,6 +14,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from musicgen_rl.lm.told import Course
 
 HARMONICS = (0.5, 1.0, 2.0, 3.0, 4.0)
 """Cycles a beat: pairs of beats, beats, halves, thirds, quarters."""
@@ -117,15 +115,7 @@ class Metronome:
 
     @torch.no_grad()
     def told(self, first_frame: int, steps: int) -> Tensor:
-        """Compute what is added before each block.
-
-        Args:
-            first_frame: frame of the new music that the first step decides; negative before it.
-            steps: S.
-
-        Returns:
-            float32 [L, B, S, D] on the CPU; zero for clips without a beat.
-        """
+        """Compute what is added before each block, as `Teller.told`."""
         adapter = self.adapter
         told = torch.zeros(adapter.num_layers, len(self.beats), steps, adapter.width)
         for row, beat in enumerate(self.beats):
@@ -135,7 +125,7 @@ class Metronome:
         return told
 
 
-class MovingMetronome(Metronome):
+class MovingMetronome:
     """Tells one clip its beats, whose tempo changes while it is made; what was told stays.
 
     Args:
@@ -145,38 +135,34 @@ class MovingMetronome(Metronome):
     """
 
     def __init__(self, adapter: BeatAdapter, beat: Beat | None, frame_rate: float) -> None:
-        super().__init__(adapter, [beat], frame_rate)
-        self._parts: list[tuple[float, Beat | None]] = [(-math.inf, beat)]
+        self.adapter, self.frame_rate = adapter, frame_rate
+        self._course = Course(beat)
 
     def move(self, frame: int, bpm: float | None) -> None:
         """Go on at another tempo from a frame of the clip; None tells no beat from there.
 
         The count goes on: no beat comes early or late by the move, which it would by a new start.
         """
-        if frame <= 0:
-            self._parts = [(-math.inf, None if bpm is None else Beat(bpm))]
-            return
-        while self._parts[-1][0] >= frame:
-            self._parts.pop()
-        before = self._parts[-1][1]
-        if bpm == (None if before is None else before.bpm):
-            return
-        beat = None
-        if bpm is not None:
+        before = self._course.before(frame)
+        if bpm is None:
+            self._course.move(frame, None)
+        elif before is not None and before.bpm == bpm:
+            self._course.move(frame, before)
+        elif frame <= 0:
+            self._course.move(frame, Beat(bpm))
+        else:
             place = 0.0 if before is None else float(before.places(frame, 1, self.frame_rate))
-            beat = Beat(bpm, (frame + 0.5) / self.frame_rate - place * 60.0 / bpm)
-        self._parts.append((frame, beat))
+            first_s = (frame + 0.5) / self.frame_rate - place * 60.0 / bpm
+            self._course.move(frame, Beat(bpm, first_s))
 
     @torch.no_grad()
     def told(self, first_frame: int, steps: int) -> Tensor:
-        """Compute what is added before each block, as `Metronome.told`."""
-        adapter, end = self.adapter, first_frame + steps
+        """Compute what is added before each block, as `Teller.told`."""
+        adapter = self.adapter
         told = torch.zeros(adapter.num_layers, 1, steps, adapter.width)
-        starts = [max(float(first_frame), start) for start, _ in self._parts] + [float(end)]
-        for (_, beat), start, stop in zip(self._parts, starts, starts[1:], strict=False):
-            a, b = int(start), int(min(stop, end))
-            if beat is not None and a < b:
-                places = beat.places(a, b - a, self.frame_rate).unsqueeze(0)
+        for start, stop, beat in self._course.spans(first_frame, first_frame + steps):
+            if beat is not None:
+                places = beat.places(start, stop - start, self.frame_rate).unsqueeze(0)
                 bpm = torch.tensor([beat.bpm])
-                told[:, :, a - first_frame : b - first_frame] = adapter(places, bpm)
+                told[:, :, start - first_frame : stop - first_frame] = adapter(places, bpm)
         return told

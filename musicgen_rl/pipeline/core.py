@@ -24,6 +24,7 @@ from musicgen_rl.lm.condition import Condition
 from musicgen_rl.lm.transformer import MusicLM
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import Dial, has_endpoints, require_endpoints, sampling_at
+from musicgen_rl.pipeline.holds import Holds, require_holds
 from musicgen_rl.pipeline.parts import codec_bytes, load_codec_of, load_text_encoder
 from musicgen_rl.pipeline.provenance import describe_codes, describe_model
 from musicgen_rl.pipeline.request import (
@@ -35,7 +36,6 @@ from musicgen_rl.pipeline.request import (
 from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.takes import best_takes, check_takes
-from musicgen_rl.pipeline.tempo import TempoHold, require_beat
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
@@ -70,7 +70,7 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
-        self.tempo = TempoHold(info)
+        self.holds = Holds(info)
         self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
@@ -154,6 +154,7 @@ class Pipeline:
         clips_per_prompt: int = 1,
         takes: int = 1,
         tempo_bpm: float | None = None,
+        key: str | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -172,6 +173,8 @@ class Pipeline:
             takes: play each clip so often and keep the one nearest to the tempo that is asked for.
             tempo_bpm: tempo to hold, in beats a minute; that of the prompt ("124 bpm") where None
                 and the model can, none at 0.
+            key: to hold, such as "D minor"; that of the prompt ("in D minor") where None and the
+                model can, none where "none".
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
             diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
@@ -197,6 +200,7 @@ class Pipeline:
             clips_per_prompt=clips_per_prompt,
             takes=takes,
             tempo_bpm=tempo_bpm,
+            key=key,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -257,6 +261,7 @@ class Pipeline:
         duration_s: float = 10.0,
         seed: int | None = None,
         tempo_bpm: float | None = None,
+        key: str | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -282,6 +287,7 @@ class Pipeline:
             duration_s=duration_s,
             seed=draw_seed() if seed is None else seed,
             tempo_bpm=tempo_bpm,
+            key=key,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -297,11 +303,11 @@ class Pipeline:
         """Group clips into batches that fit.
 
         Raises:
-            ConfigError: a position of the dial or a tempo, and the model has none.
+            ConfigError: a position of the dial, a tempo or a key, and the model has none.
             MemoryLimitError: not even one clip fits.
         """
         require_endpoints(self.info, request.diversity)
-        require_beat(self.info, request)
+        require_holds(self.info, request)
         first, count = request.first_index, request.clips_per_prompt
         jobs = [(p, i) for p in prompts for i in range(first, first + count)]
         size = request.max_batch or (_GPU_BATCH if self.device.type == "cuda" else _CPU_BATCH)
@@ -362,7 +368,7 @@ class Pipeline:
             stream = DecodeStream(
                 self.info.lm,
                 make_runner,
-                self.condition(self.tempo.words(batch, request, source), batch.text_length),
+                self.condition(self.holds.words(batch, request, source), batch.text_length),
                 sampling,
                 seeds=[
                     clip_seed(seed, i)
@@ -372,7 +378,7 @@ class Pipeline:
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
                 null=self.negative_condition(sampling, B),
-                metronome=self.tempo.metronome(batch, request, source),
+                teller=self.holds.teller(batch, request, source),
             )
             decoder = StreamingDecoder(self.codec)
             take = Taker(round(request.duration_s * self.sample_rate))
@@ -414,6 +420,7 @@ class Pipeline:
         return (
             describe_model(self.info, self.model_sha256)
             | weights
+            | self.holds.describe(batch, request, source)[position]
             | {
                 "prompt": batch.prompts[position],
                 "seed": batch.seeds[position] if batch.seeds else request.seed,
@@ -421,7 +428,6 @@ class Pipeline:
                 "duration_s": request.duration_s,
                 "sampling": asdict(sampling),
                 "loudness": asdict(request.loudness),
-                "tempo": self.tempo.describe(batch, request, source)[position],
                 "continued_from": None if source is None else source.described(),
                 "device": str(self.device),
                 "dtype": self.dtype,
@@ -429,7 +435,7 @@ class Pipeline:
                     "clips": len(batch.prompts),
                     "position": position,
                     "text_length": self.condition(
-                        self.tempo.words(batch, request, source), batch.text_length
+                        self.holds.words(batch, request, source), batch.text_length
                     ).mask.shape[1],
                 },
             }
@@ -520,7 +526,7 @@ class Pipeline:
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)
         sound = round(request.duration_s * self.sample_rate) * self.codec.audio_channels * 4
         at_once = min(self.frames_of(request), CHUNK_FRAMES) + sum(self.codec.context_frames)
-        if self.tempo.adapter is not None:
+        if self.holds:
             cache += rows * steps * lm.num_layers * lm.hidden_size * 4
         return cache + 4 * sound + codec_bytes(self.codec, at_once) + 20_000_000
 

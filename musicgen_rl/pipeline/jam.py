@@ -8,7 +8,7 @@ The other policy keeps what was computed before (`keep`): cheaper, but keys and 
 then stand side by side. benchmarks/live.py measures what each costs and how far they are apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.audio.tempo import without_tempo
+from musicgen_rl.checkpoint.holds import HOLDS, Hold
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.lm.beat import MovingMetronome
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.dial import require_endpoints
+from musicgen_rl.pipeline.holds import MovingHolds
 from musicgen_rl.pipeline.moves import MAX_MOVES, POLICIES, Move
 from musicgen_rl.pipeline.request import GenerationConfig
-from musicgen_rl.pipeline.tempo import asked_tempo, beats_of, within_reach
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.sampling.decode import DecodeStream
 from musicgen_rl.sampling.randomness import clip_seed
@@ -46,7 +46,7 @@ class Jam:
         seed: same seed and moves, same music.
         merge_method: way between the two ends, for the whole jam.
         policy: "recompute" or "keep", see above.
-        holds_tempo: hold the tempo that the prompt of the moment names, if the model can.
+        which: what of the prompt of the moment it may be held to, if the model can.
 
     Raises:
         ConfigError: a position of the dial, and the model has none.
@@ -60,7 +60,7 @@ class Jam:
         *,
         merge_method: str = "lerp",
         policy: str = "recompute",
-        holds_tempo: bool = True,
+        which: Collection[Hold] = HOLDS,
     ) -> None:
         require(policy in POLICIES, f"unknown policy {policy!r}: use {', '.join(POLICIES)}")
         require(first.frame == 0, f"a jam starts at frame 0, got {first.frame}")
@@ -72,11 +72,7 @@ class Jam:
         """Frames made so far, [K, t] each."""
         self.frames = 0
         """How many there are."""
-        self._metronome: MovingMetronome | None = None
-        if holds_tempo and pipeline.tempo.adapter is not None:
-            (beat,) = beats_of([first.prompt], GenerationConfig())
-            rate = pipeline.info.frame_rate
-            self._metronome = MovingMetronome(pipeline.tempo.adapter, beat, rate)
+        self._holds = MovingHolds(pipeline.holds, first.prompt, which)
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -88,7 +84,7 @@ class Jam:
             seeds=[clip_seed(seed, 0)],
             window=pipeline.info.window,
             null=self._null(first.sampling),
-            metronome=self._metronome,
+            teller=self._holds or None,
         )
         self._decoder = StreamingDecoder(pipeline.codec)
 
@@ -165,25 +161,24 @@ class Jam:
         request = GenerationConfig(
             seed=self.seed,
             tempo_bpm=0.0,
+            key=NO_KEY,
             diversity=first.diversity,
             merge_method=self.merge_method,
             loudness=loudness,
         )
         batch = Batch([first.prompt], [0])
         described = pipeline.settings(batch, 0, request, first.sampling, None)
-        return described | {
-            "duration_s": self.frames * pipeline.codec.hop_length / pipeline.sample_rate,
-            "frames": self.frames,
-            "moves": [move.described() for move in self.moves],
-            "policy": self.policy,
-            "beat_sha256": self.pipeline.tempo.sha256 if self._holds_tempo else "",
-        }
-
-    @property
-    def _holds_tempo(self) -> bool:
-        """Whether a tempo is held, or was."""
-        named = (asked_tempo(move.prompt, GenerationConfig()) for move in self.moves)
-        return self._metronome is not None and any(named)
+        held = self._holds.describe([move.prompt for move in self.moves])
+        return (
+            described
+            | held
+            | {
+                "duration_s": self.frames * pipeline.codec.hop_length / pipeline.sample_rate,
+                "frames": self.frames,
+                "moves": [move.described() for move in self.moves],
+                "policy": self.policy,
+            }
+        )
 
     def close(self) -> None:
         """Give back what decoding needs; codes and settings stay."""
@@ -194,9 +189,8 @@ class Jam:
         seconds = pipeline.move(after.diversity, self.merge_method)
         moved, said = after.diversity != before.diversity, after.prompt != before.prompt
         drawn = after.sampling != before.sampling
-        if said and self._metronome is not None:
-            asked = asked_tempo(after.prompt, GenerationConfig())
-            self._metronome.move(after.frame, None if asked is None else within_reach(asked))
+        if said:
+            self._holds.move(after.frame, after.prompt)
         again = moved and self.policy == "recompute"
         self._stream.change(
             condition=self._condition(after) if again or said else None,
@@ -207,8 +201,7 @@ class Jam:
 
     def _condition(self, move: Move) -> Condition:
         """Encode the prompt of a move, without a tempo that is told by beats."""
-        held = self._metronome is not None and asked_tempo(move.prompt, GenerationConfig())
-        return self.pipeline.condition([without_tempo(move.prompt) if held else move.prompt])
+        return self.pipeline.condition([self._holds.words(move.prompt)])
 
     def _null(self, sampling: SamplingConfig) -> Condition:
         """Encode what guidance steers away from; said in full, so that it replaces another."""
@@ -237,7 +230,7 @@ def play_again(
     *,
     merge_method: str,
     policy: str,
-    holds_tempo: bool = True,
+    which: Collection[Hold] = HOLDS,
 ) -> Iterator[NDArray[np.int64]]:
     """Make a jam's codes again from its moves.
 
@@ -248,14 +241,12 @@ def play_again(
         frames: how many to make.
         merge_method: way between the two ends.
         policy: "recompute" or "keep".
-        holds_tempo: whether it held the tempi that its prompts name.
+        which: what it was held to where its prompts name it.
 
     Returns:
         Codes [K, t] in parts, `frames` in all; what is left out of the last is never made.
     """
-    jam = Jam(
-        pipeline, moves[0], seed, merge_method=merge_method, policy=policy, holds_tempo=holds_tempo
-    )
+    jam = Jam(pipeline, moves[0], seed, merge_method=merge_method, policy=policy, which=which)
     try:
         ahead = moves[1:]
         while jam.frames < frames:

@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY
 from musicgen_rl.config import SamplingConfig
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.moves import Move, read_moves
 from musicgen_rl.pipeline.request import (
@@ -65,8 +67,8 @@ class Recipe:
     """Of a jam: what changed, and at which frame."""
     frames: int = 0
     """Of a jam: how many there are."""
-    beat_sha256: str = ""
-    """Hash of what held its tempo; empty where none was held."""
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of what held its tempo and its key, by the names of HOLDS, of those that did."""
     policy: str = "recompute"
     """Of a jam: what became of the cache at a move."""
 
@@ -103,7 +105,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
     prompt = _take(settings, "prompt", str)
     moves = read_moves(settings.get("moves"))
     dial, endpoints = _dial(settings)
-    tempo, beat_sha256 = _tempo(settings)
+    orders, held = _holds(settings)
     checks = _take(settings, "codes_checks", dict)
     _whole(checks, "every", 1, 1_000_000)
     try:
@@ -116,7 +118,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             first_index=index,
             loudness=_config(LoudnessConfig, _take(settings, "loudness", dict)),
             **dial,
-            **tempo,
+            **orders,
         )
         recipe = Recipe(
             request=request,
@@ -142,7 +144,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             moves=moves,
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
-            beat_sha256=str(settings.get("beat_sha256", "")) if moves else beat_sha256,
+            held=_held_in_jam(settings) if moves else held,
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)
@@ -177,13 +179,26 @@ def _dial(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return fields_of_request, hashes
 
 
-def _tempo(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Read which tempo was held, and by what; files from before there was a beat held none."""
-    if settings.get("tempo") is None:
-        return {"tempo_bpm": 0.0}, ""
-    tempo = _take(settings, "tempo", dict)
-    held = {"tempo_bpm": _number(tempo, "bpm"), "first_beat_s": _number(tempo, "first_beat_s")}
-    return held, _take(tempo, "sha256", str)
+def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read which tempo and key were held, and by what; older files were held to none."""
+    orders: dict[str, Any] = {"tempo_bpm": 0.0, "key": NO_KEY}
+    held = {}
+    if settings.get(BEAT.holds) is not None:
+        tempo = _take(settings, BEAT.holds, dict)
+        orders |= {"tempo_bpm": _number(tempo, "bpm")}
+        orders |= {"first_beat_s": _number(tempo, "first_beat_s")}
+        held[BEAT.name] = _take(tempo, "sha256", str)
+    if settings.get(KEY.holds) is not None:
+        key = _take(settings, KEY.holds, dict)
+        orders["key"] = _take(key, "name", str)
+        held[KEY.name] = _take(key, "sha256", str)
+    return orders, held
+
+
+def _held_in_jam(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Read by what a jam's prompts were held, if by anything."""
+    found = {hold.name: str(settings.get(f"{hold.name}_sha256", "")) for hold in HOLDS}
+    return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import level
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.beat import BEAT, beat_hash, has_beat
+from musicgen_rl.checkpoint.holds import HOLDS, has_hold, hold_hash
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline import devices
@@ -22,8 +22,8 @@ from musicgen_rl.pipeline.source import Source
 __all__ = [
     "Recipe",
     "Verdict",
-    "check_beat",
     "check_endpoints",
+    "check_holds",
     "check_model",
     "check_source",
     "compare",
@@ -89,26 +89,28 @@ def check_endpoints(recipe: Recipe, info: ModelInfo) -> None:
             )
 
 
-def check_beat(recipe: Recipe, info: ModelInfo) -> None:
-    """Refuse to hold a tempo by another adapter than the one that held the clip's.
+def check_holds(recipe: Recipe, info: ModelInfo) -> None:
+    """Refuse to hold a tempo or a key by another adapter than the one that held the clip's.
 
     Raises:
         ConfigError: the model cannot hold one.
         CheckpointError: its adapter has other weights than the tags say.
     """
-    if not recipe.beat_sha256:
-        return
-    if not has_beat(info):
-        raise ConfigError(
-            f"{info.name} cannot hold a tempo, as the one that made the clip could: name that "
-            "model with --model"
-        )
-    sha256 = beat_hash(info)
-    if sha256 != recipe.beat_sha256:
-        raise CheckpointError(
-            f"the clip's tempo was held by {BEAT} of sha256 {recipe.beat_sha256[:12]}, in "
-            f"{info.name!r} here it has {sha256[:12]}: name the model that made it with --model"
-        )
+    for hold in HOLDS:
+        stated = recipe.held.get(hold.name, "")
+        if not stated:
+            continue
+        if not has_hold(info, hold):
+            raise ConfigError(
+                f"{info.name} cannot hold a {hold.holds}, as the one that made the clip could: "
+                "name that model with --model"
+            )
+        sha256 = hold_hash(info, hold)
+        if sha256 != stated:
+            raise CheckpointError(
+                f"the clip's {hold.holds} was held by {hold.file} of sha256 {stated[:12]}, in "
+                f"{info.name!r} here it has {sha256[:12]}: name the model that made it with --model"
+            )
 
 
 def check_source(recipe: Recipe, source: Source | None) -> None:
@@ -197,7 +199,7 @@ def _remake_jam(
         recipe.frames,
         merge_method=recipe.request.merge_method,
         policy=recipe.policy,
-        holds_tempo=bool(recipe.beat_sha256),
+        which=[hold for hold in HOLDS if hold.name in recipe.held],
     ):
         parts.append(part)
         if progress is not None:

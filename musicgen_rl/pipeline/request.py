@@ -7,6 +7,7 @@ from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, plain_numbers, require, require_number
+from musicgen_rl.data.keys import key_order
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.merging.recipe import MergeConfig
 
@@ -38,6 +39,9 @@ class GenerationConfig:
     held, by models that can, such as pocket; 0 holds none."""
     first_beat_s: float | None = None
     """Seconds from the beginning of the new music to a beat; found by itself where None."""
+    key: str | None = None
+    """Key to hold, such as "D minor", "F# major" or "Bb dorian". Without it the one that the prompt
+    names ("in D minor") is held, by models that can, such as pocket; "none" holds none."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -73,6 +77,8 @@ class GenerationConfig:
             require_number("tempo", self.tempo_bpm, 0.0, 0.0)
         if self.first_beat_s is not None:
             require_number("first_beat_s", self.first_beat_s, -60.0, 60.0, unit="s")
+        if self.key is not None:
+            object.__setattr__(self, "key", key_order(self.key))
         if self.diversity is not None:
             require_number("diversity", self.diversity, 0.0, 1.0)
         MergeConfig(method=self.merge_method, strength=self.merge_strength)

@@ -5,8 +5,7 @@ from typing import Any
 
 from musicgen_rl.audio.tempo import named_tempo, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.beat import BEAT, beat_hash, has_beat, load_beat
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.checkpoint.holds import BEAT, has_hold, hold_hash, load_beat
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
@@ -18,20 +17,6 @@ def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
     if request.tempo_bpm is None:
         return named_tempo(prompt)
     return request.tempo_bpm or None
-
-
-def require_beat(info: ModelInfo, request: GenerationConfig) -> None:
-    """Refuse a tempo where the model cannot hold one, before any work; one in a prompt is no order.
-
-    Raises:
-        ConfigError: the folder lacks `beat.safetensors`.
-    """
-    if request.tempo_bpm and not has_beat(info):
-        raise ConfigError(
-            f"{info.name} cannot hold a tempo, so {request.tempo_bpm:g} bpm cannot be set: its "
-            f"folder lacks {BEAT}; name the tempo in the prompt and let it choose among takes, or "
-            "use a model that can, such as pocket"
-        )
 
 
 def within_reach(bpm: float) -> float:
@@ -85,8 +70,8 @@ class TempoHold:
     """
 
     def __init__(self, info: ModelInfo) -> None:
-        self.adapter = load_beat(info) if has_beat(info) else None
-        self.sha256 = beat_hash(info) if has_beat(info) else ""
+        self.adapter = load_beat(info) if has_hold(info, BEAT) else None
+        self.sha256 = hold_hash(info, BEAT)
         self._frame_rate = info.frame_rate
 
     def beats(

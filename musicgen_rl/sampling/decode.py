@@ -15,9 +15,9 @@ from torch import Tensor
 
 from musicgen_rl.config import LMConfig, SamplingConfig
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.lm.beat import Metronome
 from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.lm.delay import delays, shift_right
+from musicgen_rl.lm.told import Teller
 from musicgen_rl.sampling.draw import Draw, draw_for
 from musicgen_rl.sampling.randomness import ClipUniforms
 from musicgen_rl.sampling.runner import Runner, pad_condition
@@ -62,8 +62,8 @@ class DecodeStream:
         num_frames: where the clip ends, in frames of new music; None for no end.
         prompt: codes [B, K, P] to go on from; they are not handed out again.
         null: what guidance steers away from; the null condition where None.
-        metronome: where the beats of B clips fall; nothing is told of any where None. Guidance
-            hears it in both rows, so that it steers by the words alone.
+        teller: tells B clips their beats and keys; nothing is told where None. Guidance hears it in
+            both rows, so that it steers by the words alone.
 
     Source: arXiv:2306.05284 (delay pattern, guidance); sliding as in its released code, windows of
     our own length.
@@ -81,9 +81,9 @@ class DecodeStream:
         num_frames: int | None = None,
         prompt: Tensor | None = None,
         null: Condition | None = None,
-        metronome: Metronome | None = None,
+        teller: Teller | None = None,
     ) -> None:
-        self._metronome = metronome
+        self._teller = teller
         self.config, self.sampling, self.window = config, sampling, window
         self._make_runner = make_runner
         self._condition, self._null = condition, null
@@ -215,9 +215,9 @@ class DecodeStream:
         self._logits = None
 
     def _follow(self) -> None:
-        """Tell the runner where the beats of the present window fall."""
-        if self._metronome is not None and self._runner is not None:
-            told = self._metronome.told(self._first, self._grid.shape[-1])
+        """Tell the runner what holds in the present window."""
+        if self._teller is not None and self._runner is not None:
+            told = self._teller.told(self._first, self._grid.shape[-1])
             self._runner.follow(told if self.rows == self.num_clips else torch.cat([told] * 2, 1))
 
     def _double(self, tokens: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def require_same_run(folder: Path, kind: str, begun_with: Mapping[str, Any]) -> 
 
     Args:
         folder: of the run; it need not exist.
-        kind: encoder, scorer, probe or beat.
+        kind: encoder, scorer, probe, beat or key.
         begun_with: JSON values as of `run_training`; those not known yet may be left out, and what
             the state does not tell of is not compared.
 
@@ -147,7 +147,7 @@ def run_training(
         net: trained in place.
         config: how.
         folder: of the run: state, metrics.jsonl.
-        kind: encoder, scorer, probe or beat.
+        kind: encoder, scorer, probe, beat or key.
         loss_at: step -> (loss, numbers for the metrics); draws depend on the step alone.
         begun_with: JSON values a resumed run must share.
         stop: asked after every step; True saves and returns.

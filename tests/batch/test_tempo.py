@@ -10,7 +10,7 @@ from musicgen_rl.batch import Item, make_plan
 from musicgen_rl.batch.prompts import parse
 from musicgen_rl.batch.work import jobs_of
 from musicgen_rl.batch.worker import Setup, Worker
-from musicgen_rl.checkpoint.beat import BEAT
+from musicgen_rl.checkpoint.holds import BEAT
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.replay import read_recipe, remake
@@ -74,7 +74,7 @@ def test_a_plan_keeps_its_beat(held, tmp_path):
     write_beat(folder, seed=1)
     with pytest.raises(CheckpointError, match="beat"):
         sounds(plan)
-    (folder / BEAT).unlink()
+    (folder / BEAT.file).unlink()
     with pytest.raises(CheckpointError, match="beat"):
         sounds(plan)
     without = plan_of(item(str(folder), "house, 124 bpm"))

@@ -15,7 +15,6 @@ from benchmarks.pocket_music import (
     drift_of,
     form,
     held,
-    key_named,
     longest_loop,
     markdown,
     measure,
@@ -24,6 +23,7 @@ from benchmarks.pocket_music import (
     silent,
     summarise,
 )
+from musicgen_rl.data.keys import Key
 from tests.judged import save_judged
 
 C_MAJOR = [60, 62, 64, 65, 67, 69, 71, 72]
@@ -69,21 +69,11 @@ def test_another_key_or_tempo_than_the_caption_names_is_noticed() -> None:
     assert tune["tempo"] == 0.0
 
 
-@pytest.mark.parametrize(
-    ("caption", "key"),
-    [("in C major", (0, "major")), ("a waltz, Bb minor, slow", (10, "minor")),
-     ("in F# minor", (6, "minor")), ("in C# major", (1, "major")), ("a minor worry", None),
-     ("calm", None)],
-)  # fmt: skip
-def test_keys_are_read_from_captions(caption: str, key: tuple[int, str] | None) -> None:
-    assert key_named(caption) == key
-
-
 def test_the_share_of_a_key_counts_its_notes() -> None:
     chroma = np.zeros(12)
     chroma[[0, 3, 6]] = 1.0  # C, Eb, F#
-    assert share_of_key(chroma, 0, "major") == pytest.approx(1 / 3)
-    assert share_of_key(chroma, 0, "minor") == pytest.approx(2 / 3)
+    assert share_of_key(chroma, Key(0, "major")) == pytest.approx(1 / 3)
+    assert share_of_key(chroma, Key(0, "minor")) == pytest.approx(2 / 3)
 
 
 def test_a_wobbling_beat_is_less_of_a_pulse() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio, read_tags
-from musicgen_rl.checkpoint.beat import BEAT
+from musicgen_rl.checkpoint.holds import BEAT, KEY
 from tests.cli.conftest import REPOSITORY, command, environment
+from tests.pipeline.test_key import write_key
 from tests.pipeline.test_tempo import write_beat
 
 
@@ -93,8 +94,31 @@ def test_a_tempo_is_held_and_replayed(call, tiny_folder, tmp_path):
     assert held("house", "--tempo", "90")[1] == 90.0
     assert held("house, 124 bpm", "--tempo", "0")[1] is None
     assert call("replay", path, "--model", tmp_path / "held").code == 0
-    (tmp_path / "held" / BEAT).unlink()
+    (tmp_path / "held" / BEAT.file).unlink()
     call("replay", path, "--model", tmp_path / "held").refused("cannot hold a tempo")
+
+
+def test_a_key_is_held_and_replayed(call, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "held")
+    write_key(tmp_path / "held")
+    options = ("--duration", "0.2", "--seed", "7", "--dtype", "fp32", "-o", tmp_path / "out")
+
+    def held(*arguments):
+        done = call("generate", *arguments, "--model", tmp_path / "held", *options)
+        told = settings_of(done)["key"]
+        return done.paths[0], told and told["name"]
+
+    path, name = held("house in D minor")
+    assert name == "D minor"
+    assert held("house", "--key", "f#m")[1] == "F# minor"
+    assert held("house in D minor", "--key", "none")[1] is None
+    assert call("replay", path, "--model", tmp_path / "held").code == 0
+    assert "the prompt names one or --key does" in call("info", tmp_path / "held").out
+    (tmp_path / "held" / KEY.file).unlink()
+    call("replay", path, "--model", tmp_path / "held").refused("cannot hold a key")
+    call("generate", "x", "--key", "sad").refused("key must be a note and a scale", "'sad'")
+    done = call("generate", "x", "--key", "dm", "--model", tiny_folder)
+    done.refused("tiny cannot hold a key, so D minor cannot be set", "use a model that can")
 
 
 def test_a_tempo_that_cannot_be_held_is_refused_in_a_line(call, tiny_folder):

@@ -20,6 +20,7 @@ from musicgen_rl.pipeline.moves import Move
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
 from tests.models import save_tiny_musicgen
+from tests.pipeline.test_key import write_key
 from tests.pipeline.test_tempo import write_beat
 from tests.pretended_gpu import pretended_gpus
 
@@ -145,16 +146,17 @@ def test_a_clip_longer_than_the_window_slides(folders):
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_a_tempo_is_held_and_let_go_on_a_gpu(folders, tmp_path, guidance_scale):
+def test_a_tempo_and_a_key_are_held_and_let_go_on_a_gpu(folders, tmp_path, guidance_scale):
     shutil.copytree(folders["dial"], tmp_path / "held")
-    write_beat(tmp_path / "held")
+    write_key(write_beat(tmp_path / "held"))
     with pretended_gpus():
         there = Pipeline.load(tmp_path / "held", device="cuda", dtype="fp32")
         here = Pipeline.load(tmp_path / "held", device="cpu", dtype="fp32")
         how = {"duration_s": 0.3, "guidance_scale": guidance_scale}
         free = made_alike((there, here), **how)
-        held = made_alike((there, here), tempo_bpm=124, diversity=0.3, **how)
+        held = made_alike((there, here), tempo_bpm=124, key="D minor", diversity=0.3, **how)
         assert held.settings["tempo"]["bpm"] == 124.0
+        assert held.settings["key"]["name"] == "D minor"
         again = made_alike((there, here), **how)  # by the runner that has held one
         assert np.array_equal(again.codes, free.codes)
         made_alike((there, here), **(how | {"duration_s": 2.4}), tempo_bpm=70)  # two windows

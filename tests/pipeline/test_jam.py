@@ -14,7 +14,7 @@ from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.jam import Jam, decode_codes, play_again
 from musicgen_rl.pipeline.moves import Move, read_moves
 from musicgen_rl.pipeline.provenance import describe_codes
-from musicgen_rl.pipeline.replay import check_beat, compare, read_recipe, remake
+from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from tests.pipeline.test_tempo import write_beat
 
 PLAIN = SamplingConfig(top_k=20)
@@ -221,7 +221,7 @@ def test_a_jam_holds_the_tempo_of_the_moment_and_is_made_again(dial_folder, tmp_
     assert not np.array_equal(jam.joined(), free.joined())
     settings = jam.settings(LoudnessConfig()) | describe_codes(jam.joined(), jam.frames)
     recipe = read_recipe(json.loads(json.dumps(settings)))
-    check_beat(recipe, pipeline.info)
+    check_holds(recipe, pipeline.info)
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
     old = {k: v for k, v in settings.items() if k != "beat_sha256"}  # before there was a beat
     old |= describe_codes(free.joined(), free.frames)

@@ -10,11 +10,11 @@ import torch
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import next_beat
 from musicgen_rl.checkpoint import read_info
-from musicgen_rl.checkpoint.beat import BEAT, load_beat, save_beat
+from musicgen_rl.checkpoint.holds import BEAT, load_beat, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.lm.beat import FIRST_BEAT_S, BeatAdapter
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
-from musicgen_rl.pipeline.replay import check_beat, compare, read_recipe, remake
+from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.pipeline.tempo import asked_tempo, beats_of, within_reach
 from tests.audio.test_tempo import clicks
 from tests.models import TINY_LM
@@ -24,7 +24,7 @@ def write_beat(folder, seed=0, width=TINY_LM.hidden_size):
     torch.manual_seed(seed)
     adapter = BeatAdapter(width, TINY_LM.num_layers, hidden=8)
     torch.nn.init.normal_(adapter.outer.weight, std=0.7)
-    save_beat(adapter, folder, {"seed": seed})
+    save_hold(BEAT, adapter, folder, {"seed": seed})
     return folder
 
 
@@ -72,7 +72,7 @@ def test_the_tags_say_what_was_held_and_make_it_again(pipeline):
         assert (told["bpm"] if told else None) == bpm
         assert not told or told["first_beat_s"] == FIRST_BEAT_S
         recipe = read_recipe(clip.settings)
-        check_beat(recipe, pipeline.info)
+        check_holds(recipe, pipeline.info)
         assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
 
 
@@ -107,7 +107,7 @@ def test_models_without_a_beat_take_prompts_and_refuse_orders(tiny_folder, folde
         plain.generate("house", duration_s=0.4, tempo_bpm=124)
     held = Pipeline.load(folder, device="cpu", dtype="fp32").generate("90 bpm", duration_s=0.4)
     with pytest.raises(ConfigError, match="cannot hold a tempo"):
-        check_beat(read_recipe(held[0].settings), plain.info)
+        check_holds(read_recipe(held[0].settings), plain.info)
 
 
 def test_another_adapter_is_no_replay(folder, tmp_path):
@@ -116,7 +116,7 @@ def test_another_adapter_is_no_replay(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
     write_beat(tmp_path / "other", seed=1)
     with pytest.raises(CheckpointError, match=r"tempo was held by beat\.safetensors of sha256"):
-        check_beat(read_recipe(clip.settings), read_info(tmp_path / "other"))
+        check_holds(read_recipe(clip.settings), read_info(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_an_adapter_comes_back_from_disk_and_another_shape_is_named(tiny_folder,
     learnt = BeatAdapter(TINY_LM.hidden_size, TINY_LM.num_layers, hidden=8)
     torch.nn.init.normal_(learnt.outer.weight, std=0.7)
     assert torch.allclose(first, learnt(places, bpm), atol=2e-3)  # 16 bits
-    save_beat(learnt, tmp_path / "m", {}, strength=1.5)
+    save_hold(BEAT, learnt, tmp_path / "m", {}, strength=1.5)
     assert torch.allclose(load_beat(info)(places, bpm), 1.5 * first, atol=4e-3)
     write_beat(tmp_path / "m", width=16)
     with pytest.raises(CheckpointError, match="was not trained for tiny"):
         load_beat(info)
     learnt.outer.weight.data[0, 0] = float("nan")
-    save_beat(learnt, tmp_path / "m", {})
+    save_hold(BEAT, learnt, tmp_path / "m", {})
     with pytest.raises(CheckpointError, match="not finite"):
         load_beat(info)
-    (tmp_path / "m" / BEAT).write_bytes(b"half a file")
+    (tmp_path / "m" / BEAT.file).write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match=r"beat\.safetensors cannot be read"):
         load_beat(info)

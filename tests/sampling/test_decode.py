@@ -309,7 +309,7 @@ def test_beats_are_told_from_the_first_frame_of_each_window(guidance):
     for given in (0, 5):
         told, prompt = Told(config), torch.zeros(2, config.num_codebooks, given, dtype=torch.long)
         codes = run(
-            model, states, sampling, frames=40, window=window, metronome=told,
+            model, states, sampling, frames=40, window=window, teller=told,
             prompt=prompt if given else None,
         )  # fmt: skip
         plain = run(

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,24 +13,20 @@ import torch
 from typer.testing import CliRunner
 
 from musicgen_rl.checkpoint import load_state, read_info
-from musicgen_rl.checkpoint.beat import BEAT, BEAT_CARD, load_beat
+from musicgen_rl.checkpoint.holds import BEAT, load_beat
 from musicgen_rl.cli.train import app
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
+from musicgen_rl.lm.beat import BeatAdapter
 from musicgen_rl.storage import read_tensors
 from musicgen_rl.training import lm_run
-from musicgen_rl.training.beat import (
-    BeatCrops,
-    BeatTrainConfig,
-    beat_of,
-    train_beat,
-    with_beats,
-)
+from musicgen_rl.training.beat import BeatLesson, BeatTrainConfig, beat_of
 from musicgen_rl.training.dataset import (
     TextStates,
     TokenDataset,
     TokenPiece,
     unique_captions,
 )
+from musicgen_rl.training.hold import HoldCrops, train_hold
 from musicgen_rl.training.lm_run import encode_manifest
 from musicgen_rl.training.tokens import load_tokens
 from tests.audio.test_tempo import clicks
@@ -66,46 +63,51 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_falls_and_the_model_stays_as_it_was(music: Path, tmp_path: Path) -> None:
     before = load_state(read_info(music / "model"))
     config = replace(FAST, steps=60, batch_size=8, learning_rate=0.02)
-    made = train_beat(music / "model", music / "tokens", tmp_path / "run", config)
+    made = train(music, tmp_path / "run", config)
     rows = [json.loads(r) for r in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     assert made["held_out"]["base"]["saved_true_nats"] > 1.0
     after = load_state(read_info(music / "model"))
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     shutil.copytree(music / "model", tmp_path / "with")
-    shutil.copy(tmp_path / "run" / BEAT, tmp_path / "with")
+    shutil.copy(tmp_path / "run" / BEAT.file, tmp_path / "with")
     assert load_beat(read_info(tmp_path / "with")).inner.weight.shape[0] == 8
-    card = json.loads((tmp_path / "run" / BEAT_CARD).read_text())
+    card = json.loads((tmp_path / "run" / BEAT.card).read_text())
     assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 1.4, ["CC0-1.0"])
 
 
 def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(music: Path, tmp_path: Path) -> None:
     def weights(name: str) -> dict[str, torch.Tensor]:
-        return read_tensors([tmp_path / name / BEAT])
+        return read_tensors([tmp_path / name / BEAT.file])
 
-    train_beat(music / "model", music / "tokens", tmp_path / "whole", FAST)
+    train(music, tmp_path / "whole", FAST)
     asked = iter([False, False, True])
-    stopped = train_beat(
-        music / "model", music / "tokens", tmp_path / "parts", FAST, stop=lambda: next(asked)
-    )
+    stopped = train(music, tmp_path / "parts", FAST, stop=lambda: next(asked))
     assert stopped["steps"] == 2
-    assert not (tmp_path / "parts" / BEAT).exists()  # saved at once, measured only when it is done
-    train_beat(music / "model", music / "tokens", tmp_path / "parts", FAST)
+    assert not (
+        tmp_path / "parts" / BEAT.file
+    ).exists()  # saved at once, measured only when it is done
+    train(music, tmp_path / "parts", FAST)
     whole, parts = weights("whole"), weights("parts")
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
     with pytest.raises(CheckpointError, match="begun with hidden 8, not 16"):
-        train_beat(music / "model", music / "tokens", tmp_path / "parts", replace(FAST, hidden=16))
+        train(music, tmp_path / "parts", replace(FAST, hidden=16))
     with pytest.raises(CheckpointError, match="holds a run of `train beat`"):
         lm_run.require_kind(tmp_path / "parts", "lm")
 
 
-def crops_of(music: Path, **changes: float) -> BeatCrops:
+def train(music: Path, folder: Path, config: BeatTrainConfig, **how: Any) -> dict[str, Any]:
+    lesson = BeatLesson(config.hidden)
+    return train_hold(lesson, music / "model", music / "tokens", folder, config, **how)
+
+
+def crops_of(music: Path, **changes: float) -> HoldCrops[BeatAdapter]:
     info, pieces = load_tokens(music / "tokens")
-    kept = with_beats([p for p in pieces if p.split == "train"], info.frame_rate, 50)
+    kept = BeatLesson().keep([p for p in pieces if p.split == "train"], info.frame_rate, 50)
     captions = unique_captions(kept)
     text = TextStates(torch.zeros(len(captions), 4), torch.arange(len(captions) + 1))
     data = TokenDataset(kept, captions, TINY_LM.pad_token)
-    return BeatCrops(data, text, replace(FAST, **changes), info.frame_rate)
+    return HoldCrops(BeatLesson(), data, text, replace(FAST, **changes), info.frame_rate)
 
 
 def test_crops_begin_where_they_say_and_ends_are_left_out(music: Path) -> None:
@@ -142,10 +144,10 @@ def test_beats_are_read_where_they_are_exact() -> None:
 
 def test_music_without_beats_is_named(music: Path, tmp_path: Path) -> None:
     encode_manifest(write_music(tmp_path, told=False), music / "model/codec", tmp_path / "tokens")
-    with pytest.raises(InputError, match=r'"train" tells its beats .* give "beat_s"'):
-        train_beat(music / "model", tmp_path / "tokens", tmp_path / "run", FAST)
+    with pytest.raises(InputError, match=r'"train" tells its beat and .* give "beat_s"'):
+        train_hold(BeatLesson(), music / "model", tmp_path / "tokens", tmp_path / "run", FAST)
     with pytest.raises(InputError, match="lasts 5 s and 10 more"):
-        train_beat(music / "model", music / "tokens", tmp_path / "run", replace(FAST, crop_s=5.0))
+        train(music, tmp_path / "run", replace(FAST, crop_s=5.0))
 
 
 @pytest.mark.parametrize(
@@ -162,8 +164,8 @@ def test_the_command_makes_an_adapter_and_names_what_it_lacks(music: Path, tmp_p
 
     options = ["--set", "steps=1", "--set", "batch_size=2", "--set", "crop_s=1"]
     done = call("--manifest", str(music / "m.jsonl"), "--out", str(tmp_path / "run"), *options)
-    assert done.output.strip().endswith(BEAT), done.output
-    assert (tmp_path / "run" / BEAT).is_file()
+    assert done.output.strip().endswith(BEAT.file), done.output
+    assert (tmp_path / "run" / BEAT.file).is_file()
     lacking = call("--out", str(tmp_path / "none"))
     assert "give --manifest FILE, or --tokens FOLDER" in str(lacking.exception)
     unknown = call("--out", str(tmp_path / "none"), "--set", "shortest_s=1")

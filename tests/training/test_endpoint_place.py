@@ -15,6 +15,7 @@ from musicgen_rl.training.endpoint_loop import train_endpoint
 from musicgen_rl.training.endpoint_place import place_base, placing_needs, require_place_of_base
 from musicgen_rl.training.endpoint_run import EndpointSources, train_pair
 from tests.models import save_tiny
+from tests.pipeline.test_key import write_key
 from tests.pipeline.test_tempo import write_beat
 from tests.training.endpoint_fakes import small_config, small_parts
 
@@ -159,9 +160,10 @@ def test_links_need_no_room_and_copies_do(tiny_folder: Path, tmp_path: Path, mon
     assert placing_needs(base, tmp_path / "new" / "pair") == 3 * size
 
 
-def test_a_base_brings_what_holds_its_tempo(tmp_path: Path) -> None:
-    base = write_beat(save_tiny(tmp_path / "base"))
+def test_a_base_brings_what_holds_its_tempo_and_key(tmp_path: Path) -> None:
+    base = write_key(write_beat(save_tiny(tmp_path / "base")))
     place_base(read_info(base), tmp_path / "pair")
     np.testing.assert_array_equal(
-        codes(tmp_path / "pair", tempo_bpm=124), codes(base, tempo_bpm=124)
+        codes(tmp_path / "pair", tempo_bpm=124, key="D minor"),
+        codes(base, tempo_bpm=124, key="D minor"),
     )

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket.compose import (
     Piece,
     Section,
@@ -14,7 +15,6 @@ from musicgen_rl.data.pocket.compose import (
 from musicgen_rl.data.pocket.score import Note, Score
 from musicgen_rl.data.pocket.style import Style
 from musicgen_rl.data.pocket.styles import STYLES
-from musicgen_rl.data.pocket.theory import KEY_NAMES
 from musicgen_rl.data.pocket.tunes import Borrowed, harmonize, library
 
 TUNE_STYLES: dict[str, float] = {

@@ -6,9 +6,10 @@ words for each fact. Nothing is claimed that the attributes do not hold.
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from musicgen_rl.data.keys import KEY_NAMES, Key
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.styles import BROADER, STYLES
 
@@ -171,10 +172,14 @@ def _key(facts: dict[str, Any], rng: random.Random) -> str:
     return key_name(facts)
 
 
-def key_name(facts: dict[str, Any]) -> str:
-    """Spell a key as musicians do: C# minor rather than Db minor."""
-    sharp = {"Db": "C#", "Ab": "G#"} if facts["mode"] == "minor" else {}
-    return f"{sharp.get(facts['key'], facts['key'])} {facts['mode']}"
+def key_name(facts: Mapping[str, Any]) -> str:
+    """Spell the key of a piece as musicians do."""
+    return key_of(facts).name
+
+
+def key_of(facts: Mapping[str, Any]) -> Key:
+    """Read the key of a piece from its facts, major or minor."""
+    return Key(KEY_NAMES.index(facts["key"]), facts["mode"])
 
 
 def _tags(facts: dict[str, Any], rng: random.Random) -> str:

@@ -4,19 +4,14 @@ import math
 import random
 from dataclasses import dataclass, replace
 
+from musicgen_rl.data.keys import KEY_NAMES, MODES
 from musicgen_rl.data.pocket.accompany import write_bass, write_chords, write_drums
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS, DRUM_KITS, INSTRUMENTS
 from musicgen_rl.data.pocket.melody import double_in_thirds, write_melody
 from musicgen_rl.data.pocket.rhythm import on_grid, swing_beat
 from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.style import Layer, Style
-from musicgen_rl.data.pocket.theory import (
-    KEY_NAMES,
-    MODES,
-    Chord,
-    family,
-    parse_progression,
-)
+from musicgen_rl.data.pocket.theory import Chord, family, parse_progression
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket.captions import (
     SAYS_PACE,
     TEMPO_FORMS,
@@ -19,7 +20,6 @@ from musicgen_rl.data.pocket.captions import (
     key_name,
 )
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
-from musicgen_rl.data.pocket.theory import KEY_NAMES
 
 RIVALS = 2
 """Wrong captions beside each true one."""

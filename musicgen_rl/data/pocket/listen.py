@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 
 from musicgen_rl.data.describe import table
+from musicgen_rl.data.keys import KEY_NAMES, MODES
 from musicgen_rl.data.manifest import Entry, read_manifest
-from musicgen_rl.data.pocket.theory import KEY_NAMES, MODES
 from musicgen_rl.errors import InputError
 
 ANALYSIS_RATE = 16_000

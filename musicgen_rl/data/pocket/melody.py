@@ -3,12 +3,12 @@
 import random
 from dataclasses import dataclass
 
+from musicgen_rl.data.keys import MODES
 from musicgen_rl.data.pocket.rhythm import Hit, bars_of, read_bar
 from musicgen_rl.data.pocket.score import Note
 from musicgen_rl.data.pocket.style import Tune
 from musicgen_rl.data.pocket.theory import (
     BLUES,
-    MODES,
     PENTATONIC,
     Chord,
     family,

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket.compose import ROLE_GAIN_DB, Piece, humanize
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.musicxml import Bar, Work, read_musicxml
 from musicgen_rl.data.pocket.rhythm import on_grid
 from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.styles import STYLES
-from musicgen_rl.data.pocket.theory import KEY_NAMES
 from musicgen_rl.data.pocket.tunes import folder
 
 CHORALES = ("bach",)

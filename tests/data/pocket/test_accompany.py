@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import pytest
 
+from musicgen_rl.data.keys import MODES
 from musicgen_rl.data.pocket.accompany import write_bass, write_chords, write_drums
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS
 from musicgen_rl.data.pocket.score import Note
 from musicgen_rl.data.pocket.style import Groove, Layer
-from musicgen_rl.data.pocket.theory import MODES, parse_progression
+from musicgen_rl.data.pocket.theory import parse_progression
 
 LAYER = Layer(role="chords", instruments=("piano",), gate=1.0)
 BASS = Layer(role="bass", instruments=("bass guitar",), center=40, gate=1.0)

@@ -3,13 +3,14 @@ import random
 import numpy as np
 import pytest
 
+from musicgen_rl.data.keys import KEY_NAMES, MODES
 from musicgen_rl.data.pocket.compose import compose, humanize, layer_gain, plan_form
 from musicgen_rl.data.pocket.instruments import DRUM_KITS, INSTRUMENTS
 from musicgen_rl.data.pocket.rhythm import on_grid
 from musicgen_rl.data.pocket.score import Note, Part, Score
 from musicgen_rl.data.pocket.style import Layer
 from musicgen_rl.data.pocket.styles import BROADER, STYLES
-from musicgen_rl.data.pocket.theory import KEY_NAMES, MODES, parse_progression
+from musicgen_rl.data.pocket.theory import parse_progression
 
 
 def test_there_are_at_least_sixteen_styles() -> None:

@@ -1,8 +1,8 @@
 import pytest
 
+from musicgen_rl.data.keys import MODES
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.theory import (
-    MODES,
     Chord,
     family,
     nearest,

@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import pytest
 
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket import arrange as arranging
 from musicgen_rl.data.pocket.abc import Tune
 from musicgen_rl.data.pocket.arrange import TUNE_STYLES, arrange, draw_tune
 from musicgen_rl.data.pocket.score import Note
 from musicgen_rl.data.pocket.styles import STYLES
-from musicgen_rl.data.pocket.theory import KEY_NAMES, parse_chord
+from musicgen_rl.data.pocket.theory import parse_chord
 from musicgen_rl.data.pocket.tunes import (
     Borrowed,
     harmonize,

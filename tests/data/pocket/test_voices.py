@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket import voices as voicing
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.musicxml import Bar, Work, read_musicxml
 from musicgen_rl.data.pocket.styles import STYLES
-from musicgen_rl.data.pocket.theory import KEY_NAMES
 from musicgen_rl.data.pocket.voices import (
     ENSEMBLES,
     WEIGHTS,

@@ -1,0 +1,129 @@
+"""What in a model's folder holds its clips to a tempo or a key: `beat.safetensors` (lm/beat.py) and
+`key.safetensors` (lm/key.py)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from musicgen_rl.checkpoint.info import ModelInfo
+from musicgen_rl.errors import CheckpointError, StorageError
+from musicgen_rl.lm.beat import FEATURES, BeatAdapter
+from musicgen_rl.lm.key import KeyAdapter
+from musicgen_rl.storage import hash_file, read_tensors, save_tensors, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Hold:
+    """An adapter that a model's folder may have."""
+
+    name: str
+    """Of its files, and of the command that trains it."""
+    holds: str
+    """What clips are held to by it."""
+
+    @property
+    def file(self) -> str:
+        """Name of its weights' file."""
+        return f"{self.name}.safetensors"
+
+    @property
+    def card(self) -> str:
+        """Name of the file that tells what it was made with."""
+        return f"{self.name}.json"
+
+
+BEAT = Hold("beat", "tempo")
+KEY = Hold("key", "key")
+HOLDS = (BEAT, KEY)
+
+
+def has_hold(info: ModelInfo, hold: Hold) -> bool:
+    """Tell whether a model's clips can be held to it."""
+    return (info.folder / hold.file).is_file()
+
+
+def hold_hash(info: ModelInfo, hold: Hold) -> str:
+    """Hash a model's adapter: sha256, hexadecimal; empty where it has none."""
+    return hash_file(info.folder / hold.file) if has_hold(info, hold) else ""
+
+
+def load_beat(info: ModelInfo) -> BeatAdapter:
+    """Load a model's beat adapter in float32 on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another model's shape.
+    """
+    path = info.folder / BEAT.file
+    state = read_tensors([path])
+    inner = state.get("inner.weight")
+    if inner is None or inner.ndim != 2 or inner.shape[1] != FEATURES:
+        raise CheckpointError(f"{path} is not a beat adapter of this version: train it again")
+    with torch.device("meta"):
+        adapter = BeatAdapter(info.lm.hidden_size, info.lm.num_layers, inner.shape[0])
+    _fill(adapter, state, path, info)
+    return adapter
+
+
+def load_key(info: ModelInfo) -> KeyAdapter:
+    """Load a model's key adapter in float32 on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another model's shape.
+    """
+    path = info.folder / KEY.file
+    with torch.device("meta"):
+        adapter = KeyAdapter(info.lm.hidden_size, info.lm.num_layers)
+    _fill(adapter, read_tensors([path]), path, info)
+    return adapter
+
+
+def save_hold(
+    hold: Hold, adapter: nn.Module, folder: Path, facts: Mapping[str, Any], strength: float = 1.0
+) -> None:
+    """Write an adapter: float16 weights and a card of what it was made with.
+
+    Args:
+        hold: which it is.
+        adapter: trained; what it adds comes out of its layer `outer`.
+        folder: created if missing; files of the same names are replaced.
+        facts: JSON values.
+        strength: what all it adds is multiplied by.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    tensors = {
+        name: (tensor * strength if name.startswith("outer.") else tensor).to(torch.float16)
+        for name, tensor in adapter.state_dict().items()
+    }
+    path = folder / hold.file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(tensors, path)
+        write_json(
+            folder / hold.card,
+            {"format": FORMAT, "sha256": hash_file(path), "strength": strength, **facts},
+        )
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write the {hold.name} adapter to {folder}: {error}") from error
+
+
+def _fill(adapter: nn.Module, state: Mapping[str, Tensor], path: Path, info: ModelInfo) -> None:
+    """Put weights read from disk into an adapter of the model's shape, for use alone."""
+    try:
+        adapter.load_state_dict({n: t.float() for n, t in state.items()}, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} was not trained for {info.name} ({info.lm.num_layers} blocks of width "
+            f"{info.lm.hidden_size}): {error}"
+        ) from None
+    if not all(bool(torch.isfinite(t).all()) for t in adapter.state_dict().values()):
+        raise CheckpointError(f"{path} holds numbers that are not finite: train it again")
+    adapter.eval().requires_grad_(False)

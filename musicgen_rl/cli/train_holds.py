@@ -1,0 +1,118 @@
+"""`musicgen-rl train beat` and `train key`: what holds a model's clips to a tempo or a key."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from musicgen_rl.cli.train_options import parse_assignments, report_encoding, take_fields
+from musicgen_rl.cli.train_rewards import Out, Set, Threads, begin, listing
+from musicgen_rl.config import field_help
+from musicgen_rl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from musicgen_rl.training.hold import HoldTrainConfig, Lesson
+
+C = TypeVar("C", bound="HoldTrainConfig")
+
+Tokens = Annotated[Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")]
+
+
+def _show_beat_options() -> None:
+    from musicgen_rl.training.beat import BeatTrainConfig
+
+    _list_options(BeatTrainConfig)
+
+
+def _show_key_options() -> None:
+    from musicgen_rl.training.key import KeyTrainConfig
+
+    _list_options(KeyTrainConfig)
+
+
+def _list_options(config_class: type["HoldTrainConfig"]) -> None:
+    help_of = field_help(config_class)
+    for field in dataclasses.fields(config_class):
+        typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
+
+
+def beat(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to hold a tempo.")],
+    out: Out,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help='Audio to learn from: encoded to tokens first. Attributes tell "beat_s".'
+        ),
+    ] = None,
+    tokens: Tokens = None,
+    options: Set = None,
+    show_options: Annotated[bool, listing(_show_beat_options)] = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model to hold a tempo: an adapter that tells it where each beat falls."""
+    from musicgen_rl.training.beat import BeatLesson, BeatTrainConfig
+
+    config = _hold_config(options, BeatTrainConfig)
+    _teach(BeatLesson(config.hidden), config, model, out, manifest, tokens, threads)
+
+
+def key(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to hold a key.")],
+    out: Out,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help='Audio to learn from: encoded to tokens first. Attributes tell "key" and "mode".'
+        ),
+    ] = None,
+    tokens: Tokens = None,
+    options: Set = None,
+    show_options: Annotated[bool, listing(_show_key_options)] = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model to hold a key: an adapter that tells it which notes are in it."""
+    from musicgen_rl.training.key import KeyLesson, KeyTrainConfig
+
+    config = _hold_config(options, KeyTrainConfig)
+    _teach(KeyLesson(), config, model, out, manifest, tokens, threads)
+
+
+def _hold_config(options: list[str] | None, config_class: type[C]) -> C:
+    given = parse_assignments(options or [])
+    config = config_class(**take_fields(given, config_class, ()))
+    if given:
+        raise ConfigError(f"--set {next(iter(given))}: there is no such option, see --show-options")
+    return config
+
+
+def _teach(
+    lesson: "Lesson[Any]",
+    config: "HoldTrainConfig",
+    model: str,
+    out: Path,
+    manifest: Path | None,
+    tokens: Path | None,
+    threads: int,
+) -> None:
+    if manifest is None and tokens is None:
+        raise ConfigError("nothing to learn from: give --manifest FILE, or --tokens FOLDER")
+
+    from musicgen_rl.checkpoint import find_model
+    from musicgen_rl.training.contrast_run import codec_of
+    from musicgen_rl.training.hold import train_hold
+    from musicgen_rl.training.lm_run import encode_manifest
+    from musicgen_rl.training.same_run import require_kind
+
+    folder = find_model(model)
+    require_kind(out, lesson.hold.name)
+    stopped = begin(threads)
+    tokens = tokens or out / "tokens"
+    if manifest is not None:
+        encode_manifest(manifest, codec_of(folder), tokens, report=report_encoding)
+    made = train_hold(lesson, folder, tokens, out, config, stop=lambda: bool(stopped))
+    if stopped:
+        typer.echo(f"stopped at step {made['steps']} and saved: run it again to go on", err=True)
+        raise typer.Exit(130)
+    typer.echo(str(out / lesson.hold.file))
