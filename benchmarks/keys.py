@@ -1,12 +1,13 @@
 """Is a named key played: left to the words, held to it, and held together with a tempo?
 
     python benchmarks/keys.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--hold free key both] [--pieces 60] [--split test] [--seconds 10]
-        [--seed 0] [--out STEM]
+        [--diversity 0 ...] [--hold free key both] [--louder 1 ...] [--pieces 60] [--split test]
+        [--seconds 10] [--seed 0] [--out STEM]
 
 For each held-out piece one unpicked clip is asked for by its style and its key ("jazz in D minor"),
 of *both* by its tempo too. *Free* clips know the key from the words alone, *key* and *both* are
-told it at every frame (docs/training.md). Real pieces stand beside them.
+told it at every frame (docs/training.md), with `--louder 1.5` half as strongly again. Real pieces
+stand beside them.
 
 - on its notes: share of tonal energy on the notes of the key named;
 - key heard: share of clips whose chroma fits, of all 24 keys, the one named best, by the profiles
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pocket_music import at_rate, share_of_key
-from takes import PROBE, real_clip
+from takes import PROBE, real_clip, tell_louder
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import hear_tempo, tempo_fits
@@ -112,7 +113,7 @@ def render(found: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     for name, row in found["models"].items():
         cells = [f"{row[m][0]:.2f} ± {row[m][1]:.2f}" for m in MEASURES]
-        if not (name == "real pieces" or name.endswith("both")):
+        if not (name == "real pieces" or "held: both" in name):
             cells[-1] = ""  # no tempo was named
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
@@ -127,6 +128,9 @@ def main() -> int:
         "--hold", nargs="+", choices=["free", "key", "both"], default=["free", "key"],
         help="in turn",
     )  # fmt: skip
+    parser.add_argument(
+        "--louder", type=float, nargs="+", default=[1.0], help="the key, so many times, in turn"
+    )
     parser.add_argument("--split", help="of the manifest; all but train if not given")
     parser.add_argument("--pieces", type=int, default=60, help="how many of them are asked")
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -149,13 +153,19 @@ def main() -> int:
         places = [given.manifest.parent / piece.audio for piece in pieces]
         models = {"real pieces": measure([real_clip(p, given.seconds) for p in places])}
         pipeline = Pipeline.load(given.model)
-        for diversity, hold in product((None, *given.diversity), given.hold):
+        kinds = [(h, k) for h, k in product(given.hold, given.louder)
+                 if h != "free" or k == given.louder[0]]  # fmt: skip
+        for diversity, (hold, louder) in product((None, *given.diversity), kinds):
+            tell_louder(pipeline.holds.key.adapter, louder)
             clips = play(
                 pipeline, pieces, hold,
                 duration_s=given.seconds, seed=given.seed, diversity=diversity,
             )  # fmt: skip
             name = given.model + ("" if diversity is None else f", dial {diversity:g}")
-            models[name + ("" if hold == "free" else f", held: {hold}")] = measure(clips)
+            tell_louder(pipeline.holds.key.adapter, 1 / louder)
+            name += "" if hold == "free" else f", held: {hold}"
+            name += "" if hold == "free" or louder == 1.0 else f", x {louder:g}"
+            models[name] = measure(clips)
     except MusicgenRLError as error:
         sys.stderr.write(f"{error}\n")
         return 2

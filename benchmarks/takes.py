@@ -1,8 +1,8 @@
 """Is a named tempo met: by one clip and by the nearest of several, left free and held to it?
 
     python benchmarks/takes.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--takes 4 8 16] [--tempo free held] [--pieces 60] [--split test]
-        [--seconds 8] [--seed 0] [--out STEM]
+        [--diversity 0 ...] [--takes 4 8 16] [--tempo free held] [--louder 1 ...] [--pieces 60]
+        [--split test] [--seconds 8] [--seed 0] [--out STEM]
 
 For each held-out piece a clip of twice `--seconds` is asked for by its style and its tempo in bpm.
 The take is chosen by its first half and judged by its second, for a tempo that was only misheard is
@@ -13,7 +13,7 @@ style probe hears the style asked for, so that it is seen what the choice costs.
 errors over pieces. Seconds are those of the most takes and of one clip alone, on one thread.
 
 *Held* clips are told where each beat falls (docs/training.md), *free* ones know the tempo from the
-prompt alone.
+prompt alone. `--louder 1.5` tells all that is told half as strongly again.
 
 `musicgen-rl data make probe --hours 1 --seed 4711 --test 0.9` makes such a manifest.
 """
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import hear_tempo, tempo_fits, tempo_gap
@@ -100,6 +101,14 @@ def real_clip(path: Path, seconds: float) -> Clip:
     return Clip(mono, rate)
 
 
+def tell_louder(adapter: nn.Module | None, louder: float) -> None:
+    """Multiply what an adapter adds."""
+    if adapter is not None:
+        with torch.no_grad():
+            for tensor in adapter.get_submodule("outer").parameters():
+                tensor *= louder
+
+
 def play(
     pipeline: Pipeline, pieces: Sequence[Entry], probe: Probe, *, takes: int, **how: Any
 ) -> tuple[list[list[dict[str, Any]]], float, float]:
@@ -150,6 +159,13 @@ def main() -> int:
     parser.add_argument(
         "--tempo", nargs="+", choices=["free", "held"], default=["free"], help="in turn"
     )
+    parser.add_argument(
+        "--louder",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help="what is told, so many times, in turn",
+    )
     parser.add_argument("--split", help="of the manifest; all but train if not given")
     parser.add_argument("--pieces", type=int, default=60, help="how many of them are asked")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each half")
@@ -172,13 +188,18 @@ def main() -> int:
             "real pieces": {"takes": summarise(real, facts, [1]), "one_s": None, "most_s": None}
         }
         pipeline = Pipeline.load(given.model)
-        for tempo, diversity in product(given.tempo, (None, *given.diversity)):
+        kinds = [(t, k) for t, k in product(given.tempo, given.louder)
+                 if t == "held" or k == given.louder[0]]  # fmt: skip
+        for (tempo, louder), diversity in product(kinds, (None, *given.diversity)):
+            tell_louder(pipeline.holds.tempo.adapter, louder)
             heard, most_s, one_s = play(
                 pipeline, pieces, probe, takes=most, duration_s=length, seed=given.seed,
                 diversity=diversity, tempo_bpm=0.0 if tempo == "free" else None,
             )  # fmt: skip
             name = given.model + ("" if diversity is None else f", dial {diversity:g}")
+            tell_louder(pipeline.holds.tempo.adapter, 1 / louder)
             name += ", held" if tempo == "held" else ""
+            name += f", x {louder:g}" if tempo == "held" and louder != 1.0 else ""
             counts = sorted({1, *given.takes})
             models[name] = {
                 "takes": summarise(heard, facts, counts), "one_s": one_s, "most_s": most_s

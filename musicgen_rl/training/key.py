@@ -23,7 +23,7 @@ class KeyTrainConfig(HoldTrainConfig):
 
     minutes: float = 15.0
     learning_rate: float = 5e-3
-    strength: float = 2.5
+    strength: float = 2.0
 
 
 def key_of(piece: TokenPiece) -> Key | None:

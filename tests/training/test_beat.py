@@ -73,7 +73,25 @@ def test_the_loss_falls_and_the_model_stays_as_it_was(music: Path, tmp_path: Pat
     shutil.copy(tmp_path / "run" / BEAT.file, tmp_path / "with")
     assert load_beat(read_info(tmp_path / "with")).inner.weight.shape[0] == 8
     card = json.loads((tmp_path / "run" / BEAT.card).read_text())
-    assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 1.4, ["CC0-1.0"])
+    assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 2.2, ["CC0-1.0"])
+
+
+def test_what_is_the_same_everywhere_is_left_out() -> None:
+    torch.manual_seed(0)
+    adapter = BeatAdapter(8, 2, hidden=16)
+    torch.nn.init.normal_(adapter.outer.weight)
+    torch.nn.init.normal_(adapter.outer.bias)
+    places, bpm = torch.rand(1, 7) * 9, torch.tensor([97.0])
+    before = adapter(places, bpm)
+    BeatLesson().finish(adapter)
+    after = adapter(places, bpm)
+    moved = before - after
+    assert torch.allclose(moved, moved[:, :, :1].expand_as(moved), atol=1e-5)
+    every = torch.stack([
+        adapter(torch.arange(200).unsqueeze(0) / 100, torch.tensor([float(b)])).mean((1, 2))
+        for b in 55.0 * (190.0 / 55.0) ** torch.linspace(0, 1, 50)
+    ])  # fmt: skip
+    assert every.mean(0).abs().max() < 0.02 < moved.abs().max()
 
 
 def test_a_stopped_run_ends_in_the_bits_of_one_that_was_not(music: Path, tmp_path: Path) -> None:
@@ -170,4 +188,4 @@ def test_the_command_makes_an_adapter_and_names_what_it_lacks(music: Path, tmp_p
     assert "give --manifest FILE, or --tokens FOLDER" in str(lacking.exception)
     unknown = call("--out", str(tmp_path / "none"), "--set", "shortest_s=1")
     assert "there is no such option" in str(unknown.exception)
-    assert "strength=1.4" in CliRunner().invoke(app, ["beat", "--show-options"]).output
+    assert "strength=2.2" in CliRunner().invoke(app, ["beat", "--show-options"]).output

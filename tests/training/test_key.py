@@ -63,7 +63,7 @@ def test_the_true_key_saves_more_than_a_wrong_one(music: Path, tmp_path: Path) -
     assert learnt.weight.any()
     assert not learnt.bias.any()  # what is the same for all keys is left out
     card = json.loads((run / KEY.card).read_text())
-    assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 2.5, ["CC0-1.0"])
+    assert (card["steps"], card["strength"], card["data_licenses"]) == (60, 2.0, ["CC0-1.0"])
 
 
 def test_a_stopped_run_goes_on_and_is_no_beat(music: Path, tmp_path: Path) -> None:
@@ -114,4 +114,4 @@ def test_the_command_makes_an_adapter(music: Path, tmp_path: Path) -> None:
               "--out", str(tmp_path / "run"), *options],
     )  # fmt: skip
     assert done.output.strip().endswith(KEY.file), done.output
-    assert "strength=2.5" in CliRunner().invoke(app, ["key", "--show-options"]).output
+    assert "strength=2.0" in CliRunner().invoke(app, ["key", "--show-options"]).output
