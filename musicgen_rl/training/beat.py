@@ -78,10 +78,10 @@ class BeatLesson(Lesson[BeatAdapter]):
         """Leave out what is the same at every place within two beats and at every tempo."""
         places = torch.arange(MEAN_PLACES) * (2.0 / MEAN_PLACES)
         steps = torch.linspace(0.0, 1.0, MEAN_TEMPI)
-        bpm = SLOWEST_BPM * (FASTEST_BPM / SLOWEST_BPM) ** steps
+        bpm: Tensor = SLOWEST_BPM * (FASTEST_BPM / SLOWEST_BPM) ** steps
         bias = adapter.outer.bias
-        told = adapter(places.expand(MEAN_TEMPI, -1).to(bias.device), bpm.to(bias.device))
-        bias -= told.mean((1, 2)).flatten()
+        told: Tensor = adapter(places.expand(MEAN_TEMPI, -1).to(bias.device), bpm.to(bias.device))
+        bias.sub_(told.mean((1, 2)).flatten())
 
     def tell(
         self,
