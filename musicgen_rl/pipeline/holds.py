@@ -29,7 +29,7 @@ def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
         ConfigError: the folder lacks what would hold it.
     """
     orders = (
-        (BEAT, f"{request.tempo_bpm or 0:g} bpm" if request.tempo_bpm else "",
+        (BEAT, f"{request.tempo_bpm:g} bpm" if request.tempo_bpm else "",
          "name the tempo in the prompt and let it choose among takes, or "),
         (KEY, "" if request.key in (None, NO_KEY) else str(request.key), ""),
     )  # fmt: skip
