@@ -15,6 +15,7 @@ from musicgen_rl.checkpoint.load import (
     load_lm,
     load_state,
     model_hash,
+    stated_base,
     weight_files,
 )
 from musicgen_rl.checkpoint.save import save_model
@@ -22,5 +23,5 @@ from musicgen_rl.checkpoint.save import save_model
 __all__ = [
     "CARD", "CHECKPOINTS_VARIABLE", "FORMAT", "LOW_RANK", "ModelInfo", "blended_with",
     "checkpoints_folder", "find_model", "lies_over", "load_lm", "load_state", "model_hash",
-    "part_folder", "read_info", "save_model", "weight_files",
+    "part_folder", "read_info", "save_model", "stated_base", "weight_files",
 ]  # fmt: skip

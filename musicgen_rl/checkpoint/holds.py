@@ -1,8 +1,9 @@
 """What in a model's folder holds its clips to a tempo or a key: `beat.safetensors` (lm/beat.py) and
 `key.safetensors` (lm/key.py)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from musicgen_rl.checkpoint.info import ModelInfo
+from musicgen_rl.checkpoint.load import model_hash, stated_base
 from musicgen_rl.errors import CheckpointError, StorageError
 from musicgen_rl.lm.beat import FEATURES, BeatAdapter
 from musicgen_rl.lm.key import KeyAdapter
@@ -44,14 +46,48 @@ KEY = Hold("key", "key")
 HOLDS = (BEAT, KEY)
 
 
+def find_hold(info: ModelInfo, hold: Hold) -> Path | None:
+    """Find a model's adapter: in its own folder or, for an end of a dial, in its base's around it.
+
+    Returns:
+        The weights' file; None where it has none.
+    """
+    own, base = info.folder / hold.file, info.folder.resolve().parent
+    if own.is_file():
+        return own
+    stated = stated_base(info)
+    if stated is None or not (base / hold.file).is_file():
+        return None
+    try:
+        return base / hold.file if model_hash(replace(info, folder=base)) == stated else None
+    except CheckpointError:  # no model lies there
+        return None
+
+
 def has_hold(info: ModelInfo, hold: Hold) -> bool:
     """Tell whether a model's clips can be held to it."""
-    return (info.folder / hold.file).is_file()
+    return find_hold(info, hold) is not None
 
 
 def hold_hash(info: ModelInfo, hold: Hold) -> str:
     """Hash a model's adapter: sha256, hexadecimal; empty where it has none."""
-    return hash_file(info.folder / hold.file) if has_hold(info, hold) else ""
+    path = find_hold(info, hold)
+    return "" if path is None else hash_file(path)
+
+
+def copy_holds(models: Sequence[ModelInfo], folder: Path) -> None:
+    """Copy what holds the clips of models of one base, with its cards, into the folder of another.
+
+    Args:
+        models: the first that has an adapter gives it.
+        folder: it is there.
+    """
+    for hold in HOLDS:
+        path = next((p for model in models if (p := find_hold(model, hold)) is not None), None)
+        if path is not None:
+            for file in (path, path.with_name(hold.card)):
+                if file.is_file():
+                    shutil.copyfile(file, folder / file.name)
 
 
 def load_beat(info: ModelInfo) -> BeatAdapter:
@@ -60,7 +96,7 @@ def load_beat(info: ModelInfo) -> BeatAdapter:
     Raises:
         CheckpointError: it is missing, damaged, or of another model's shape.
     """
-    path = info.folder / BEAT.file
+    path = find_hold(info, BEAT) or info.folder / BEAT.file
     state = read_tensors([path])
     inner = state.get("inner.weight")
     if inner is None or inner.ndim != 2 or inner.shape[1] != FEATURES:
@@ -77,7 +113,7 @@ def load_key(info: ModelInfo) -> KeyAdapter:
     Raises:
         CheckpointError: it is missing, damaged, or of another model's shape.
     """
-    path = info.folder / KEY.file
+    path = find_hold(info, KEY) or info.folder / KEY.file
     with torch.device("meta"):
         adapter = KeyAdapter(info.lm.hidden_size, info.lm.num_layers)
     _fill(adapter, read_tensors([path]), path, info)

@@ -86,6 +86,16 @@ def model_hash(info: ModelInfo) -> str:
     return digest.hexdigest()
 
 
+def stated_base(info: ModelInfo) -> str | None:
+    """Return the hash of the model this one was tuned from, where its card says so.
+
+    It stands in the card's notes as {"base": {"name": ..., "sha256": ...}}.
+    """
+    base = info.notes.get("base")
+    sha256 = base.get("sha256") if isinstance(base, Mapping) else None
+    return str(sha256) if sha256 else None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """List the safetensors files of a model folder's own weights.
 

@@ -21,6 +21,7 @@ from musicgen_rl.checkpoint import (
     lies_over,
     model_hash,
     part_folder,
+    stated_base,
     weight_files,
 )
 from musicgen_rl.errors import CheckpointError
@@ -69,16 +70,6 @@ def check_mergeable(
                 f"{_short(sha256)}: name the base that its card tells of"
             )
     return bases == [sha256, sha256]
-
-
-def stated_base(info: ModelInfo) -> str | None:
-    """Return the hash of the model this one was tuned from, where its card says so.
-
-    It stands in the card's notes as {"base": {"name": ..., "sha256": ...}}.
-    """
-    base = info.notes.get("base")
-    sha256 = base.get("sha256") if isinstance(base, Mapping) else None
-    return str(sha256) if sha256 else None
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from musicgen_rl.checkpoint import (
     save_model,
     weight_files,
 )
+from musicgen_rl.checkpoint.holds import copy_holds
 from musicgen_rl.errors import ConfigError, StorageError
 from musicgen_rl.lm.weights import to_transformers
 from musicgen_rl.merging.endpoints import load_endpoints
@@ -89,6 +90,7 @@ def merge_checkpoints(
             _write_ours(folder, target, replace(info, folder=first.folder), merged, stored)
         else:
             write_composite(folder, info, merged, dtype)
+        copy_holds([m for m in (first, second, initial) if m is not None], folder)
     return target
 
 

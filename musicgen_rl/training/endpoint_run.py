@@ -14,6 +14,7 @@ from musicgen_rl.checkpoint import (
     model_hash,
     part_folder,
     read_info,
+    stated_base,
 )
 from musicgen_rl.errors import (
     CheckpointError,
@@ -22,7 +23,7 @@ from musicgen_rl.errors import (
     ModelNotFoundError,
     MusicgenRLError,
 )
-from musicgen_rl.merging.check import check_mergeable, stated_base
+from musicgen_rl.merging.check import check_mergeable
 from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.minilm import MiniLM
