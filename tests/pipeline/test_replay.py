@@ -192,7 +192,8 @@ def test_tags_that_cannot_be_are_refused(clip, changes):
 
 def test_every_missing_field_is_refused(clip):
     free = {
-        "made_by", "date", "weights_license", "continued_from", "diversity", "merge", "tempo", "key",
+        "made_by", "date", "weights_license", "continued_from", "diversity", "merge", "tempo",
+        "key",
     }  # fmt: skip
     needed = set(clip.settings) - free
     for name in needed:
