@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.takes import hear, render, summarise
+from benchmarks.takes import hear, render, summarise, tell_louder
 from musicgen_rl.audio.clip import Clip
+from musicgen_rl.lm.beat import BeatAdapter
 from tests.audio.test_tempo import clicks
 
 
@@ -53,3 +54,14 @@ def test_the_table_names_what_was_measured() -> None:
     lines = render(about).splitlines()
     assert "| pocket | 1 | 0.25 ± 0.05 | 0.50 | 0.90 | 1.0 |" in lines
     assert "| pocket | 4 | 0.25 ± 0.05 | 0.50 | 0.90 | 2.5 |" in lines
+
+
+def test_all_that_is_told_is_multiplied() -> None:
+    torch.manual_seed(0)
+    adapter, places, bpm = BeatAdapter(8, 2, hidden=8), torch.rand(1, 5), torch.tensor([100.0])
+    torch.nn.init.normal_(adapter.outer.weight)
+    torch.nn.init.normal_(adapter.outer.bias)
+    before = adapter(places, bpm)
+    tell_louder(adapter, 1.5)
+    assert torch.allclose(adapter(places, bpm), 1.5 * before, atol=1e-5)
+    tell_louder(None, 2.0)  # a model without one
