@@ -12,10 +12,13 @@ from app import words
 from app.cards import Card, make_card
 from app.playback import stream_facts
 from app.service import Job, Service
-from app.settings import GUIDANCE, LOUDNESS, TEMPERATURE, Settings, fresh_settings
+from app.settings import GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
+from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY, has_hold
+from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.merging.recipe import METHODS
+from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
 
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
@@ -191,6 +194,7 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
             1, limits.max_variations, fresh.variations, step=1, label="Variations", precision=0,
             buttons=[], min_width=200, elem_id="variations",
         )  # fmt: skip
+    _place_held(at, services, fresh)
     with gr.Row(elem_classes="go"):
         go = gr.Button("Generate", variant="primary", scale=3, min_width=160, elem_id="generate")
         stop = gr.Button("Stop", variant="stop", interactive=False, min_width=90, elem_id="stop")
@@ -219,6 +223,20 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
             label="Link", interactive=False, visible=False, buttons=["copy"], elem_id="link",
         )  # fmt: skip
     return Controls(at), Actions(go, stop, status, history, restore, link, link_text)
+
+
+def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Settings) -> None:
+    """Place what clips are held to, where a model can."""
+    can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in HOLDS}
+    with gr.Row(visible=any(can.values())):
+        at["tempo"] = gr.Number(
+            label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_SAID,
+            min_width=200, visible=can[BEAT], elem_id="tempo",
+        )  # fmt: skip
+        at["key"] = gr.Dropdown(
+            [(words.AS_SAID, ""), (words.NO_KEY, NO_KEY), *((key, key) for key in KEYS)],
+            value=fresh.key, label="Key", min_width=200, visible=can[KEY], elem_id="key",
+        )  # fmt: skip
 
 
 def _place_more(

@@ -34,6 +34,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         top_k: int = -1,
         format: str = "wav",
         model: str = "",
+        tempo: float = -1.0,
+        key: str = "",
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
         """Make music from text; returns the seed, and of each file its name and URL.
@@ -50,6 +52,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             top_k: Draw among so many likeliest tokens; -1 is the model's own default.
             format: wav, flac, ogg or mp3.
             model: Which model; empty is the default one.
+            tempo: To hold, beats a minute; -1 takes the prompt's ("124 bpm"), 0 holds none.
+            key: To hold, such as "D minor"; empty takes the prompt's, "none" holds none.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)
@@ -66,6 +70,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         wanted = JobRequest(
             prompt=prompt,
             duration_s=duration,
+            tempo_bpm=None if tempo < 0 else tempo,
+            key=key or None,
             variations=variations,
             seed=None if seed < 0 else seed,
             diversity=None if diversity < 0 else diversity,

@@ -10,7 +10,9 @@ from urllib.parse import urlencode
 from app.service import JobRequest, Limits, Service
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.data.keys import NO_KEY, Key
 from musicgen_rl.merging.recipe import METHODS
+from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class Settings:
     diversity: float = 0.5
     base: bool = False
     duration: float = 10.0
+    tempo: float | None = None
+    key: str = ""
     variations: int = 2
     seed: int | None = None
     locked: bool = False
@@ -41,6 +45,8 @@ class Settings:
         return JobRequest(
             prompt=self.prompt or "",
             duration_s=self.duration,
+            tempo_bpm=self.tempo,
+            key=self.key or None,
             variations=self.variations,
             seed=self.seed if self.locked else None,
             first_index=max(0, int(self.first or 1) - 1),
@@ -75,6 +81,8 @@ class Settings:
         return "?" + urlencode(found)
 
 
+KEYS = [Key(tonic, scale).name for scale in ("major", "minor") for tonic in range(12)]
+"""The keys that can be chosen; a prompt may name others."""
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
 """From where to where these controls go; a link's numbers too."""
 OWN = ("guidance", "negative", "temperature", "top_k")
@@ -127,9 +135,11 @@ def read_query(
         "diversity": (0, 1), "duration": (1, limits.max_duration_s),
         "variations": (1, limits.max_variations), "seed": (0, 2**53), "first": (1, 2**31),
         "loudness": LOUDNESS, "guidance": GUIDANCE, "temperature": TEMPERATURE,
-        "top_k": (0, 100_000),
+        "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
     }  # fmt: skip
-    choices = {"format": list(FORMATS), "method": list(METHODS)}
+    choices = {
+        "format": list(FORMATS), "method": list(METHODS), "key": ["", NO_KEY, *KEYS],
+    }  # fmt: skip
     found: dict[str, Any] = {}
     for name in given.keys() & {field.name for field in fields(Settings)} - {"model", "base"}:
         text = str(given[name])[: limits.max_prompt_characters]

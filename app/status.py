@@ -50,7 +50,9 @@ def waiting(position: int = 0, ticking: str = ".") -> str:
     return line(text, ticking=ticking, fraction=0.0)
 
 
-def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = False) -> str:
+def describe(
+    update: Update, *, clips: int, playing_later: bool, kept: bool = False, held: str = ""
+) -> str:
     """Say how a job stands.
 
     Args:
@@ -58,9 +60,11 @@ def describe(update: Update, *, clips: int, playing_later: bool, kept: bool = Fa
         clips: variations asked for.
         playing_later: sound is held back until it can play without a gap.
         kept: whether there are files.
+        held: the tempo and the key that the clips are held to, in words.
     """
     left = "" if update.seconds_left is None else f", about {in_words(update.seconds_left)} left"
     what = "one clip" if clips == 1 else f"{clips} clips"
+    what += f" held to {held}" if held else ""
     if update.state is State.WAITING:
         return waiting(update.position, f"{left}.")
     if update.state is State.RUNNING:

@@ -49,7 +49,7 @@ HEAD = (
 )
 _LOOK_S = 0.1  # between two looks at a job
 _SAY_S = 0.5  # between two sentences about it: each costs the server some milliseconds
-_HELD_SHARE = 0.2  # sound held back longer than this is explained
+_LATER_SHARE = 0.2  # sound held back longer than this is explained
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _AS_IT_IS = _QUIET | {"postprocess": False}  # what goes into cards, see `app.cards`
 
@@ -190,7 +190,8 @@ class Studio:
         )  # fmt: skip
         # Gradio's number starts at 0 where it is given no value, and is empty only when told so: by
         # the page itself, since an answer that takes long would erase the seed of a first clip.
-        page.load(None, outputs=controls.seed, js="() => null", **_QUIET)
+        empty = [controls.seed, controls.tempo]
+        page.load(None, outputs=empty, js="() => [null, null]", **_QUIET)
         page.load(self.open, outputs=[self.top, *controls.components], **_QUIET)
 
     def open(self, request: gr.Request) -> Any:
@@ -255,8 +256,11 @@ class Studio:
                 # Its sound goes to the page another way, see `app.playback`.
                 update, now = service.poll(job, sound=False), time.monotonic()
                 ended = update.state not in ACTIVE
-                held = not job.playing and update.fraction > _HELD_SHARE
-                text = describe(update, clips=clips, playing_later=held, kept=job.has_files)
+                later = not job.playing and update.fraction > _LATER_SHARE
+                text = describe(
+                    update, clips=clips, playing_later=later, kept=job.has_files,
+                    held=job.request.held,
+                )  # fmt: skip
                 if text != said and (ended or now - said_at > _SAY_S):
                     said, said_at = text, now
                     yield {self.actions.status: text}

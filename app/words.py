@@ -3,8 +3,8 @@
 EXAMPLES = (
     "slow sad piano",
     "chiptune for a chase scene",
+    "house in D minor, 124 bpm",
     "calm ambient pad with kalimba",
-    "fast funk with brass",
     "rainy lo-fi hip hop, jazz guitar",
     "bossa nova for vibraphone",
     "aggressive metal, distorted guitars",
@@ -28,6 +28,8 @@ TOP_K = (
     "0 draws among all."
 )
 SEED = "Same seed and settings, same music. Unlocked, each run draws one and shows it here."
+AS_SAID = "as the words say"
+NO_KEY = "none held"
 
 DIAL = (
     "Left: clips that sit well and resemble each other. Right: clips that differ from each other "
@@ -46,7 +48,7 @@ LOUDNESS = "How loud clips come out, in LUFS. Changes neither quality nor variet
 FIRST = "Which variation of the seed comes first: with a locked seed, 3 makes the third one alone."
 LIVE = (
     "Endless music that you steer while it plays. Moves are heard about two seconds later: that "
-    "much is always made ahead."
+    "much is always made ahead. Tempo and key are those that its words name."
 )
 COMPARE = "The same prompt and seed at two positions of the dial, played in step."
 SPREAD = (

@@ -11,6 +11,7 @@ from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.config import SamplingConfig, require, require_number
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
+from musicgen_rl.pipeline.holds import held_to, require_holds
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, draw_seed
 
 
@@ -67,6 +68,10 @@ class JobRequest:
     """What to play."""
     duration_s: float = GenerationConfig.duration_s
     """Length of every clip, in seconds."""
+    tempo_bpm: float | None = None
+    """Tempo to hold; the one that the prompt names where None, 0 holds none."""
+    key: str | None = None
+    """Key to hold; the one that the prompt names where None, "none" holds none."""
     variations: int = GenerationConfig.clips_per_prompt
     """Clips of this prompt."""
     seed: int | None = None
@@ -99,6 +104,8 @@ class Admitted:
     """The model's defaults under what the visitor set."""
     format: str
     """wav, flac, ogg or mp3."""
+    held: str = ""
+    """The tempo and the key it is held to, in words."""
     continue_from: Path | None = None
     """What all clips go on from."""
 
@@ -136,7 +143,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
 
     Raises:
         InputError: an empty or overlong prompt.
-        ConfigError: a number out of range, or a dial the model does not have.
+        ConfigError: a number out of range, or a dial, a tempo or a key that the model cannot have.
     """
     prompt = checked_text(request.prompt, "the prompt", limits.max_prompt_characters)
     require_endpoints(info, request.diversity)
@@ -149,17 +156,22 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
     if negative:
         name = "the negative prompt"
         chosen["negative_prompt"] = checked_text(negative, name, limits.max_prompt_characters)
+    generation = GenerationConfig(
+        duration_s=request.duration_s,
+        tempo_bpm=request.tempo_bpm,
+        key=request.key,
+        seed=draw_seed() if request.seed is None else request.seed,
+        clips_per_prompt=request.variations,
+        first_index=request.first_index,
+        diversity=request.diversity,
+        merge_method=request.merge_method,
+        loudness=request.loudness,
+    )
+    require_holds(info, generation)
     return Admitted(
         prompt=prompt,
-        generation=GenerationConfig(
-            duration_s=request.duration_s,
-            seed=draw_seed() if request.seed is None else request.seed,
-            clips_per_prompt=request.variations,
-            first_index=request.first_index,
-            diversity=request.diversity,
-            merge_method=request.merge_method,
-            loudness=request.loudness,
-        ),
+        generation=generation,
+        held=held_to(info, prompt, generation),
         sampling=sampling_at(info, request.diversity, **chosen),
         format=request.format,
         continue_from=request.continue_from,

@@ -160,7 +160,7 @@ def _generate(
     from musicgen_rl.pipeline import Pipeline, devices
     from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
     from musicgen_rl.pipeline.files import generate_files
-    from musicgen_rl.pipeline.holds import require_holds
+    from musicgen_rl.pipeline.holds import held_to, require_holds
 
     devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
     info = read_info(find_model(load["model"]))
@@ -169,13 +169,14 @@ def _generate(
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt
+    holds = _holds([held_to(info, prompt, request) for prompt in prompts])
     with proved(destination.folder) as folder:
         with Bar(f"loading {info.name}"):
             pipeline = Pipeline.load(info.folder, device=load["device"], dtype=load["dtype"])
         source = pipeline.read_source(continue_from)
         note(
             f"seed {request.seed}: {total} {'clip' if total == 1 else 'clips'} of "
-            f"{request.duration_s:g} s{_takes(request)}, {info.name}{_dialled(request)} in "
+            f"{request.duration_s:g} s{holds}{_takes(request)}, {info.name}{_dialled(request)} in "
             f"{pipeline.dtype} on {pipeline.device}"
         )
         stop.patient = True
@@ -197,6 +198,13 @@ def _generate(
         note(f"stopped: {made} of {total} files written, --seed {request.seed} makes them whole")
     if unread:
         raise unread[0]
+
+
+def _holds(held: list[str]) -> str:
+    """Say what the clips are held to, one entry a prompt."""
+    if len(set(held)) == 1:
+        return f" held to {held[0]}" if held[0] else ""
+    return ", each held to what its prompt names"
 
 
 def _takes(request: GenerationConfig) -> str:

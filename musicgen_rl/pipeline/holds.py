@@ -47,6 +47,16 @@ def asked_for(hold: Hold, prompt: str, request: GenerationConfig) -> bool:
     return asked(prompt, request) is not None
 
 
+def held_to(info: ModelInfo, prompt: str, request: GenerationConfig) -> str:
+    """Say in words what a clip is held to: "124 bpm and D minor"; empty where it is left free."""
+    asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
+    said = [
+        *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
+        *([key.name] if key is not None and has_hold(info, KEY) else []),
+    ]
+    return " and ".join(said)
+
+
 class Holds:
     """What holds the clips of a model; holds nothing where the model has no adapters.
 

@@ -188,11 +188,15 @@ def _play(samples: Tensor, semitones: int) -> Tensor:
     return played
 
 
+def fixed_files(files: int, count: int) -> list[int]:
+    """Say from which file each of `fixed_crops` is: spread evenly, or in turn if there are few."""
+    return [i * files // count if count < files else i % files for i in range(count)]
+
+
 def fixed_crops(pool: AudioPool, count: int, length: int) -> Tensor:
     """Take crops spread evenly over a pool, always the same ones, [count, length]."""
     crops = []
-    for i in range(count):
-        index = i * len(pool.paths) // count if count < len(pool.paths) else i % len(pool.paths)
+    for i, index in enumerate(fixed_files(len(pool.paths), count)):
         room = pool.lengths[index] - length
         crops.append(pool.read(index, int(room * math.modf(i * 0.618034)[0]), length))
     return torch.stack(crops)

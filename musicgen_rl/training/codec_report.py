@@ -11,6 +11,8 @@ Writes report.json and spectrograms.png (reference over reconstruction). Measure
 - onset_f1: onsets (librosa) of one found in the other within 50 ms, F1 over all clips;
 - onset_f1_moved: the same for the references against themselves, half a frame of the onset
   finder later: what the measure gives a codec that changes nothing one can hear;
+- chroma_interval, onset_f1_interval: 95 % by bootstrap over pieces, a piece's clips together; not
+  where there are fewer than five pieces;
 - used, perplexity: share of each codebook's entries that occur, and their evenness (at most V);
 - level_db: RMS of the reconstruction over that of the reference, mean over clips.
 """
@@ -31,8 +33,9 @@ from musicgen_rl.codec.load import load_codec
 from musicgen_rl.codec.spectral import LOG_FLOOR
 from musicgen_rl.errors import InputError, MusicgenRLError, StorageError
 from musicgen_rl.training.codec_codebooks import usage
-from musicgen_rl.training.codec_crops import AudioPool, fixed_crops, read_split
+from musicgen_rl.training.codec_crops import AudioPool, fixed_crops, fixed_files, read_split
 from musicgen_rl.training.codec_losses import log_mel_distances
+from musicgen_rl.training.tokens import hash_folder
 
 ONSET_WINDOW_S = 0.05
 ONSET_HOP = 320
@@ -91,12 +94,39 @@ def onset_f1(pairs: int, made: int, real: int) -> float:
     return 2.0 * pairs / (made + real) if made + real else 1.0
 
 
-def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
+def ratio_interval(
+    over: Sequence[float], under: Sequence[float], pieces: Sequence[int]
+) -> list[float] | None:
+    """Bootstrap the ratio of two sums over clips, by drawing pieces with replacement.
+
+    Args:
+        over: a number a clip.
+        under: another, such as 1 for a mean.
+        pieces: which piece each clip is of.
+
+    Returns:
+        The 95 % interval; None where there are fewer than five pieces.
+    """
+    names, which = np.unique(np.asarray(pieces), return_inverse=True)
+    if len(names) < 5:
+        return None
+    sums = [np.bincount(which, np.asarray(part, float)) for part in (over, under)]  # [pieces]
+    random = np.random.default_rng(0)
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=4000)
+    top, bottom = (drawn @ part for part in sums)
+    low, high = np.percentile(top / np.maximum(bottom, 1e-9), [2.5, 97.5])
+    return [round(float(low), 4), round(float(high), 4)]
+
+
+def judge_codec(
+    codec: Codec, clips: Tensor, pieces: Sequence[int] | None = None
+) -> tuple[dict[str, Any], Tensor]:
     """Measure a codec on clips.
 
     Args:
         codec: a mono codec.
         clips: samples [B, M].
+        pieces: which piece each clip is of; each of its own where None.
 
     Returns:
         The measures named at the top of this file, and the reconstructions [B, M].
@@ -104,7 +134,7 @@ def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
     rows: list[dict[str, float]] = []
     codes, made_clips = [], []
     # Pairs, onsets found, onsets wanted.
-    counts = {"onset_f1": np.zeros(3, int), "onset_f1_moved": np.zeros(3, int)}
+    counts: dict[str, list[tuple[int, int, int]]] = {"onset_f1": [], "onset_f1_moved": []}
     for clip in clips:
         code = codec.encode(clip[None, None].to(codec.device))
         made = codec.decode(code)[0, 0, : len(clip)].cpu().clone()
@@ -113,7 +143,7 @@ def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
         for name, sound in (("onset_f1", made), ("onset_f1_moved", moved)):
             found = onset_times(sound, codec.sample_rate)
             pairs = match_onsets(found, wanted, ONSET_WINDOW_S)
-            counts[name] += np.array([pairs, len(found), len(wanted)])
+            counts[name].append((pairs, len(found), len(wanted)))
         scales = log_mel_distances(made[None], clip[None], codec.sample_rate)
         level = 10.0 * torch.log10((made.square().mean() + 1e-10) / (clip.square().mean() + 1e-10))
         chroma = chroma_correlation(made, clip, codec.sample_rate)
@@ -125,7 +155,15 @@ def judge_codec(codec: Codec, clips: Tensor) -> tuple[dict[str, Any], Tensor]:
         name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]
     }
     for name, count in counts.items():
-        report[name] = round(onset_f1(*count.tolist()), 4)
+        report[name] = round(onset_f1(*(sum(part) for part in zip(*count, strict=True))), 4)
+    pieces = range(len(clips)) if pieces is None else pieces
+    onsets = counts["onset_f1"]
+    twice, all_found = [2 * pairs for pairs, _, _ in onsets], [a + b for _, a, b in onsets]
+    intervals = {
+        "chroma": ratio_interval([row["chroma"] for row in rows], [1.0] * len(rows), pieces),
+        "onset_f1": ratio_interval(twice, all_found, pieces),
+    }
+    report |= {f"{name}_interval": found for name, found in intervals.items() if found}
     report["used"] = [round(s, 3) for s in shares]
     report["perplexity"] = [round(p) for p in perplexities]
     report["clips"] = len(clips)
@@ -184,7 +222,7 @@ def report_codec(
         What report.json holds.
 
     Raises:
-        InputError: the split is empty.
+        InputError: the split is empty, or no clip is asked for.
         AudioFileError: a file cannot be used; all are named.
         CheckpointError: the codec cannot be loaded.
         StorageError: `out` cannot be written.
@@ -193,9 +231,12 @@ def report_codec(
     paths = read_split(manifest, split)
     if not paths:
         raise InputError(f"{manifest} has no {split} split: choose another with --split")
+    if clips < 1:
+        raise InputError(f"{clips} clips cannot be judged: give --clips a number from 1")
     length = round(clip_s * codec.sample_rate)
     sounds = fixed_crops(AudioPool(paths, codec.sample_rate, length), clips, length)
-    report, made = judge_codec(codec, sounds)
+    report, made = judge_codec(codec, sounds, fixed_files(len(paths), clips))
+    report = {"codec_hash": hash_folder(codec_folder)} | report
     chosen = torch.linspace(0, clips - 1, min(pictures, clips)).round().long()
     titles = [f"clip {int(i)}" for i in chosen]
     draw_spectrograms(

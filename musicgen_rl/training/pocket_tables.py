@@ -62,17 +62,21 @@ def thousands(value: object) -> str:
 
 def codec_table(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """Tell what the codec keeps: `codec_report`'s figures, a row for each kind of clip."""
+
+    def shown(report: Mapping[str, Any], name: str) -> str:
+        low, high = report.get(f"{name}_interval", (None, None))
+        return f"{report[name]:.2f}" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+
     rows = []
     for clips, report in reports.items():
-        used, onsets = report["used"], f"{report['onset_f1']:.2f}"
-        if "onset_f1_moved" in report:
-            onsets += f" ({report['onset_f1_moved']:.2f})"
+        moved = report.get("onset_f1_moved")
         rows.append((
-            f"{report['clips']} {clips}", f"{report['distance']:.2f}", f"{report['chroma']:.2f}",
-            onsets, f"{min(used):.2f} to {max(used):.2f}",
+            f"{report['clips']} {clips}", f"{report['distance']:.2f}", shown(report, "chroma"),
+            shown(report, "onset_f1"), "" if moved is None else f"{moved:.2f}",
+            f"{min(report['used']):.2f} to {max(report['used']):.2f}",
         ))  # fmt: skip
     head = ("clips", "distance (asked: 1.8 at most)", "chroma correlation (.9)", "onset F1 (.9)",
-            "codebooks used (.6)")  # fmt: skip
+            "onset F1 of originals, moved", "codebooks used (.6)")  # fmt: skip
     return table(head, rows)
 
 

@@ -14,6 +14,8 @@ from musicgen_rl.rewards.files import save_reward_model
 from musicgen_rl.rewards.towers import TowerConfig
 from tests.app.browsing import opened
 from tests.models import save_tiny_dial
+from tests.pipeline.test_key import write_key
+from tests.pipeline.test_tempo import write_beat
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +25,8 @@ def pipeline(tiny_folder) -> Pipeline:
 
 @pytest.fixture(scope="session")
 def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold a tiny model with a dial and with the encoder that measures variety."""
-    folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
+    """Hold a tiny model with a dial, with what holds a tempo and a key, and with an encoder."""
+    folder = write_key(write_beat(save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")))
     tower = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
     torch.manual_seed(1)
     save_reward_model(

@@ -438,3 +438,39 @@ def test_the_dial_is_reached_and_moved_by_keyboard(visit):
     before = page.evaluate("document.activeElement.value")
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement.value") != before
+
+
+def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
+    page = visit()
+    settle(page, "house", seconds=1, seed=5)
+    tempo, key = page.locator("#tempo input"), page.locator("#key input")
+    assert (tempo.input_value(), key.input_value()) == ("", "as the words say")
+    tempo.fill("124")
+    key.click()
+    page.get_by_role("option", name="F# minor").click()
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip held to 124 bpm and F# minor.").wait_for()
+    ((name, data),) = downloads(page, 1)
+    tags = tags_of(data, tmp_path, name)
+    assert (tags["tempo"]["bpm"], tags["key"]["name"]) == (124, "F# minor")
+    tempo.fill("5")
+    tempo.blur()
+    button(page, "Generate").click()
+    page.get_by_text("tempo must be").wait_for()  # refused in a sentence, what is there stays
+    tempo.fill("")
+    tempo.blur()
+    page.get_by_label("What to play", exact=True).fill("house in D minor")
+    key.click()
+    page.get_by_role("option", name="none held").click()
+    generate(page)
+    page.get_by_text("History and links").click()
+    button(page, "Make a link to these settings").click()
+    page.wait_for_function("document.querySelector('#link textarea, #link input')?.value")
+    link = page.locator("#link textarea, #link input").first.input_value()
+    assert "key=none" in link
+    assert "tempo" not in link
+    other = visit(link.replace("key=none", "key=A+minor&tempo=90"))
+    other.wait_for_function("document.querySelector('#key input')?.value === 'A minor'")
+    assert other.locator("#tempo input").input_value() == "90"
+    button(other, "Generate").click()
+    other.get_by_text("Done: one clip held to 90 bpm and A minor.").wait_for()

@@ -6,6 +6,7 @@ import pytest
 
 from app.service import JobRequest, Limits, admit
 from app.service.pace import Pace, in_words
+from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
 from tests.models import tiny_info
@@ -55,6 +56,10 @@ def test_a_seed_is_drawn_where_none_is_given():
         (JobRequest(prompt="a", format="exe"), ConfigError, "'exe': use wav, flac, ogg, mp3"),
         (JobRequest(prompt="a", sampling={"tempo": 3}), ConfigError, "unknown option 'tempo'"),
         (JobRequest(prompt="a", sampling={"temperature": -1}), ConfigError, "temperature .*-1"),
+        (JobRequest(prompt="a", tempo_bpm=5.0), ConfigError, "tempo .*20.* got 5"),
+        (JobRequest(prompt="a", key="H minor"), ConfigError, "'H minor': scales are major"),
+        (JobRequest(prompt="a", tempo_bpm=124.0), ConfigError, "tiny cannot hold a tempo"),
+        (JobRequest(prompt="a", key="Dm"), ConfigError, "tiny cannot hold a key, so D minor"),
         (JobRequest(prompt="a", sampling={"negative_prompt": "b"}), ConfigError, "guidance"),
         (
             JobRequest(
@@ -69,6 +74,20 @@ def test_what_cannot_be_is_refused_in_a_sentence(request_, error, words):
     limits = Limits(max_duration_s=20.0, max_variations=4, max_prompt_characters=30)
     with pytest.raises(error, match=words):
         admit(request_, limits, DEFAULTS)
+
+
+def test_a_job_says_what_it_is_held_to(hearing_folder):
+    def held(info, prompt, **asked):
+        return admit(JobRequest(prompt=prompt, **asked), Limits(), info).held
+
+    able, named = read_info(hearing_folder), "house in Bb minor, 240 bpm"
+    assert held(able, named) == "240 bpm and Bb minor"
+    assert held(able, named, tempo_bpm=0.0) == "Bb minor"
+    assert held(able, named, tempo_bpm=99.5, key="none") == "99.5 bpm"
+    assert held(able, "house") == held(able, named, tempo_bpm=0.0, key="none") == ""
+    assert held(DEFAULTS, named) == ""  # which has nothing to hold it by
+    order = admit(JobRequest(prompt="house", tempo_bpm=90.0, key="Am"), Limits(), able)
+    assert (order.generation.tempo_bpm, order.generation.key) == (90.0, "A minor")
 
 
 def test_limits_are_checked_themselves():

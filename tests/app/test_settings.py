@@ -51,9 +51,11 @@ def test_a_model_that_is_chosen_brings_its_own_but_what_was_set_stays():
         replace(fresh_settings(DIAL), guidance=3.0, top_k=250, levelled=False, loudness=-30.0),
         replace(fresh_settings(DIAL, base=True), guidance=1.0, duration=30.0, variations=1),
         replace(fresh_settings(HUB), guidance=1.0, negative="", temperature=1.0, top_k=0),
+        replace(fresh_settings(DIAL), tempo=124.0, key="F# minor"),
+        replace(fresh_settings(DIAL), tempo=0.0, key="none"),
         fresh_settings(HUB),
     ],
-    ids=range(5),
+    ids=range(7),
 )
 def test_a_link_brings_back_every_setting(settings):
     fresh = fresh_settings(SERVICES[settings.model], base=settings.base)
@@ -78,3 +80,17 @@ def test_a_link_that_names_a_model_and_no_more_brings_its_own_settings():
 )  # fmt: skip
 def test_what_a_control_cannot_be_set_to_is_left_as_on_a_fresh_page(text):
     assert read(f"?{text}") == fresh_settings(DIAL)
+
+
+@pytest.mark.parametrize(
+    "query", ["?tempo=fast&key=H+minor", "?tempo=-3&key=d+minor", "?tempo=nan&key=D+dorian"]
+)
+def test_what_a_link_cannot_ask_for_is_left_to_the_words(query):
+    assert read(query) == fresh_settings(DIAL)
+
+
+def test_a_tempo_and_a_key_are_asked_for_only_where_they_are_set():
+    free, none = Settings(prompt="house"), Settings(prompt="house", tempo=0.0, key="none")
+    held = Settings(prompt="house", tempo=124.0, key="F# minor")
+    asked = [(r.tempo_bpm, r.key) for r in (s.request(HUB) for s in (free, none, held))]
+    assert asked == [(None, None), (0.0, "none"), (124.0, "F# minor")]

@@ -32,6 +32,9 @@ def update(state=State.RUNNING, **changes):
         (update(fraction=0.3), 1, {"playing_later": True},
          "Making one clip: 30 %, playing starts when it will not break off."),
         (update(State.DONE), 2, {}, "Done: 2 clips."),
+        (update(State.DONE), 1, {"held": "124 bpm and D minor"},
+         "Done: one clip held to 124 bpm and D minor."),
+        (update(fraction=0.43), 4, {"held": "A major"}, "Making 4 clips held to A major: 43 %."),
         (update(State.STOPPED), 2, {"kept": True}, "Stopped. What was heard until then is kept "
          "below."),
         (update(State.STOPPED), 2, {}, "Stopped. Nothing was heard yet."),

@@ -15,6 +15,7 @@ from musicgen_rl.training.codec_report import (
     match_onsets,
     onset_f1,
     onset_times,
+    ratio_interval,
 )
 from tests.codec.tiny import sine, tiny_codec
 from tests.pretended_gpu import pretended_gpus
@@ -84,6 +85,29 @@ def test_a_perfect_codec_is_judged_perfect_and_a_quiet_one_quiet() -> None:
     assert judge_codec(Perfect(0.5), clips)[0]["level_db"] == pytest.approx(-6.02, abs=0.01)
 
 
+def test_intervals_are_of_pieces_not_of_clips() -> None:
+    random = np.random.default_rng(3)
+    level = np.repeat(random.normal(0.5, 0.1, 40), 25)  # each piece has its own, its clips share it
+    values = (level + random.normal(0, 0.01, 1000)).tolist()
+    ones, pieces = [1.0] * 1000, np.repeat(np.arange(40), 25).tolist()
+    found, narrow = ratio_interval(values, ones, pieces), ratio_interval(values, ones, range(1000))
+    assert found is not None
+    assert narrow is not None
+    assert found[1] - found[0] == pytest.approx(4 * 0.1 / 40**0.5, rel=0.3)
+    assert narrow[1] - narrow[0] < 0.3 * (found[1] - found[0])
+    assert found[0] < np.mean(values) < found[1]
+    assert ratio_interval(values[:100], ones[:100], pieces[:100]) is None  # four pieces
+    same = ratio_interval([2.0] * 6, [4.0] * 6, range(6))
+    assert same == [0.5, 0.5]
+
+
+def test_a_report_has_intervals_where_there_are_pieces_enough() -> None:
+    clips = torch.stack([melody(1.0 + 0.5 * n)[:RATE] for n in range(6)])
+    report, _ = judge_codec(Perfect(1.0), clips)
+    assert (report["chroma_interval"], report["onset_f1_interval"]) == ([1.0, 1.0], [1.0, 1.0])
+    assert "chroma_interval" not in judge_codec(Perfect(1.0), clips, [0, 1, 2, 3, 3, 3])[0]
+
+
 def test_a_codec_on_a_gpu_is_judged_alike() -> None:
     codec, clips = tiny_codec(), sine(440.0, 1.5, 8000)[None]
     expected, sound = judge_codec(codec, clips)
@@ -124,7 +148,9 @@ def test_mistakes_are_one_line_and_exit_2(
     assert main([str(tmp_path / "none"), str(manifest), *out]) == 2
     assert main([str(tmp_path / "codec"), str(manifest), *out, "--split", "test"]) == 2
     assert main([str(tmp_path / "codec"), str(manifest), *out, "--clip-s", "60"]) == 2
+    assert main([str(tmp_path / "codec"), str(manifest), *out, "--clips", "0"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert "no codec folder" in said[0]
     assert "no test split" in said[1]
-    assert "shorter than" in said[-1]
+    assert "shorter than" in said[-2]
+    assert "0 clips cannot be judged" in said[-1]
