@@ -15,7 +15,7 @@ from app.service import Job, Service
 from app.settings import GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
-from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY, has_hold
+from musicgen_rl.checkpoint.holds import ALL, BEAT, KEY, SENSE, has_hold
 from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
@@ -227,8 +227,8 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
 
 def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Settings) -> None:
     """Place what clips are held to, where a model can."""
-    can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in HOLDS}
-    with gr.Row(visible=any(can.values())):
+    can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in ALL}
+    with gr.Row(visible=can[BEAT] or can[KEY]):
         at["tempo"] = gr.Number(
             label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_SAID,
             min_width=200, visible=can[BEAT], elem_id="tempo",
@@ -237,6 +237,10 @@ def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Setting
             [(words.AS_SAID, ""), (words.NO_KEY, NO_KEY), *((key, key) for key in KEYS)],
             value=fresh.key, label="Key", min_width=200, visible=can[KEY], elem_id="key",
         )  # fmt: skip
+    at["steady"] = gr.Checkbox(
+        value=fresh.steady, label="Steady beat", info=words.STEADY,
+        visible=can[BEAT] and can[SENSE], elem_id="steady",
+    )  # fmt: skip
 
 
 def _place_more(

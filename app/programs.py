@@ -36,6 +36,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         model: str = "",
         tempo: float = -1.0,
         key: str = "",
+        steady: bool = False,
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
         """Make music from text; returns the seed, and of each file its name and URL.
@@ -54,6 +55,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             model: Which model; empty is the default one.
             tempo: To hold, beats a minute; -1 takes the prompt's ("124 bpm"), 0 holds none.
             key: To hold, such as "D minor"; empty takes the prompt's, "none" holds none.
+            steady: Hold a tempo that goes with the prompt where it names none.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)
@@ -72,6 +74,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             duration_s=duration,
             tempo_bpm=None if tempo < 0 else tempo,
             key=key or None,
+            steady=steady and tempo < 0,
             variations=variations,
             seed=None if seed < 0 else seed,
             diversity=None if diversity < 0 else diversity,

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from app.service import JobRequest, Limits, Service
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.checkpoint.holds import BEAT, SENSE, has_hold
 from musicgen_rl.data.keys import NO_KEY, Key
 from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
@@ -24,6 +25,7 @@ class Settings:
     base: bool = False
     duration: float = 10.0
     tempo: float | None = None
+    steady: bool = False
     key: str = ""
     variations: int = 2
     seed: int | None = None
@@ -46,6 +48,7 @@ class Settings:
             prompt=self.prompt or "",
             duration_s=self.duration,
             tempo_bpm=self.tempo,
+            steady=self.steady and self.tempo is None,
             key=self.key or None,
             variations=self.variations,
             seed=self.seed if self.locked else None,
@@ -85,7 +88,7 @@ KEYS = [Key(tonic, scale).name for scale in ("major", "minor") for tonic in rang
 """The keys that can be chosen; a prompt may name others."""
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
 """From where to where these controls go; a link's numbers too."""
-OWN = ("guidance", "negative", "temperature", "top_k")
+OWN = ("steady", "guidance", "negative", "temperature", "top_k")
 """The settings for which each model has defaults of its own."""
 
 
@@ -99,6 +102,7 @@ def fresh_settings(service: Service, *, base: bool = False) -> Settings:
     own, dialled = service.info.sampling, service.has_dial and not base
     return Settings(
         base=base,
+        steady=has_hold(service.info, BEAT) and has_hold(service.info, SENSE),
         guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
         negative="" if dialled else own.negative_prompt,
         temperature=min(max(own.temperature, TEMPERATURE[0]), TEMPERATURE[1]),
@@ -151,7 +155,7 @@ def read_query(
         elif name in choices:
             if text in choices[name]:
                 found[name] = text
-        elif name in ("locked", "levelled"):
+        elif name in ("locked", "levelled", "steady"):
             if text:
                 found[name] = _yes(text)
         else:

@@ -70,6 +70,8 @@ class JobRequest:
     """Length of every clip, in seconds."""
     tempo_bpm: float | None = None
     """Tempo to hold; the one that the prompt names where None, 0 holds none."""
+    steady: bool = False
+    """Hold a tempo that goes with the words where they name none."""
     key: str | None = None
     """Key to hold; the one that the prompt names where None, "none" holds none."""
     variations: int = GenerationConfig.clips_per_prompt
@@ -126,7 +128,8 @@ class Admitted:
 
 
 _SHARED = (
-    "duration_s", "tempo_bpm", "key", "diversity", "merge_method", "merge_strength", "max_batch",
+    "duration_s", "tempo_bpm", "steady", "key", "diversity", "merge_method", "merge_strength",
+    "max_batch",
 )  # fmt: skip
 
 
@@ -159,6 +162,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
     generation = GenerationConfig(
         duration_s=request.duration_s,
         tempo_bpm=request.tempo_bpm,
+        steady=request.steady,
         key=request.key,
         seed=draw_seed() if request.seed is None else request.seed,
         clips_per_prompt=request.variations,

@@ -59,6 +59,8 @@ def _items(row: Row, defaults: Defaults, used: Counter[tuple[Any, ...]]) -> list
         1 <= count <= MOST_PER_PROMPT,
         f"clips_per_prompt must be between 1 and {MOST_PER_PROMPT}, got {count}",
     )
+    if values.get("tempo_bpm") == 0.0:  # no tempo, whatever holds for the others
+        values["steady"] = False
     positions = values.pop("diversity", defaults.diversity)
     made = []
     for position in dict.fromkeys(positions):

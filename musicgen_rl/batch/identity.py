@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
-from musicgen_rl.checkpoint.holds import BEAT, KEY, Hold, hold_hash
+from musicgen_rl.checkpoint.holds import ALL, Hold, hold_hash
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline.dial import ENDS, require_endpoints
 
@@ -32,6 +32,8 @@ class ModelIdentity:
     """Hash of what holds a tempo; empty where no item asks for one."""
     key: str = ""
     """Hash of what holds a key; empty where no item asks for one."""
+    tempo: str = ""
+    """Hash of what finds a tempo; empty where no item asks for that."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""
@@ -42,13 +44,12 @@ class ModelIdentity:
         """Name each part of the model for a message, with its hash."""
         parts = {part.replace("_", " "): sha256 for part, sha256 in self.parts.items()}
         ends = {f"{end} end": sha256 for end, sha256 in self.ends.items()}
-        holds = {"beat": self.beat, "key": self.key}
-        held = {name: sha256 for name, sha256 in holds.items() if sha256}
+        held = {hold.name: getattr(self, hold.name) for hold in self.holds()}
         return {"decoder": self.sha256} | parts | ends | held
 
     def holds(self) -> tuple[Hold, ...]:
         """Say what items may be held to."""
-        return tuple(hold for hold in (BEAT, KEY) if getattr(self, hold.name))
+        return tuple(hold for hold in ALL if getattr(self, hold.name))
 
 
 def identify(

@@ -36,6 +36,8 @@ class Item:
     """Length in seconds, to the sample."""
     tempo_bpm: float | None = 0.0
     """Tempo to hold, in beats a minute; None holds the one that the prompt names, 0 none."""
+    steady: bool = False
+    """Hold a tempo that goes with the words where they name none; needs `tempo_bpm` None."""
     key: str | None = NO_KEY
     """Key to hold, such as "D minor"; None holds the one that the prompt names, "none" none."""
     diversity: float | None = None
@@ -90,6 +92,7 @@ class Item:
             seed=self.seed,
             first_index=self.index,
             tempo_bpm=self.tempo_bpm,
+            steady=self.steady,
             key=self.key,
             loudness=self.loudness,
             diversity=self.diversity,

@@ -19,14 +19,14 @@ import torch
 from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.item import Item
 from musicgen_rl.checkpoint import ModelInfo, find_model, read_info
-from musicgen_rl.checkpoint.holds import HOLDS
+from musicgen_rl.checkpoint.holds import ALL
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import sampling_at
 from musicgen_rl.pipeline.holds import asked_for, require_holds
 from musicgen_rl.pipeline.key import asked_key
-from musicgen_rl.pipeline.tempo import asked_tempo, within_reach
+from musicgen_rl.pipeline.tempo import asked_tempo, finds_tempo, within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
 """Clips side by side where nobody says. On a CPU the rate is flat beyond 16 (docs/performance.md);
@@ -117,7 +117,7 @@ def make_plan(
     for name in dict.fromkeys(item.model for item in listed):
         on_dial = any(i.diversity is not None for i in listed if i.model == name)
         of_it = [(i.prompt, i.request()) for i in listed if i.model == name]
-        holds = [h for h in HOLDS if any(asked_for(h, *item) for item in of_it)]
+        holds = [h for h in ALL if any(asked_for(h, *item) for item in of_it)]
         known[name] = identify(name, on_dial=on_dial, holds=holds)
         for _, request in of_it:
             require_holds(known[name][0], request)
@@ -163,6 +163,8 @@ def clip_id(
     asked = asked_tempo(item.prompt, item.request()) if model.beat else None
     if asked is not None:  # others keep the id they had before a tempo could be held
         sound["tempo"] = {"bpm": within_reach(asked), "beat": model.beat}
+    elif model.beat and model.tempo and finds_tempo(item.prompt, item.request()):
+        sound["tempo"] = {"found": model.tempo, "beat": model.beat}
     key = asked_key(item.prompt, item.request()) if model.key else None
     if key is not None:
         sound["key"] = {"name": key.name, "key": model.key}
@@ -186,7 +188,7 @@ def lay_out(
     for id, (item, sampling) in chosen.items():
         key = (
             item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
-            item.tempo_bpm, item.key,
+            item.tempo_bpm, item.steady, item.key,
         )  # fmt: skip
         groups.setdefault(key, []).append(id)
     models = list(infos)
@@ -336,7 +338,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
     "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
-    "key",
+    "steady", "key",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ COLUMNS = {
     "id": "name", "name": "name",
     "duration": "duration_s", "duration_s": "duration_s",
     "seed": "seed",
-    "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm", "key": "key",
+    "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm", "steady": "steady", "key": "key",
     "n": "clips", "clips_per_prompt": "clips",
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",
@@ -220,6 +220,15 @@ def _as_whole(column: str, value: Any) -> int:
         raise InputError(f"{column} takes a whole number, got {value!r:.40}") from None
 
 
+def _as_yes_or_no(column: str, value: Any) -> bool:
+    said = str(value).strip().lower()
+    if said in ("1", "true", "yes"):
+        return True
+    if said in ("0", "false", "no"):
+        return False
+    raise InputError(f"{column} takes yes or no, got {value!r:.40}")
+
+
 def _as_positions(column: str, value: Any) -> tuple[float | None, ...]:
     """Read one position of the dial or several: 0.5, "0,0.5,1", [0, 0.5, 1]; "base" is none."""
     if isinstance(value, str):
@@ -236,7 +245,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "duration_s": _as_number, "guidance_scale": _as_number, "temperature": _as_number,
     "top_p": _as_number, "merge_strength": _as_number, "tempo_bpm": _as_number,
     "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole,
-    "diversity": _as_positions,
+    "diversity": _as_positions, "steady": _as_yes_or_no,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What in a model's folder holds its clips to a tempo or a key: `beat.safetensors` (lm/beat.py) and
-`key.safetensors` (lm/key.py)."""
+`key.safetensors` (lm/key.py); and what finds a tempo where the words name none, `tempo.safetensors`
+(text/tempo.py)."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,9 @@ class Hold:
 BEAT = Hold("beat", "tempo")
 KEY = Hold("key", "key")
 HOLDS = (BEAT, KEY)
+SENSE = Hold("tempo", "tempo of its own finding")
+ALL = (*HOLDS, SENSE)
+"""Every file that a folder may have beside its model for this."""
 
 
 def find_hold(info: ModelInfo, hold: Hold) -> Path | None:
@@ -82,7 +86,7 @@ def copy_holds(models: Sequence[ModelInfo], folder: Path) -> None:
         models: the first that has an adapter gives it.
         folder: it is there.
     """
-    for hold in HOLDS:
+    for hold in ALL:
         path = next((p for model in models if (p := find_hold(model, hold)) is not None), None)
         if path is not None:
             for file in (path, path.with_name(hold.card)):

@@ -21,6 +21,7 @@ from musicgen_rl.cli.music_options import (
     Model,
     NegativePrompt,
     NoLoudness,
+    Steady,
     Temperature,
     Tempo,
     TopK,
@@ -67,6 +68,7 @@ def batch(
     ] = None,
     duration: Duration = None,
     tempo: Tempo = None,
+    steady: Steady = False,
     key: Key = None,
     seed: Annotated[
         str | None,
@@ -159,7 +161,13 @@ def batch(
         **read_sampling(guidance, negative_prompt, temperature, top_k, top_p),
     )
     defaults = Defaults(
-        values={"model": model, "tempo_bpm": number("--tempo", tempo), "key": key} | values,
+        values={
+            "model": model,
+            "tempo_bpm": number("--tempo", tempo),
+            "steady": steady,
+            "key": key,
+        }
+        | values,
         **given(
             clips=whole("-n", clips_per_prompt),
             diversity=None if diversity is None else read_positions("--diversity", diversity),

@@ -27,6 +27,7 @@ Tempo = Annotated[
     str | None,
     typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
 ]
+Steady = Annotated[bool, typer.Option("--steady", help=_REQUEST["steady"])]
 Key = Annotated[
     str | None, typer.Option(metavar="KEY", help=_REQUEST["key"], show_default="the prompt's")
 ]

@@ -1,4 +1,4 @@
-"""`musicgen-rl train beat` and `train key`: what holds a model's clips to a tempo or a key."""
+"""`musicgen-rl train beat`, `key`, `tempo`: what holds a model's clips to a tempo or a key."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from musicgen_rl.errors import ConfigError
 if TYPE_CHECKING:
     from musicgen_rl.training.hold import HoldTrainConfig, Lesson
 
-C = TypeVar("C", bound="HoldTrainConfig")
+T = TypeVar("T")
 
 Tokens = Annotated[Path | None, typer.Option(help="Folder of tokens; OUT/tokens where not given.")]
 
@@ -31,7 +31,7 @@ def _show_key_options() -> None:
     _list_options(KeyTrainConfig)
 
 
-def _list_options(config_class: type["HoldTrainConfig"]) -> None:
+def _list_options(config_class: Any) -> None:
     help_of = field_help(config_class)
     for field in dataclasses.fields(config_class):
         typer.echo(f"{field.name}={field.default}  {help_of[field.name]}")
@@ -54,7 +54,7 @@ def beat(
     """Teach a model to hold a tempo: an adapter that tells it where each beat falls."""
     from musicgen_rl.training.beat import BeatLesson, BeatTrainConfig
 
-    config = _hold_config(options, BeatTrainConfig)
+    config = _options(options, BeatTrainConfig)
     _teach(BeatLesson(config.hidden), config, model, out, manifest, tokens, threads)
 
 
@@ -75,11 +75,46 @@ def key(
     """Teach a model to hold a key: an adapter that tells it which notes are in it."""
     from musicgen_rl.training.key import KeyLesson, KeyTrainConfig
 
-    config = _hold_config(options, KeyTrainConfig)
+    config = _options(options, KeyTrainConfig)
     _teach(KeyLesson(), config, model, out, manifest, tokens, threads)
 
 
-def _hold_config(options: list[str] | None, config_class: type[C]) -> C:
+def _show_tempo_options() -> None:
+    from musicgen_rl.training.tempo import TempoTrainConfig
+
+    _list_options(TempoTrainConfig)
+
+
+def tempo(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to find tempi.")],
+    out: Annotated[Path, typer.Option(help="Folder that receives tempo.safetensors.")],
+    manifest: Annotated[
+        Path,
+        typer.Option(help='Captions to learn from. Attributes tell "tempo_bpm"; no audio is read.'),
+    ],
+    options: Set = None,
+    show_options: Annotated[bool, listing(_show_tempo_options)] = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model which tempi go with which words, for clips of a steady beat."""
+    from musicgen_rl.checkpoint import find_model, read_info
+    from musicgen_rl.checkpoint.holds import SENSE
+    from musicgen_rl.training.tempo import TempoTrainConfig, train_tempo
+
+    config = _options(options, TempoTrainConfig)
+    info, stopped = read_info(find_model(model)), begin(threads)
+    found = train_tempo(
+        info, manifest, out, config, stop=lambda: bool(stopped), report=report_encoding
+    )
+    if not found:
+        typer.echo("stopped: nothing was written", err=True)
+        raise typer.Exit(130)
+    words, none = found["with"], found["without"]
+    typer.echo(f"held out: {words:.3f} nats, {none:.3f} without the words", err=True)
+    typer.echo(str(out / SENSE.file))
+
+
+def _options(options: list[str] | None, config_class: type[T]) -> T:
     given = parse_assignments(options or [])
     config = config_class(**take_fields(given, config_class, ()))
     if given:

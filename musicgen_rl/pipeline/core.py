@@ -70,7 +70,7 @@ class Pipeline:
         self.info, self.codec, self.text = info, codec, text
         self.device, self.dtype = device, dtype
         self.model_sha256 = model_hash(info)
-        self.holds = Holds(info)
+        self.holds = Holds(info, text)
         self._run_on(prepare_model(model, device, dtype))
 
     @classmethod
@@ -154,6 +154,7 @@ class Pipeline:
         clips_per_prompt: int = 1,
         takes: int = 1,
         tempo_bpm: float | None = None,
+        steady: bool = False,
         key: str | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
@@ -173,6 +174,7 @@ class Pipeline:
             takes: play each clip so often and keep the one nearest to the tempo that is asked for.
             tempo_bpm: tempo to hold, in beats a minute; that of the prompt ("124 bpm") where None
                 and the model can, none at 0.
+            steady: hold one that goes with the words where they name none.
             key: to hold, such as "D minor"; that of the prompt ("in D minor") where None and the
                 model can, none where "none".
             continue_from: a clip or audio file to go on from; the result starts with it.
@@ -200,6 +202,7 @@ class Pipeline:
             clips_per_prompt=clips_per_prompt,
             takes=takes,
             tempo_bpm=tempo_bpm,
+            steady=steady,
             key=key,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
@@ -261,6 +264,7 @@ class Pipeline:
         duration_s: float = 10.0,
         seed: int | None = None,
         tempo_bpm: float | None = None,
+        steady: bool = False,
         key: str | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
@@ -287,6 +291,7 @@ class Pipeline:
             duration_s=duration_s,
             seed=draw_seed() if seed is None else seed,
             tempo_bpm=tempo_bpm,
+            steady=steady,
             key=key,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY, Hold, has_hold
+from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY, SENSE, Hold, has_hold
 from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.beat import MovingMetronome
@@ -16,8 +16,15 @@ from musicgen_rl.lm.told import Teller, Tellers
 from musicgen_rl.pipeline.key import KeyHold, asked_key
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
-from musicgen_rl.pipeline.tempo import TempoHold, asked_tempo, beats_of, within_reach
+from musicgen_rl.pipeline.tempo import (
+    TempoHold,
+    asked_tempo,
+    beats_of,
+    finds_tempo,
+    within_reach,
+)
 from musicgen_rl.pipeline.work import Batch
+from musicgen_rl.text.base import TextEncoder
 
 
 def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
@@ -32,6 +39,7 @@ def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
         (BEAT, f"{request.tempo_bpm:g} bpm" if request.tempo_bpm else "",
          "name the tempo in the prompt and let it choose among takes, or "),
         (KEY, "" if request.key in (None, NO_KEY) else str(request.key), ""),
+        (SENSE, "a steady beat" if request.steady else "", ""),
     )  # fmt: skip
     for hold, order, way in orders:
         if order and not has_hold(info, hold):
@@ -39,12 +47,19 @@ def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
                 f"{info.name} cannot hold a {hold.holds}, so {order} cannot be set: its folder "
                 f"lacks {hold.file}; {way}use a model that can, such as pocket"
             )
+    if request.steady and not has_hold(info, BEAT):
+        raise ConfigError(
+            f"{info.name} cannot hold a {BEAT.holds}, so a steady beat cannot be set: its folder "
+            f"lacks {BEAT.file}; use a model that can, such as pocket"
+        )
 
 
 def asked_for(hold: Hold, prompt: str, request: GenerationConfig) -> bool:
-    """Tell whether a tempo or a key is asked for, by the prompt or by order."""
-    asked = asked_tempo if hold == BEAT else asked_key
-    return asked(prompt, request) is not None
+    """Tell whether a tempo or a key is asked for, by the prompt or by order, or one to be found."""
+    if hold == KEY:
+        return asked_key(prompt, request) is not None
+    found = finds_tempo(prompt, request)
+    return found if hold == SENSE else found or asked_tempo(prompt, request) is not None
 
 
 def held_to(info: ModelInfo, prompt: str, request: GenerationConfig) -> str:
@@ -52,6 +67,7 @@ def held_to(info: ModelInfo, prompt: str, request: GenerationConfig) -> str:
     asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
     said = [
         *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
+        *(["a steady beat"] if finds_tempo(prompt, request) else []),
         *([key.name] if key is not None and has_hold(info, KEY) else []),
     ]
     return " and ".join(said)
@@ -62,13 +78,14 @@ class Holds:
 
     Args:
         info: the model.
+        text: its text encoder.
 
     Raises:
         CheckpointError: an adapter is damaged, or another model's.
     """
 
-    def __init__(self, info: ModelInfo) -> None:
-        self.tempo, self.key = TempoHold(info), KeyHold(info)
+    def __init__(self, info: ModelInfo, text: TextEncoder) -> None:
+        self.tempo, self.key = TempoHold(info, text), KeyHold(info)
         self.frame_rate = info.frame_rate
 
     def __bool__(self) -> bool:
@@ -109,7 +126,7 @@ class MovingHolds:
         self.metronome: MovingMetronome | None = None
         self.signature: MovingSignature | None = None
         if BEAT in which and holds.tempo.adapter is not None:
-            (beat,) = beats_of([prompt], _FREE)
+            (beat,) = beats_of([asked_tempo(prompt, _FREE)])
             self.metronome = MovingMetronome(holds.tempo.adapter, beat, holds.frame_rate)
         if KEY in which and holds.key.adapter is not None:
             self.signature = MovingSignature(holds.key.adapter, asked_key(prompt, _FREE))

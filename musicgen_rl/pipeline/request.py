@@ -37,6 +37,9 @@ class GenerationConfig:
     tempo_bpm: float | None = None
     """Tempo to hold, in beats a minute. Without it the one that the prompt names ("124 bpm") is
     held, by models that can, such as pocket; 0 holds none."""
+    steady: bool = False
+    """Hold a tempo that goes with the words where they name none, by models that can, such as
+    pocket; each variation finds its own."""
     first_beat_s: float | None = None
     """Seconds from the beginning of the new music to a beat; found by itself where None."""
     key: str | None = None
@@ -75,6 +78,13 @@ class GenerationConfig:
             require_number("tempo", self.tempo_bpm, MIN_TEMPO_BPM, MAX_TEMPO_BPM, unit="bpm")
         elif self.tempo_bpm is not None:
             require_number("tempo", self.tempo_bpm, 0.0, 0.0)
+        require(
+            self.steady in (True, False), f"steady must be True or False, got {self.steady!r:.40}"
+        )
+        require(
+            not self.steady or self.tempo_bpm != 0.0,
+            "steady holds a tempo, and a tempo of 0 holds none: leave one of them out",
+        )
         if self.first_beat_s is not None:
             require_number("first_beat_s", self.first_beat_s, -60.0, 60.0, unit="s")
         if self.key is not None:

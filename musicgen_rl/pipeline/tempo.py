@@ -5,11 +5,14 @@ from typing import Any
 
 from musicgen_rl.audio.tempo import named_tempo, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.holds import BEAT, has_hold, hold_hash, load_beat
+from musicgen_rl.checkpoint.holds import BEAT, SENSE, has_hold, hold_hash, load_beat
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
+from musicgen_rl.sampling.randomness import clip_seed
+from musicgen_rl.text.base import TextEncoder
+from musicgen_rl.text.tempo import load_sense, meaning_of
 
 
 def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
@@ -17,6 +20,11 @@ def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
     if request.tempo_bpm is None:
         return named_tempo(prompt)
     return request.tempo_bpm or None
+
+
+def finds_tempo(prompt: str, request: GenerationConfig) -> bool:
+    """Tell whether a model is to find a tempo: none is asked for, and the beat is to be steady."""
+    return request.steady and asked_tempo(prompt, request) is None
 
 
 def within_reach(bpm: float) -> float:
@@ -30,28 +38,27 @@ def within_reach(bpm: float) -> float:
 
 
 def beats_of(
-    prompts: Sequence[str], request: GenerationConfig, source: Source | None = None
+    tempi: Sequence[float | None], first_beat_s: float | None = None, source: Source | None = None
 ) -> list[Beat | None]:
     """Say where the beats of each clip fall.
 
     Args:
-        prompts: of the clips.
-        request: its `first_beat_s` stands above what is heard.
+        tempi: of the clips, beats a minute.
+        first_beat_s: stands above what is heard.
         source: what all clips go on from; their beats go on from its.
 
     Returns:
-        A beat for each prompt; None for those that ask for no tempo.
+        A beat for each tempo; None where there is none.
     """
     found: dict[float, Beat] = {}
     beats: list[Beat | None] = []
-    for prompt in prompts:
-        asked = asked_tempo(prompt, request)
+    for asked in tempi:
         if asked is None:
             beats.append(None)
             continue
         bpm = within_reach(asked)
         if bpm not in found:
-            first = request.first_beat_s
+            first = first_beat_s
             if first is None and source is not None:
                 first = source.next_beat(bpm)
             found[bpm] = Beat(bpm, FIRST_BEAT_S if first is None else first)
@@ -64,14 +71,17 @@ class TempoHold:
 
     Args:
         info: the model.
+        text: its text encoder, by which it finds a tempo where it is to.
 
     Raises:
-        CheckpointError: its adapter is damaged, or another model's.
+        CheckpointError: its adapter or its sense of tempo is damaged, or another model's.
     """
 
-    def __init__(self, info: ModelInfo) -> None:
+    def __init__(self, info: ModelInfo, text: TextEncoder) -> None:
         self.adapter = load_beat(info) if has_hold(info, BEAT) else None
         self.sha256 = hold_hash(info, BEAT)
+        self._sense = load_sense(info) if has_hold(info, SENSE) else None
+        self._text = text
         self._frame_rate = info.frame_rate
 
     def beats(
@@ -80,7 +90,17 @@ class TempoHold:
         """Say where the beats of each clip fall; None for those that hold no tempo."""
         if self.adapter is None:
             return [None] * len(batch.prompts)
-        return beats_of(batch.prompts, request, source)
+        return beats_of(self._tempi(batch, request), request.first_beat_s, source)
+
+    def _tempi(self, batch: Batch, request: GenerationConfig) -> list[float | None]:
+        """Say which tempo each clip is held to, found where it is to be and can be."""
+        seeds = batch.seeds or [request.seed or 0] * len(batch.prompts)
+        return [
+            self._sense.choose(meaning_of(self._text, prompt), clip_seed(seed, index))
+            if self._sense is not None and finds_tempo(prompt, request)
+            else asked_tempo(prompt, request)
+            for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)
+        ]
 
     def words(self, batch: Batch, request: GenerationConfig, source: Source | None) -> list[str]:
         """Return the prompts as the model reads them: without a tempo that is told otherwise."""

@@ -19,7 +19,7 @@ from musicgen_rl.checkpoint import (
     read_info,
     weight_files,
 )
-from musicgen_rl.checkpoint.holds import HOLDS
+from musicgen_rl.checkpoint.holds import ALL
 from musicgen_rl.errors import ConfigError, ModelError, StorageError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.endpoint_export import PARTS, path_between, whole_folder
@@ -176,7 +176,7 @@ def _files(base: ModelInfo) -> Iterator[Path]:
     for pattern in _BESIDE:
         yield from (p for p in sorted(base.folder.glob(pattern)) if p.name != CARD)
     yield from weight_files(base.folder)
-    yield from (p for h in HOLDS if (p := base.folder / h.file).is_file())
+    yield from (p for h in ALL if (p := base.folder / h.file).is_file())
 
 
 def _card_seen_from(target: Path, info: ModelInfo, *, whole: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from musicgen_rl.rewards.towers import TowerConfig
 from tests.app.browsing import opened
 from tests.models import save_tiny_dial
 from tests.pipeline.test_key import write_key
+from tests.pipeline.test_steady import write_sense
 from tests.pipeline.test_tempo import write_beat
 
 
@@ -26,7 +27,8 @@ def pipeline(tiny_folder) -> Pipeline:
 @pytest.fixture(scope="session")
 def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold a tiny model with a dial, with what holds a tempo and a key, and with an encoder."""
-    folder = write_key(write_beat(save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")))
+    folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
+    write_sense(write_key(write_beat(folder)))
     tower = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
     torch.manual_seed(1)
     save_reward_model(

@@ -39,6 +39,9 @@ def tab(page, name):
     page.get_by_role("tab", name=name).click()
 
 
+STEADY = " held to a steady beat"
+
+
 def generate(page, clips=1):
     button(page, "Generate").click()
     made(page, clips)
@@ -47,7 +50,8 @@ def generate(page, clips=1):
 def made(page, clips=1):
     page.wait_for_function("document.querySelector('#generate').disabled")
     page.wait_for_function("!document.querySelector('#generate').disabled")
-    page.get_by_text(f"Done: {'one clip' if clips == 1 else f'{clips} clips'}.").wait_for()
+    what = "one clip" if clips == 1 else f"{clips} clips"
+    page.get_by_text(re.compile(f"Done: {what}({STEADY})?\\.")).wait_for()
 
 
 def start_jam(page):

@@ -84,6 +84,7 @@ def test_a_job_says_what_it_is_held_to(hearing_folder):
     assert held(able, named) == "240 bpm and Bb minor"
     assert held(able, named, tempo_bpm=0.0) == "Bb minor"
     assert held(able, named, tempo_bpm=99.5, key="none") == "99.5 bpm"
+    assert held(able, "house", steady=True) == "a steady beat"
     assert held(able, "house") == held(able, named, tempo_bpm=0.0, key="none") == ""
     assert held(DEFAULTS, named) == ""  # which has nothing to hold it by
     order = admit(JobRequest(prompt="house", tempo_bpm=90.0, key="Am"), Limits(), able)

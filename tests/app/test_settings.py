@@ -1,6 +1,7 @@
 """What the controls hold: each model's own way of drawing, and what a link carries of it."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
@@ -8,11 +9,13 @@ import pytest
 
 from app.service import Limits
 from app.settings import Settings, carried_over, fresh_settings, read_query
+from musicgen_rl.checkpoint import read_info
 from musicgen_rl.config import SamplingConfig
+from tests.models import tiny_info
 
 
 def serving(name, *, dial, **sampling):
-    info = SimpleNamespace(name=name, sampling=SamplingConfig(**sampling))
+    info = tiny_info(Path("nowhere"), name=name, sampling=SamplingConfig(**sampling))
     return SimpleNamespace(has_dial=dial, info=info)
 
 
@@ -87,6 +90,22 @@ def test_what_a_control_cannot_be_set_to_is_left_as_on_a_fresh_page(text):
 )
 def test_what_a_link_cannot_ask_for_is_left_to_the_words(query):
     assert read(query) == fresh_settings(DIAL)
+
+
+def test_a_beat_is_steady_where_the_model_can_unless_a_tempo_is_set(hearing_folder):
+    able = SimpleNamespace(has_dial=True, info=read_info(hearing_folder))
+    fresh = fresh_settings(able)
+    assert (fresh.steady, fresh_settings(HUB).steady) == (True, False)
+    assert fresh.request(able).steady
+    assert not replace(fresh, tempo=124.0).request(able).steady
+    assert not replace(fresh, tempo=0.0).request(able).steady
+    left = carried_over(replace(fresh, temperature=1.3), fresh, fresh_settings(HUB))
+    assert not left.steady
+    off = replace(fresh, steady=False)
+    assert "steady=0" in off.query(fresh)
+    services = {able.info.name: able}
+    given = dict(parse_qsl(off.query(fresh).removeprefix("?"), keep_blank_values=True))
+    assert read_query(given, services, Limits()) == off
 
 
 def test_a_tempo_and_a_key_are_asked_for_only_where_they_are_set():

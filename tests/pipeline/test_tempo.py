@@ -165,7 +165,7 @@ def test_the_next_beat_is_found(bpm, cut_s):
 def test_silence_and_a_moment_have_no_beat():
     assert next_beat(np.zeros((1, 32000), np.float32), 8000, 120) is None
     assert next_beat(clicks(120, 0.6), 8000, 120) is None
-    assert [b.first_s for b in beats_of(["90 bpm"], GenerationConfig()) if b] == [FIRST_BEAT_S]
+    assert [b.first_s for b in beats_of([90.0]) if b] == [FIRST_BEAT_S]
 
 
 def test_an_adapter_comes_back_from_disk_and_another_shape_is_named(tiny_folder, tmp_path):
