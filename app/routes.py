@@ -117,6 +117,7 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
             diversity=_number(body, "diversity"),
             seed=_whole(body, "seed"),
             sampling=_sampling(body),
+            steady=body.get("steady") is True,
         )
         visit = _text(body, "visit") or ""  # with which it ends
         jam = await asyncio.to_thread(service.live.open, wanted, visit)

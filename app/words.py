@@ -52,7 +52,8 @@ LOUDNESS = "How loud clips come out, in LUFS. Changes neither quality nor variet
 FIRST = "Which variation of the seed comes first: with a locked seed, 3 makes the third one alone."
 LIVE = (
     "Endless music that you steer while it plays. Moves are heard about two seconds later: that "
-    "much is always made ahead. Tempo and key are those that its words name."
+    "much is always made ahead. Tempo and key are those that its words name; with a steady beat a "
+    "tempo goes on until another is named."
 )
 COMPARE = "The same prompt and seed at two positions of the dial, played in step."
 SPREAD = (

@@ -64,6 +64,8 @@ class JamRequest:
     """Way between the two ends."""
     seed: int | None = None
     """Drawn where None."""
+    steady: bool = False
+    """Begin with a tempo that goes with the words, and hold each until another is named."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig the visitor set."""
 
@@ -98,7 +100,7 @@ class LiveJam:
         self.client, self.seed = client, seed
         self.folder = room.folder / self.id
         self._room, self._first = room, first
-        self._merge_method = request.merge_method
+        self._merge_method, self._steady = request.merge_method, request.steady
         self._named = {k: v for k, v in request.sampling.items() if v is not None}
         self._lock = threading.Lock()
         self._sound: list[np.ndarray[Any, np.dtype[np.int16]]] = []
@@ -264,7 +266,11 @@ class LiveJam:
         """
         with self._making:
             if self.jam is None:
-                self.jam = Jam(pipeline, self._first, self.seed, merge_method=self._merge_method)
+                tempo = pipeline.holds.tempo
+                self.jam = Jam(
+                    pipeline, self._first, self.seed, merge_method=self._merge_method,
+                    steady_bpm=tempo.find(self._first.prompt, self.seed) if self._steady else None,
+                )  # fmt: skip
             jam = self.jam
             with self._lock:
                 wanted, self._wanted = self._wanted, []

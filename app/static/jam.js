@@ -100,6 +100,7 @@ export async function liveStart() {
     find("live-prompt").value = wanted.prompt;
     wanted.model = live.model || button.dataset.model;
     wanted.visit = find("visit")?.dataset.visit;
+    wanted.steady = document.querySelector("#steady input")?.checked ?? false;
     if (!JSON.parse(button.dataset.dialled).includes(wanted.model)) wanted.diversity = null;
     const jam = new LiveJam(await (await post("studio/live/start", wanted)).json());
     live.jam = jam;

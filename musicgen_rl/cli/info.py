@@ -183,7 +183,10 @@ def _readable_model(about: dict[str, Any]) -> dict[str, object]:
             for name, value in about["sampling"].items()
         ),
         "dial": "quality to diversity: --diversity 0 to 1" if about["dial"] else "none",
-        "tempo": "held, where the prompt names one or --tempo does"
+        "tempo": (
+            "held, where the prompt names one or --tempo does"
+            + ("; --steady finds one" if about["finds_tempo"] else "")
+        )
         if about["holds_tempo"]
         else "of its own choice",
         "key": "held, where the prompt names one or --key does"

@@ -119,14 +119,22 @@ class MovingHolds:
         holds: the model's.
         prompt: what it starts with.
         which: what it may be held to.
+        steady_bpm: tempo at first, where its prompt names none; then a tempo is held until another
+            is named. None lets it go with the prompt that named it.
     """
 
-    def __init__(self, holds: Holds, prompt: str, which: Collection[Hold] = HOLDS) -> None:
-        self._holds = holds
+    def __init__(
+        self,
+        holds: Holds,
+        prompt: str,
+        which: Collection[Hold] = HOLDS,
+        steady_bpm: float | None = None,
+    ) -> None:
+        self._holds, self._steady_bpm, self._bpm = holds, steady_bpm, steady_bpm
         self.metronome: MovingMetronome | None = None
         self.signature: MovingSignature | None = None
         if BEAT in which and holds.tempo.adapter is not None:
-            (beat,) = beats_of([asked_tempo(prompt, _FREE)])
+            (beat,) = beats_of([self._next_tempo(prompt)])
             self.metronome = MovingMetronome(holds.tempo.adapter, beat, holds.frame_rate)
         if KEY in which and holds.key.adapter is not None:
             self.signature = MovingSignature(holds.key.adapter, asked_key(prompt, _FREE))
@@ -144,26 +152,33 @@ class MovingHolds:
     def move(self, frame: int, prompt: str) -> None:
         """Hold what another prompt names from a frame on; what it does not name is let go."""
         if self.metronome is not None:
-            asked = asked_tempo(prompt, _FREE)
+            asked = self._next_tempo(prompt)
             self.metronome.move(frame, None if asked is None else within_reach(asked))
         if self.signature is not None:
             self.signature.move(frame, asked_key(prompt, _FREE))
+
+    def _next_tempo(self, prompt: str) -> float | None:
+        """Say which tempo goes on with a prompt; None where none does."""
+        asked = asked_tempo(prompt, _FREE)
+        if asked is not None or self._steady_bpm is None:
+            self._bpm = asked
+        return self._bpm
 
     def words(self, prompt: str) -> str:
         """Return a prompt as the model reads it, without a tempo that is told by beats."""
         held = self.metronome is not None and asked_tempo(prompt, _FREE) is not None
         return without_tempo(prompt) if held else prompt
 
-    def describe(self, prompts: Collection[str]) -> dict[str, str]:
+    def describe(self, prompts: Collection[str]) -> dict[str, Any]:
         """Say for the settings by what its prompts were held, if by anything."""
         can = {BEAT: self.metronome is not None, KEY: self.signature is not None}
         hashes = {BEAT: self._holds.tempo.sha256, KEY: self._holds.key.sha256}
-        return {
-            f"{hold.name}_sha256": hashes[hold]
-            if can[hold] and any(asked_for(hold, prompt, _FREE) for prompt in prompts)
-            else ""
-            for hold in HOLDS
-        }
+        steady = can[BEAT] and self._steady_bpm is not None
+        named = {hold: any(asked_for(hold, prompt, _FREE) for prompt in prompts) for hold in HOLDS}
+        named[BEAT] |= steady
+        said = {f"{hold.name}_sha256": hashes[hold] if can[hold] and named[hold] else ""
+                for hold in HOLDS}  # fmt: skip
+        return said | {"steady_bpm": self._steady_bpm if steady else None}
 
 
 _FREE = GenerationConfig()

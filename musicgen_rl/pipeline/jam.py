@@ -47,6 +47,8 @@ class Jam:
         merge_method: way between the two ends, for the whole jam.
         policy: "recompute" or "keep", see above.
         which: what of the prompt of the moment it may be held to, if the model can.
+        steady_bpm: tempo to begin with where the first prompt names none; a tempo is then held
+            until another is named.
 
     Raises:
         ConfigError: a position of the dial, and the model has none.
@@ -61,6 +63,7 @@ class Jam:
         merge_method: str = "lerp",
         policy: str = "recompute",
         which: Collection[Hold] = HOLDS,
+        steady_bpm: float | None = None,
     ) -> None:
         require(policy in POLICIES, f"unknown policy {policy!r}: use {', '.join(POLICIES)}")
         require(first.frame == 0, f"a jam starts at frame 0, got {first.frame}")
@@ -72,7 +75,7 @@ class Jam:
         """Frames made so far, [K, t] each."""
         self.frames = 0
         """How many there are."""
-        self._holds = MovingHolds(pipeline.holds, first.prompt, which)
+        self._holds = MovingHolds(pipeline.holds, first.prompt, which, steady_bpm)
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -231,6 +234,7 @@ def play_again(
     merge_method: str,
     policy: str,
     which: Collection[Hold] = HOLDS,
+    steady_bpm: float | None = None,
 ) -> Iterator[NDArray[np.int64]]:
     """Make a jam's codes again from its moves.
 
@@ -242,11 +246,15 @@ def play_again(
         merge_method: way between the two ends.
         policy: "recompute" or "keep".
         which: what it was held to where its prompts name it.
+        steady_bpm: its tempo at first, where it was steady.
 
     Returns:
         Codes [K, t] in parts, `frames` in all; what is left out of the last is never made.
     """
-    jam = Jam(pipeline, moves[0], seed, merge_method=merge_method, policy=policy, which=which)
+    jam = Jam(
+        pipeline, moves[0], seed, merge_method=merge_method, policy=policy, which=which,
+        steady_bpm=steady_bpm,
+    )  # fmt: skip
     try:
         ahead = moves[1:]
         while jam.frames < frames:

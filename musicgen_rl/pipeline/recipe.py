@@ -13,6 +13,8 @@ from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.moves import Move, read_moves
 from musicgen_rl.pipeline.request import (
     MAX_DURATION_S,
+    MAX_TEMPO_BPM,
+    MIN_TEMPO_BPM,
     GenerationConfig,
     check_prompts,
     override_sampling,
@@ -69,6 +71,8 @@ class Recipe:
     """Of a jam: how many there are."""
     held: Mapping[str, str] = field(default_factory=dict)
     """Hashes of what held its tempo and its key, by the names of HOLDS, of those that did."""
+    steady_bpm: float | None = None
+    """Of a jam: the tempo it began with, where its beat was steady."""
     policy: str = "recompute"
     """Of a jam: what became of the cache at a move."""
 
@@ -145,6 +149,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
             held=_held_in_jam(settings) if moves else held,
+            steady_bpm=_steady(settings) if moves else None,
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)
@@ -199,6 +204,16 @@ def _held_in_jam(settings: Mapping[str, Any]) -> dict[str, str]:
     """Read by what a jam's prompts were held, if by anything."""
     found = {hold.name: str(settings.get(f"{hold.name}_sha256", "")) for hold in HOLDS}
     return {name: sha256 for name, sha256 in found.items() if sha256}
+
+
+def _steady(settings: Mapping[str, Any]) -> float | None:
+    """Read the tempo that a jam began with; older ones were not steady."""
+    if settings.get("steady_bpm") is None:
+        return None
+    bpm = _number(settings, "steady_bpm")
+    if not MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM:
+        raise _edited("steady_bpm", bpm)
+    return bpm
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

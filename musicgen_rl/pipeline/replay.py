@@ -200,6 +200,7 @@ def _remake_jam(
         merge_method=recipe.request.merge_method,
         policy=recipe.policy,
         which=[hold for hold in HOLDS if hold.name in recipe.held],
+        steady_bpm=recipe.steady_bpm,
     ):
         parts.append(part)
         if progress is not None:

@@ -94,13 +94,19 @@ class TempoHold:
 
     def _tempi(self, batch: Batch, request: GenerationConfig) -> list[float | None]:
         """Say which tempo each clip is held to, found where it is to be and can be."""
-        seeds = batch.seeds or [request.seed or 0] * len(batch.prompts)
+        seeds = batch.seeds_or(request.seed or 0)
         return [
-            self._sense.choose(meaning_of(self._text, prompt), clip_seed(seed, index))
-            if self._sense is not None and finds_tempo(prompt, request)
+            self.find(prompt, seed, index)
+            if finds_tempo(prompt, request)
             else asked_tempo(prompt, request)
             for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)
         ]
+
+    def find(self, prompt: str, seed: int, index: int = 0) -> float | None:
+        """Find a tempo that goes with a prompt, for a variation of a seed; None where it cannot."""
+        if self.adapter is None or self._sense is None:
+            return None
+        return self._sense.choose(meaning_of(self._text, prompt), clip_seed(seed, index))
 
     def words(self, batch: Batch, request: GenerationConfig, source: Source | None) -> list[str]:
         """Return the prompts as the model reads them: without a tempo that is told otherwise."""

@@ -172,6 +172,7 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
     assert [(m["prompt"], m["diversity"]) for m in tags["moves"]] == [
         ("drums", 0.2), ("drums", 0.9), ("slow flute", 0.9),
     ]  # fmt: skip
+    assert 49 <= tags["steady_bpm"] <= 209
     pipeline = studio.service._pipeline.twin()
     recipe = read_recipe(tags)
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
@@ -478,3 +479,20 @@ def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     assert other.locator("#tempo input").input_value() == "90"
     button(other, "Generate").click()
     other.get_by_text("Done: one clip held to 90 bpm and A minor.").wait_for()
+
+
+def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
+    page = visit()
+    settle(page, "drums", seconds=1, variations=2, seed=5)
+    steady = page.locator("#steady input")
+    assert steady.is_checked()
+    button(page, "Generate").click()
+    page.get_by_text("Done: 2 clips held to a steady beat.").wait_for()
+    tempi = [tags_of(data, tmp_path, name)["tempo"]["bpm"] for name, data in downloads(page, 2)]
+    assert all(49 <= bpm <= 209 for bpm in tempi)
+    steady.uncheck()
+    settle(page, "drums", seconds=1, variations=1)
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip.").wait_for()
+    ((name, data),) = downloads(page, 1)
+    assert tags_of(data, tmp_path, name)["tempo"] is None

@@ -12,8 +12,10 @@ import pytest
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.checkpoint.holds import BEAT, KEY
+from musicgen_rl.text.tempo import TEMPI
 from tests.cli.conftest import REPOSITORY, command, environment
 from tests.pipeline.test_key import write_key
+from tests.pipeline.test_steady import write_sense
 from tests.pipeline.test_tempo import write_beat
 
 
@@ -96,6 +98,22 @@ def test_a_tempo_is_held_and_replayed(call, tiny_folder, tmp_path):
     assert call("replay", path, "--model", tmp_path / "held").code == 0
     (tmp_path / "held" / BEAT.file).unlink()
     call("replay", path, "--model", tmp_path / "held").refused("cannot hold a tempo")
+
+
+def test_a_steady_beat_is_found_and_replayed(call, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "steady")
+    write_sense(write_beat(tmp_path / "steady"))
+    where = ("--model", tmp_path / "steady", "--dtype", "fp32", "-o", tmp_path / "out")
+    done = call("generate", "house", "--steady", "--duration", "0.2", "--seed", "7", *where)
+    assert settings_of(done)["tempo"]["bpm"] in TEMPI
+    assert "1 clip of 0.2 s held to a steady beat, " in done.err
+    assert call("replay", done.paths[0], "--model", tmp_path / "steady").code == 0
+    assert "--tempo does; --steady finds one" in call("info", tmp_path / "steady").out
+    several = ("house, 124 bpm", "house", "--duration", "0.2")
+    assert "each held to what its prompt names" in call("generate", *several, *where).err
+    call("generate", "x", "--steady", "--tempo", "0", *where).refused("a tempo of 0 holds none")
+    done = call("generate", "x", "--steady", "--model", tiny_folder)
+    done.refused("tiny cannot hold a tempo of its own finding, so a steady beat", "tempo.safe")
 
 
 def test_a_key_is_held_and_replayed(call, tiny_folder, tmp_path):

@@ -26,7 +26,7 @@ def pipeline(dial_folder):
 
 
 def begin(pipeline, **changes):
-    options = {"policy": changes.pop("policy", "recompute")}
+    options = {name: changes.pop(name) for name in ("policy", "steady_bpm") if name in changes}
     first = Move(**({"frame": 0, "prompt": "drums", "sampling": PLAIN, "diversity": 0.2} | changes))
     return Jam(pipeline, first, 7, **options)
 

@@ -1,11 +1,13 @@
 """A steady beat: where words name no tempo one is found that goes with them, clip by clip."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.checkpoint.holds import SENSE, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
@@ -13,8 +15,10 @@ from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
 from musicgen_rl.pipeline.holds import held_to
-from musicgen_rl.pipeline.replay import check_holds, read_recipe, remake
+from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.text.tempo import TEMPI, TempoSense, load_sense
+from tests.pipeline.test_jam import begin, played
 from tests.pipeline.test_tempo import codes, write_beat
 
 
@@ -120,3 +124,25 @@ def test_it_is_said_in_words(folder, dial_folder):
     assert held_to(able, "house", steady) == "a steady beat"
     assert held_to(able, "house, 124 bpm", steady) == "124 bpm"
     assert held_to(able, "house", GenerationConfig()) == ""
+
+
+def test_a_jam_keeps_its_beat_until_another_is_named_and_is_made_again(folder):
+    pipeline = Pipeline.load(folder, device="cpu", dtype="fp32")
+    bpm = pipeline.holds.tempo.find("drums", 7)
+    steady = begin(pipeline, steady_bpm=bpm)
+    moves = (20, {"prompt": "bells"}, 20, {"prompt": "house, 90 bpm"}, 20)
+    played(steady, *moves, {"prompt": "house"}, 20)
+    named = begin(pipeline, prompt=f"drums, {bpm:g} bpm")
+    played(named, 20, {"prompt": f"bells, {bpm:g} bpm"}, *moves[2:], 20)
+    assert np.array_equal(steady.joined(), named.joined())
+    free = begin(pipeline)
+    played(free, *moves)
+    assert not np.array_equal(steady.joined()[:, :20], free.joined()[:, :20])
+    settings = steady.settings(LoudnessConfig()) | describe_codes(steady.joined(), steady.frames)
+    assert (settings["steady_bpm"], free.settings(LoudnessConfig())["steady_bpm"]) == (bpm, None)
+    recipe = read_recipe(json.loads(json.dumps(settings)))
+    check_holds(recipe, pipeline.info)
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+    for wrong in ("fast", 1e9, True):
+        with pytest.raises(InputError, match="steady_bpm"):
+            read_recipe(settings | {"steady_bpm": wrong})
