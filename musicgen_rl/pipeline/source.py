@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ from torch import Tensor
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
-from musicgen_rl.audio.tempo import next_beat
+from musicgen_rl.audio.tempo import hear_tempo, next_beat
+from musicgen_rl.checkpoint.holds import BEAT
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.errors import AudioFileError, InputError
+from musicgen_rl.pipeline.request import MAX_TEMPO_BPM, MIN_TEMPO_BPM
 
+HEARD_S = 20.0
+"""Of its end that its tempo is heard in, seconds."""
 _FADE_S = 0.03  # from the source to its own reconstruction, just before the new music starts
 
 
@@ -40,6 +46,8 @@ class Source:
     hop_length: int
     sample_rate: int
     """Hz."""
+    held_bpm: float | None = None
+    """Tempo that it was held to, as its settings say, beats a minute."""
     _beats: dict[float, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -88,6 +96,7 @@ class Source:
             fade=min(round(_FADE_S * codec.sample_rate), frames * hop),
             hop_length=hop,
             sample_rate=codec.sample_rate,
+            held_bpm=_held_bpm(clip.settings),
         )
 
     def context(self, frames_before: int) -> Tensor:
@@ -111,6 +120,12 @@ class Source:
         parts = [self.samples[:, : -self.fade], seam, decoded[:, self.fade :]]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
+    @cached_property
+    def tempo(self) -> float | None:
+        """Its tempo: the one it was held to, or what is heard; None where nothing is."""
+        heard_s = round(HEARD_S * self.sample_rate)
+        return self.held_bpm or hear_tempo(self.samples[:, -heard_s:], self.sample_rate) or None
+
     def next_beat(self, bpm: float) -> float | None:
         """Tell how many seconds after its end the next beat of a tempo falls; heard once."""
         if bpm not in self._beats:
@@ -121,6 +136,15 @@ class Source:
         """Say for the tags what this was."""
         digest = hashlib.sha256(self.codes.numpy().astype("<u2").tobytes()).hexdigest()
         return {"file": self.name, "codes_sha256": digest}
+
+
+def _held_bpm(settings: Mapping[str, Any]) -> float | None:
+    """Read what a clip was held to; tags that were edited say nothing."""
+    told = settings.get(BEAT.holds)
+    bpm = told.get("bpm") if isinstance(told, Mapping) else None
+    if isinstance(bpm, bool) or not isinstance(bpm, int | float):
+        return None
+    return float(bpm) if MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM else None
 
 
 def _with_channels(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:

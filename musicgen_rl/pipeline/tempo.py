@@ -90,13 +90,18 @@ class TempoHold:
         """Say where the beats of each clip fall; None for those that hold no tempo."""
         if self.adapter is None:
             return [None] * len(batch.prompts)
-        return beats_of(self._tempi(batch, request), request.first_beat_s, source)
+        return beats_of(self._tempi(batch, request, source), request.first_beat_s, source)
 
-    def _tempi(self, batch: Batch, request: GenerationConfig) -> list[float | None]:
-        """Say which tempo each clip is held to, found where it is to be and can be."""
+    def _tempi(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[float | None]:
+        """Say which tempo each clip is held to, found where it is to be and can be.
+
+        What goes on from a clip goes on at its tempo.
+        """
         seeds = batch.seeds_or(request.seed or 0)
         return [
-            self.find(prompt, seed, index)
+            (source and source.tempo) or self.find(prompt, seed, index)
             if finds_tempo(prompt, request)
             else asked_tempo(prompt, request)
             for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.audio.tempo import tempo_fits
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.checkpoint.holds import SENSE, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
@@ -18,6 +20,7 @@ from musicgen_rl.pipeline.holds import held_to
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.text.tempo import TEMPI, TempoSense, load_sense
+from tests.audio.test_tempo import clicks
 from tests.pipeline.test_jam import begin, played
 from tests.pipeline.test_tempo import codes, write_beat
 
@@ -146,3 +149,19 @@ def test_a_jam_keeps_its_beat_until_another_is_named_and_is_made_again(folder):
     for wrong in ("fast", 1e9, True):
         with pytest.raises(InputError, match="steady_bpm"):
             read_recipe(settings | {"steady_bpm": wrong})
+
+
+def test_what_goes_on_from_a_clip_goes_on_at_its_tempo(folder, tmp_path):
+    pipeline = Pipeline.load(folder, device="cpu", dtype="fp32")
+    (clip,) = pipeline.generate("house", duration_s=0.4, seed=7, tempo_bpm=99.0)
+    path = clip.save(tmp_path / "a.wav")
+    for source in (clip, path):
+        assert tempi(pipeline, "bells", continue_from=source, clips_per_prompt=2) == [99.0, 99.0]
+    assert tempi(pipeline, "bells, 90 bpm", continue_from=clip) == [90.0]
+    heard = Clip(clicks(120.0), 8000)
+    (bpm,) = tempi(pipeline, "bells", continue_from=heard)
+    assert tempo_fits(bpm, 120.0)
+    silence = Clip(np.zeros((1, 8000), np.float32), 8000)
+    assert tempi(pipeline, "bells", continue_from=silence) == tempi(pipeline, "bells")
+    edited = Clip(clip.samples, clip.sample_rate, {"tempo": {"bpm": "fast"}})
+    assert tempi(pipeline, "bells", continue_from=edited) == tempi(pipeline, "bells")
