@@ -231,11 +231,11 @@ def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Setting
     with gr.Row(visible=can[BEAT] or can[KEY]):
         at["tempo"] = gr.Number(
             label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_SAID,
-            min_width=200, visible=can[BEAT], elem_id="tempo",
+            min_width=130, visible=can[BEAT], elem_id="tempo",
         )  # fmt: skip
         at["key"] = gr.Dropdown(
             [(words.AS_SAID, ""), (words.NO_KEY, NO_KEY), *((key, key) for key in KEYS)],
-            value=fresh.key, label="Key", min_width=200, visible=can[KEY], elem_id="key",
+            value=fresh.key, label="Key", min_width=130, visible=can[KEY], elem_id="key",
         )  # fmt: skip
     at["steady"] = gr.Checkbox(
         value=fresh.steady, label="Steady beat", info=words.STEADY,

@@ -30,10 +30,7 @@ TOP_K = (
 SEED = "Same seed and settings, same music. Unlocked, each run draws one and shows it here."
 AS_SAID = "as the words say"
 NO_KEY = "none held"
-STEADY = (
-    "Where the words name no tempo, each clip finds one that goes with them and holds it. Quality: "
-    "a beat as even as in real pieces. Variety: tempi differ from clip to clip."
-)
+STEADY = "Where no tempo is named, each clip finds one that goes with the words, and keeps it."
 
 DIAL = (
     "Left: clips that sit well and resemble each other. Right: clips that differ from each other "

@@ -244,12 +244,12 @@ def test_while_clips_are_made_states_are_read_aloud_and_figures_are_only_seen(vi
     page.evaluate(SPOKEN)
     button(page, "Generate").click()
     for share in (r"\d", r"[1-9]\d"):
-        page.get_by_text(re.compile(rf"^Making one clip: {share} %")).wait_for()
+        page.get_by_text(re.compile(rf"^Making one clip{STEADY}: {share} %")).wait_for()
     button(page, "Stop").click()
     page.get_by_text("Stopped. What was heard").wait_for()
     said = [
         "Waiting to start",
-        "Making one clip",
+        f"Making one clip{STEADY}",
         "Stopped. What was heard until then is kept below.",
     ]
     assert others_apart(page) == said
