@@ -230,11 +230,11 @@ def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Setting
     can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in ALL}
     with gr.Row(visible=can[BEAT] or can[KEY]):
         at["tempo"] = gr.Number(
-            label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_SAID,
+            label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_NAMED,
             min_width=130, visible=can[BEAT], elem_id="tempo",
         )  # fmt: skip
         at["key"] = gr.Dropdown(
-            [(words.AS_SAID, ""), (words.NO_KEY, NO_KEY), *((key, key) for key in KEYS)],
+            [(words.AS_NAMED, ""), (words.NO_KEY, NO_KEY), *((key, key) for key in KEYS)],
             value=fresh.key, label="Key", min_width=130, visible=can[KEY], elem_id="key",
         )  # fmt: skip
     at["steady"] = gr.Checkbox(

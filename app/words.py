@@ -28,7 +28,7 @@ TOP_K = (
     "0 draws among all."
 )
 SEED = "Same seed and settings, same music. Unlocked, each run draws one and shows it here."
-AS_SAID = "from the words"
+AS_NAMED = "as named"
 NO_KEY = "none held"
 STEADY = "Where no tempo is named, each clip finds one that goes with the words, and keeps it."
 

@@ -449,7 +449,7 @@ def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     page = visit()
     settle(page, "house", seconds=1, seed=5)
     tempo, key = page.locator("#tempo input"), page.locator("#key input")
-    assert (tempo.input_value(), key.input_value()) == ("", "from the words")
+    assert (tempo.input_value(), key.input_value()) == ("", "as named")
     tempo.fill("124")
     key.click()
     page.get_by_role("option", name="F# minor").click()
