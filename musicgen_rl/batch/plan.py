@@ -323,6 +323,10 @@ def difference(old: Plan, new: Plan) -> list[str]:
         now_values = {_shown(c, field) for c in new.clips}
         if then_values != now_values:
             said.append(f"{field} {_few(then_values)} -> {_few(now_values)}")
+        else:
+            each = _by_prompt(old, field), _by_prompt(new, field)
+            count = sum(each[0][p] != each[1][p] for p in each[0].keys() & each[1].keys())
+            said += [f"{field} of {count} prompt{'s' if count > 1 else ''}"] if count else []
     prompts = {c.item.prompt for c in old.clips}, {c.item.prompt for c in new.clips}
     for count, what in (
         (len(prompts[1] - prompts[0]), "prompts added"),
@@ -347,6 +351,14 @@ def _shown(clip: PlannedClip, field: str) -> str:
     if field == "loudness":
         return f"{value.target_lufs:g} LUFS" if value.enabled else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by_prompt(plan: Plan, field: str) -> dict[str, set[str]]:
+    """Collect what a field says for each prompt."""
+    found: dict[str, set[str]] = {}
+    for clip in plan.clips:
+        found.setdefault(clip.item.prompt, set()).add(_shown(clip, field))
+    return found
 
 
 def _few(values: set[str]) -> str:

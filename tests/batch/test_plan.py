@@ -201,6 +201,9 @@ def test_the_difference_names_what_changed(item):
     ]
     longer = [replace(item, duration_s=2.0), replace(item, prompt="b", duration_s=2.0)]
     assert difference(before, plan_of(*longer)) == ["duration_s 0.3 -> 2"]
+    some = [replace(item, prompt=p, duration_s=s) for p, s in (("a", 2.0), ("b", 0.3), ("c", 0.3))]
+    turned = [some[0], replace(some[1], duration_s=2.0), some[2]]
+    assert difference(plan_of(*some), plan_of(*turned)) == ["duration_s of 1 prompt"]
     assert difference(before, plan_of(item, replace(item, prompt="c"), replace(item, seed=4))) == [
         "seed 0 -> 0, 4", "1 prompts added", "1 prompts removed", "2 clips -> 3",
     ]  # fmt: skip
