@@ -220,9 +220,7 @@ class Worker:
         request, sampling, batch = first.item.request(), first.sampling, _batch(job, rows)
         wanted = self.setup.models.get(first.item.model)
         if wanted is not None and not wanted.beat:  # it may have got one since it was planned
-            request = replace(request, tempo_bpm=0.0, steady=False)
-        if wanted is not None and not wanted.tempo:
-            request = replace(request, steady=False)
+            request = replace(request, tempo_bpm=0.0)
         if wanted is not None and not wanted.key:
             request = replace(request, key=NO_KEY)
         codes: list[NDArray[np.int64]] = []

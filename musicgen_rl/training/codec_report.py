@@ -13,13 +13,15 @@ Writes report.json and spectrograms.png (reference over reconstruction). Measure
   finder later: what the measure gives a codec that changes nothing one can hear;
 - chroma_interval, onset_f1_interval: 95 % by bootstrap over pieces, a piece's clips together; not
   where there are fewer than five pieces;
+- chroma_with_drums, chroma_without_drums: the mean apart, where the attributes of every piece tell
+  `drums` and there are both;
 - used, perplexity: share of each codebook's entries that occur, and their evenness (at most V);
 - level_db: RMS of the reconstruction over that of the reference, mean over clips.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from torch import Tensor
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.codec.spectral import LOG_FLOOR
+from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.errors import InputError, MusicgenRLError, StorageError
 from musicgen_rl.training.codec_codebooks import usage
 from musicgen_rl.training.codec_crops import AudioPool, fixed_crops, fixed_files, read_split
@@ -172,6 +175,30 @@ def judge_codec(
     return report, torch.stack(made_clips)
 
 
+def chroma_by_drums(
+    entries: Sequence[Entry], pieces: Sequence[int], each: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """Average chroma apart by whether a piece has drums; empty where that is not known of all.
+
+    Args:
+        entries: of the pieces.
+        pieces: which of them each clip is of.
+        each: the clips' measures, with `chroma`.
+    """
+    if not all("drums" in entry.attributes for entry in entries):
+        return {}
+    drums = [bool(entries[piece].attributes["drums"]) for piece in pieces]
+    apart = {
+        name: [row["chroma"] for row, has in zip(each, drums, strict=True) if has is wanted]
+        for name, wanted in (("with", True), ("without", False))
+    }
+    if not all(apart.values()):
+        return {}
+    return {
+        f"chroma_{name}_drums": round(float(np.mean(found)), 4) for name, found in apart.items()
+    }
+
+
 def draw_spectrograms(
     real: Tensor, made: Tensor, sample_rate: int, path: Path, titles: Sequence[str]
 ) -> None:
@@ -235,8 +262,11 @@ def report_codec(
         raise InputError(f"{clips} clips cannot be judged: give --clips a number from 1")
     length = round(clip_s * codec.sample_rate)
     sounds = fixed_crops(AudioPool(paths, codec.sample_rate, length), clips, length)
-    report, made = judge_codec(codec, sounds, fixed_files(len(paths), clips))
-    report = {"codec_hash": hash_folder(codec_folder)} | report
+    pieces = fixed_files(len(paths), clips)
+    report, made = judge_codec(codec, sounds, pieces)
+    entries = [entry for entry in read_manifest(manifest) if entry.split == split]
+    drums = chroma_by_drums(entries, pieces, report["each"])
+    report = {"codec_hash": hash_folder(codec_folder)} | drums | report
     chosen = torch.linspace(0, clips - 1, min(pictures, clips)).round().long()
     titles = [f"clip {int(i)}" for i in chosen]
     draw_spectrograms(

@@ -9,6 +9,7 @@ import soundfile
 
 from musicgen_rl.audio.io import read_tags
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
+from musicgen_rl.text.tempo import TEMPI
 from tests.app.browsing import (
     FAINT,
     SERVED,
@@ -496,3 +497,27 @@ def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
     page.get_by_text("Done: one clip.").wait_for()
     ((name, data),) = downloads(page, 1)
     assert tags_of(data, tmp_path, name)["tempo"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "tempo", "key"),
+    [
+        ({"tempo": 124.0, "key": "Dm"}, 124, "D minor"),
+        ({"prompt": "house, 90 bpm", "tempo": 0.0, "steady": True}, None, None),
+        ({"prompt": "90 bpm in A major"}, 90, "A major"),
+        ({"prompt": "house in A major", "key": "none"}, None, None),
+        ({"steady": True}, "found", None),
+    ],
+)
+def test_a_program_asks_for_a_tempo_and_a_key(studio, tmp_path, asked, tempo, key):
+    import httpx
+    from gradio_client import Client
+
+    client = Client(studio.url, verbose=False)
+    given = {"prompt": "house", "duration": 1.0, "seed": 7} | asked
+    made = client.predict(**given, api_name="/generate")["files"][0]
+    client.close()
+    tags = tags_of(httpx.get(made["url"]).content, tmp_path, made["name"])
+    bpm = tags["tempo"] and tags["tempo"]["bpm"]
+    assert bpm in TEMPI if tempo == "found" else bpm == tempo
+    assert (tags["key"] and tags["key"]["name"]) == key

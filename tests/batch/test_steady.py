@@ -24,15 +24,17 @@ def steady(tiny_folder, tmp_path_factory):
 
 
 def test_each_clip_is_the_one_that_generate_makes(steady):
-    asked = [("house", 0), ("house", 1), ("house, 124 bpm", 0), ("sad piano", 2)]
-    plan = plan_of(*(item(steady, prompt, index=i, steady=True) for prompt, i in asked))
+    asked = [("house", 0, True), ("house", 1, True), ("house, 124 bpm", 0, True),
+             ("sad piano", 2, True), ("bells", 0, False), ("bells", 0, True)]  # fmt: skip
+    plan = plan_of(*(item(steady, prompt, index=i, steady=on) for prompt, i, on in asked))
     pipeline = Pipeline.load(steady, device="cpu", dtype="int8")
-    for (prompt, index), sound in zip(asked, sounds(plan), strict=True):
+    for (prompt, index, on), sound in zip(asked, sounds(plan), strict=True):
         clip = pipeline.generate(
-            prompt, duration_s=0.3, seed=7, steady=True, clips_per_prompt=index + 1
+            prompt, duration_s=0.3, seed=7, steady=on, clips_per_prompt=index + 1
         )[index]
         assert np.array_equal(sound.codes, clip.codes)
-        assert sound.settings["tempo"] == clip.settings["tempo"] != {}
+        assert sound.settings["tempo"] == clip.settings["tempo"]
+        assert (sound.settings["tempo"] is not None) == on
 
 
 def test_only_the_ids_of_clips_that_find_one_know_of_it(steady, tmp_path):

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.codec.load import save_codec
+from musicgen_rl.data.manifest import Entry
 from musicgen_rl.training.codec_report import (
+    chroma_by_drums,
     chroma_correlation,
     judge_codec,
     main,
@@ -106,6 +108,16 @@ def test_a_report_has_intervals_where_there_are_pieces_enough() -> None:
     report, _ = judge_codec(Perfect(1.0), clips)
     assert (report["chroma_interval"], report["onset_f1_interval"]) == ([1.0, 1.0], [1.0, 1.0])
     assert "chroma_interval" not in judge_codec(Perfect(1.0), clips, [0, 1, 2, 3, 3, 3])[0]
+
+
+def test_chroma_is_told_apart_by_drums_where_they_are_known_of_all() -> None:
+    entries = [Entry(audio=str(n), captions=("x",), attributes={"drums": n == 1}) for n in range(3)]
+    each = [{"chroma": value} for value in (0.9, 0.5, 0.8, 0.7)]
+    found = chroma_by_drums(entries, [0, 1, 2, 1], each)
+    assert found == {"chroma_with_drums": 0.6, "chroma_without_drums": 0.85}
+    assert chroma_by_drums(entries, [0, 2], each[:2]) == {}
+    unknown = [*entries, Entry(audio="3", captions=("x",))]
+    assert chroma_by_drums(unknown, [0, 1, 2, 1], each) == {}
 
 
 def test_a_codec_on_a_gpu_is_judged_alike() -> None:
