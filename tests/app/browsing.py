@@ -16,6 +16,19 @@ SERVED = (
 """Marks of tests that serve pages."""
 
 
+SEED_STANDS = "(any) => any || document.querySelector('#seed input')?.value === ''"
+FRAMES = """async (count) => {
+  while (count--) await new Promise((go) => requestAnimationFrame(go)); }"""
+FOLDED = {"More": "#negative textarea", "History and links": "#runs input"}
+"""Folded parts of the page, and what is in them."""
+TABS = {
+    "Clips": "#empty, .card",
+    "Live": "#jam button",
+    "Compare": "#pair-go",
+    "Spread": "#spread-clips input",
+}
+
+
 @contextmanager
 def served(folder, *, limits=None, **config):
     """Serve the studio with a model; nothing of it may stay on the disk."""
@@ -66,13 +79,33 @@ def opened(chromium, studio):
         page.goto(address or studio.url)
         button(page, "Generate").wait_for()
         page.wait_for_function("window.studio")  # the page's own script comes after Gradio's
+        # It empties the seed as it opens, which without a link is where that stands.
+        page.wait_for_function(SEED_STANDS, arg=bool(address))
         return page
 
+    open_page.visitors = visitors
     yield open_page
     for seen in visitors:
         seen.page.context.close()
         assert not seen.problems, seen.problems
         assert not seen.outside, seen.outside
+
+
+def described(seen):
+    """Say what a page shows, for a report of what went wrong on it."""
+    try:
+        said = seen.page.evaluate(
+            """[...document.querySelectorAll('#status, .toast-body, [data-studio$=status]')]
+            .map((e) => e.innerText.trim().replaceAll(/\\s+/g, ' '))"""
+        )
+        values = seen.page.evaluate(
+            """[...document.querySelectorAll('input, textarea')].filter((e) => e.offsetParent)
+            .map((e) => [e.getAttribute('aria-label') ?? e.labels?.[0]?.innerText.split('\\n')[0],
+                e.type === 'checkbox' ? e.checked : e.value].join(': '))"""
+        )
+    except Exception as error:  # the page may be what broke
+        return f"nothing: {error}"
+    return "\n".join([seen.page.url, *filter(None, said), *values, *map(str, seen.problems)])
 
 
 def leave(page):
@@ -83,6 +116,24 @@ def leave(page):
 
 def button(page, name):
     return page.get_by_role("button", name=name, exact=True)
+
+
+def unfold(page, name):
+    """Open a folded part of the page, and wait until what is set in it stays.
+
+    Gradio makes a part's controls when it is opened first, and sets them to their own values one
+    frame after they are there: faster than a hand, but not than a test.
+    """
+    page.get_by_text(name, exact=True).click()
+    page.locator(FOLDED[name]).wait_for()
+    page.evaluate(FRAMES, 4)
+
+
+def tab(page, name):
+    """Turn to a tab, made when it is opened first as folded parts are."""
+    page.get_by_role("tab", name=name).click()
+    page.locator(TABS[name]).first.wait_for(state="attached")
+    page.evaluate(FRAMES, 4)
 
 
 def settle(page, prompt, *, seconds=2, variations=1, seed=None):

@@ -1,6 +1,6 @@
 """Services over the tiny model, closed when their test ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
 from musicgen_rl.rewards.towers import TowerConfig
-from tests.app.browsing import opened
+from tests.app.browsing import described, opened
 from tests.models import save_tiny_dial
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_steady import write_sense
@@ -71,6 +71,16 @@ def chromium():
 def visit(chromium, studio):
     """Open pages of the studio that the test's own module serves."""
     yield from opened(chromium, studio)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any, call: Any) -> Generator[None, Any, Any]:
+    """Tell what the pages of a test showed when it failed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for seen in getattr(item.funcargs.get("visit"), "visitors", ()):
+            report.sections.append(("the page", described(seen)))
+    return report
 
 
 def finish(service: Service, job: Any) -> list[Update]:

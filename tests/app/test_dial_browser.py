@@ -18,7 +18,9 @@ from tests.app.browsing import (
     leave,
     served,
     settle,
+    tab,
     tags_of,
+    unfold,
 )
 
 pytestmark = [*SERVED]
@@ -34,10 +36,6 @@ def set_dial(page, value):
     number = page.get_by_label("number input for Quality to diversity")
     number.fill(str(value))
     number.blur()
-
-
-def tab(page, name):
-    page.get_by_role("tab", name=name).click()
 
 
 STEADY = " held to a steady beat"
@@ -80,7 +78,7 @@ def test_the_dial_chooses_the_weights_and_guidance_is_off(visit, tmp_path):
     assert [t["diversity"] for t in tags] == [0, 0.85]
     assert [t["sampling"]["guidance_scale"] for t in tags] == [1, 1]
     assert tags[0]["codes_sha256"] != tags[1]["codes_sha256"]
-    page.get_by_text("More", exact=True).click()
+    unfold(page, "More")
     page.get_by_label("Play the base model instead").check()
     generate(page)
     ((name, data),) = downloads(page, 1)
@@ -117,7 +115,7 @@ def test_history_brings_back_settings_and_clips(visit):
     generate(page)
     settle(page, "flute", seconds=2, seed=12)
     generate(page)
-    page.get_by_text("History and links").click()
+    unfold(page, "History and links")
     page.get_by_label("Runs of this visit").click()
     page.get_by_role("option", name=re.compile("1. drums · diversity 0.25 · seed 11")).click()
     button(page, "Restore").click()
@@ -133,7 +131,7 @@ def test_a_link_carries_the_settings(visit):
     page = visit()
     settle(page, "slow flute & <b>drums</b>", seconds=3, seed=21)
     set_dial(page, 0.35)
-    page.get_by_text("History and links").click()
+    unfold(page, "History and links")
     button(page, "Make a link to these settings").click()
     page.wait_for_function("document.querySelector('#link textarea, #link input')?.value")
     link = page.locator("#link textarea, #link input").first.input_value()
@@ -349,8 +347,8 @@ def test_a_phone_shows_every_way_without_sideways_scrolling(visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_word_can_be_read(visit, scheme):
     page = visit(color_scheme=scheme)
-    page.get_by_text("More", exact=True).click()
-    page.get_by_text("History and links").click()
+    unfold(page, "More")
+    unfold(page, "History and links")
     settle(page, "drums", seconds=1)
     generate(page)
     page.locator(".card:visible time").first.wait_for()
@@ -469,7 +467,7 @@ def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     key.click()
     page.get_by_role("option", name="none held").click()
     generate(page)
-    page.get_by_text("History and links").click()
+    unfold(page, "History and links")
     button(page, "Make a link to these settings").click()
     page.wait_for_function("document.querySelector('#link textarea, #link input')?.value")
     link = page.locator("#link textarea, #link input").first.input_value()

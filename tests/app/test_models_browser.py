@@ -3,7 +3,7 @@
 import pytest
 
 from musicgen_rl.config import SamplingConfig
-from tests.app.browsing import SERVED, button, downloads, served, settle, tags_of
+from tests.app.browsing import SERVED, button, downloads, served, settle, tab, tags_of, unfold
 from tests.models import save_tiny
 
 pytestmark = [*SERVED]
@@ -15,11 +15,6 @@ def studio(hearing_folder, tmp_path_factory):
     other = save_tiny(tmp_path_factory.mktemp("models") / "guided", name="guided", sampling=guided)
     with served(hearing_folder, more_models=(str(other),)) as running:
         yield running
-
-
-def open_more(page):
-    page.get_by_text("More", exact=True).click()
-    page.get_by_label("number input for Guidance").wait_for()
 
 
 def choose(page, model):
@@ -37,7 +32,7 @@ def wait_for_own(page, guidance, top_k):
 def test_each_model_draws_in_its_own_way_but_for_what_was_set(visit, tmp_path):
     page = visit()
     settle(page, "drums", seconds=1)
-    open_more(page)
+    unfold(page, "More")
     wait_for_own(page, "1", "20")
     temperature = page.get_by_label("number input for Temperature")
     temperature.fill("1.3")
@@ -64,9 +59,9 @@ def test_each_model_draws_in_its_own_way_but_for_what_was_set(visit, tmp_path):
 
 def test_a_jam_is_guided_as_the_chosen_model_is(visit):
     page = visit()
-    open_more(page)
+    unfold(page, "More")
     guidance = page.get_by_label("Guidance of the jam")
-    page.get_by_role("tab", name="Live").click()
+    tab(page, "Live")
     assert guidance.input_value() == "1"
     choose(page, "guided")
     page.wait_for_function("document.querySelector('[data-studio=live-guidance]').value === '3'")
@@ -78,7 +73,7 @@ def test_a_jam_is_guided_as_the_chosen_model_is(visit):
 
 def test_a_link_to_the_guided_model_is_guided(visit, studio):
     page = visit(f"{studio.url}?model=guided&prompt=drums")
-    open_more(page)
+    unfold(page, "More")
     wait_for_own(page, "3", "30")
 
 
@@ -86,10 +81,10 @@ def test_a_link_to_the_guided_model_is_guided(visit, studio):
 def test_no_positions_are_claimed_where_there_is_no_dial(visit, way, press):
     page = visit()
     settle(page, "drums", seconds=1)
-    open_more(page)
+    unfold(page, "More")
     choose(page, "guided")
     wait_for_own(page, "3", "30")
-    page.get_by_role("tab", name=way).click()
+    tab(page, way)
     button(page, press).click()
     page.get_by_text("The model guided has no dial, so all positions would be one").wait_for()
     assert page.locator(".pair, .spread").count() == 0

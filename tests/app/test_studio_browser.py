@@ -12,7 +12,18 @@ import pytest
 import soundfile
 
 from app.service import State
-from tests.app.browsing import PATIENCE, SERVED, button, downloads, leave, served, settle, tags_of
+from tests.app.browsing import (
+    PATIENCE,
+    SERVED,
+    button,
+    downloads,
+    leave,
+    served,
+    settle,
+    tab,
+    tags_of,
+    unfold,
+)
 
 pytestmark = [*SERVED]
 
@@ -127,10 +138,10 @@ def test_a_clip_that_is_played_silences_all_others_and_ends_the_jam(visit, studi
     button(page, "Generate").click()
     page.get_by_text("Done: 2 clips.").wait_for()
     page.locator(".card:visible time", has_text="0:20").nth(1).wait_for()
-    page.get_by_role("tab", name="Live").click()
+    tab(page, "Live")
     button(page, "Start the jam").click()
     page.wait_for_function("window.studio.live.jam?.played() > 0.3")
-    page.get_by_role("tab", name="Clips").click()
+    tab(page, "Clips")
     players = page.locator(".card:visible .play-pause-button")
     players.first.click()
     page.wait_for_function(PLAYING)
@@ -142,7 +153,7 @@ def test_a_clip_that_is_played_silences_all_others_and_ends_the_jam(visit, studi
     assert page.evaluate(PLAYING_CARDS) == [1]
     players.nth(1).click()  # it pauses as before
     page.wait_for_function(f"!({PLAYING})()")
-    page.get_by_role("tab", name="Live").click()
+    tab(page, "Live")
     page.get_by_text(re.compile(r"^Stopped after \d+ s\. You can still keep it")).wait_for()
     assert studio.service.live.playing == 0
 
@@ -303,7 +314,7 @@ def test_mistakes_are_answered_in_a_sentence(visit):
     button(page, "Generate").click()
     page.get_by_text("The prompt is empty: say what to play").wait_for()
     settle(page, "drums")
-    page.get_by_text("More", exact=True).click()
+    unfold(page, "More")
     page.get_by_label("Negative prompt").fill("<b>noise</b>")
     button(page, "Generate").click()
     page.get_by_text("Negative_prompt needs guidance").wait_for()
@@ -347,7 +358,7 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit, scheme):
 
 def test_every_control_has_a_name(visit):
     page = visit()
-    page.get_by_text("More", exact=True).click()
+    unfold(page, "More")
     unnamed = page.evaluate(
         """[...document.querySelectorAll('input, textarea, button, select, audio')]
         .filter(e => e.offsetParent && e.type !== 'file' && !e.labels?.length
