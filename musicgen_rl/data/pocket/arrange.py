@@ -33,7 +33,9 @@ def draw_tune(rng: random.Random) -> tuple[Borrowed, Style]:
     return tune, STYLES[rng.choices(list(weights), weights=list(weights.values()))[0]]
 
 
-def arrange(tune: Borrowed, style: Style, rng: random.Random, *, duration_s: float) -> Piece:
+def arrange(
+    tune: Borrowed, style: Style, rng: random.Random, *, duration_s: float, shift: int = 0
+) -> Piece:
     """Set a tune for the players of a style, with chords of our own.
 
     Args:
@@ -41,13 +43,14 @@ def arrange(tune: Borrowed, style: Style, rng: random.Random, *, duration_s: flo
         style: who plays, and how.
         rng: source of chance; the same state gives the same piece.
         duration_s: wanted length; the tune repeats or is cut at a phrase to come near it.
+        shift: semitones above the tonic that is drawn.
     """
     energy = rng.betavariate(1.6, 1.6)
     tempo = draw_tempo(style, rng, energy)
-    tonic = rng.randrange(12)
-    shift = (tonic - tune.tonic + 5) % 12 - 5
+    tonic = (rng.randrange(12) + shift) % 12
+    move = (tonic - tune.tonic + 5) % 12 - 5
     bars = [
-        tuple(replace(n, pitch=n.pitch + shift, velocity=_accent(n)) for n in bar)
+        tuple(replace(n, pitch=n.pitch + move, velocity=_accent(n)) for n in bar)
         for bar in tune.bars
     ]
     moved = replace(tune, tonic=tonic, bars=tuple(bars))

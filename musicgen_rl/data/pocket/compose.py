@@ -65,19 +65,20 @@ def by_energy(rng: random.Random, options: tuple[str, ...], energy: float) -> st
     return options[max(0, min(len(options) - 1, place))]
 
 
-def compose(style: Style, rng: random.Random, *, duration_s: float) -> Piece:
+def compose(style: Style, rng: random.Random, *, duration_s: float, shift: int = 0) -> Piece:
     """Compose a piece.
 
     Args:
         style: what to compose in.
         rng: source of chance; the same state gives the same piece.
         duration_s: wanted length; the piece is a whole number of bars near it.
+        shift: semitones above the tonic that is drawn.
     """
     energy = min(1.0, max(0.0, rng.betavariate(1.6, 1.6)))
     tempo = draw_tempo(style, rng, energy)
     beats = rng.choice(style.meters)
     mode = pick_weighted(rng, style.modes)
-    tonic = rng.randrange(12)
+    tonic = (rng.randrange(12) + shift) % 12
     swing = rng.uniform(*style.swing)
     sections = plan_form(style, rng, mode, beats, tempo, duration_s, energy)
     parts = choose_players(style, rng)

@@ -49,21 +49,26 @@ def split_of(identity: str, valid: float, test: float) -> str:
 
 
 def compose_piece(config: CorpusConfig, index: int) -> Piece:
-    """Compose piece `index` of the corpus; styles take turns in a shuffled order."""
+    """Compose piece `index` of the corpus; styles take turns in a shuffled order.
+
+    With several keys, so many in a row are one piece.
+    """
+    number, turn = divmod(index, config.keys)
     names = list(STYLES)
-    round_number, place = divmod(index, len(names))
+    round_number, place = divmod(number, len(names))
     random.Random(f"order/{config.seed}/{round_number}").shuffle(names)
-    rng = random.Random(f"piece/{config.seed}/{index}")
+    rng = random.Random(f"piece/{config.seed}/{number}")
+    shift = turn * 12 // config.keys
     duration = rng.uniform(config.min_duration_s, config.max_duration_s)
     if rng.random() < config.tunes:
         tries = 4 if rng.random() < VOICES_SHARE else 0
         for _ in range(tries):  # some bars do not serve
-            voices = draw_voices(rng, duration_s=duration)
+            voices = draw_voices(rng, duration_s=duration, shift=shift)
             if voices is not None:
                 return voices
         tune, style = draw_tune(rng)
-        return arrange(tune, style, rng, duration_s=duration)
-    return compose(STYLES[names[place]], rng, duration_s=duration)
+        return arrange(tune, style, rng, duration_s=duration, shift=shift)
+    return compose(STYLES[names[place]], rng, duration_s=duration, shift=shift)
 
 
 def piece_paths(config: CorpusConfig, index: int) -> tuple[Path, Path]:
@@ -87,7 +92,7 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
     if config.tempo_share:
         rng = random.Random(f"tempo/{config.seed}/{index}")
         captions = name_tempo(captions, facts["tempo_bpm"], rng, share=config.tempo_share)
-    identity = piece.identity or f"{config.seed}-{index:06d}"
+    identity = piece.identity or f"{config.seed}-{index // config.keys:06d}"
     entry = Entry(
         audio=str(audio_path.relative_to(config.output)),
         duration_s=round(duration_s, 3),
@@ -103,7 +108,7 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
 
 def _write_audio(config: CorpusConfig, index: int, piece: Piece, path: Path) -> tuple[float, str]:
     """Render a piece into a file; return its seconds and the soundfont's name."""
-    rng = random.Random(f"sound/{config.seed}/{index}")
+    rng = random.Random(f"sound/{config.seed}/{index // config.keys}")
     second = rng.random() < config.musescore
     soundfont = SOUNDFONTS["musescore" if second else "fluid"]
     if not can_render(piece.score, soundfont):
@@ -217,7 +222,7 @@ def require_same_options(config: CorpusConfig, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): name another folder") from error
     now = options_of(config)
-    begun = {"tempo_share": 0.0} | begun  # an option that came later
+    begun = {"tempo_share": 0.0, "keys": 1} | begun  # options that came later
     changed = [f"{n} {begun[n]}, not {now[n]}" for n in now if n in begun and begun[n] != now[n]]
     if changed:
         raise InputError(

@@ -27,6 +27,9 @@ class CorpusConfig:
     tempo_share: float = 0.0
     """Share of the captions that do not say how fast a piece is to which its tempo is added, in
     beats a minute; without, a twelfth of all captions name it."""
+    keys: int = 1
+    """Keys that each piece is played in, evenly over the octave; what is told of keys is then told
+    apart from the pieces."""
     tunes: float = 0.2
     """Share of the pieces that re-orchestrate public-domain tunes."""
     valid: float = 0.04
@@ -48,10 +51,11 @@ class CorpusConfig:
             require_number(name, getattr(self, name), 0, 1)
         require(self.valid + self.test < 1, "valid and test together must leave room for train")
         require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")
+        require(1 <= self.keys <= 12, f"keys must be 1 to 12, got {self.keys}")
         require(1 <= self.captions <= 30, f"captions must be 1 to 30, got {self.captions}")
 
     @property
     def num_pieces(self) -> int:
-        """Pieces to make."""
+        """Pieces to make, one in several keys counted in each."""
         middle = (self.min_duration_s + self.max_duration_s) / 2
         return max(1, round(self.hours * 3600 / middle))

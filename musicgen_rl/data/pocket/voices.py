@@ -93,12 +93,13 @@ def _work(path: Path) -> Work:
     return read_musicxml(path)
 
 
-def draw_voices(rng: random.Random, *, duration_s: float) -> Piece | None:
+def draw_voices(rng: random.Random, *, duration_s: float, shift: int = 0) -> Piece | None:
     """Draw an excerpt and an ensemble for it, or None where the drawn bars do not serve.
 
     Args:
         rng: source of chance; the same state gives the same piece.
         duration_s: wanted length.
+        shift: semitones above the key that is drawn.
     """
     kind = "chorale" if rng.random() < CHORALE_SHARE else "quartet"
     path = rng.choice(works(kind))
@@ -113,7 +114,7 @@ def draw_voices(rng: random.Random, *, duration_s: float) -> Piece | None:
     excerpt = cut(work, rng, title=title, beats_wanted=duration_s * tempo / 60)
     if excerpt is None:
         return None
-    return score_voices(excerpt, style.name, names, rng, tempo=tempo, energy=energy)
+    return score_voices(excerpt, style.name, names, rng, tempo=tempo, energy=energy, shift=shift)
 
 
 def cut(work: Work, rng: random.Random, *, title: str, beats_wanted: float) -> Excerpt | None:
@@ -220,6 +221,7 @@ def score_voices(
     *,
     tempo: float,
     energy: float,
+    shift: int = 0,
 ) -> Piece:
     """Give the voices of an excerpt to instruments, in a key of their own.
 
@@ -230,10 +232,12 @@ def score_voices(
         rng: source of chance.
         tempo: wanted quarter notes a minute; lowered for busy writing.
         energy: 0 calm to 1 busy.
+        shift: semitones above the key that is drawn.
     """
     style = STYLES[style_name]
     tonic, mode = find_key(excerpt.voices)
     move = rng.randint(-3, 3)
+    move = (move + shift + 6) % 12 - 6 if shift else move
     busiest = max(len(voice) for voice in excerpt.voices) / excerpt.num_beats
     tempo = on_grid(min(tempo, NOTES_A_SECOND * 60 / busiest))
     parts = []

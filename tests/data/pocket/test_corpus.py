@@ -8,6 +8,7 @@ import pytest
 import soundfile as sf
 
 from musicgen_rl.data.check import check_manifest
+from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.data.pocket import corpus
 from musicgen_rl.data.pocket.corpus import (
@@ -173,6 +174,41 @@ def test_styles_take_turns(tmp_path: Path) -> None:
     c = config(tmp_path)
     found = Counter(compose_piece(c, i).style.name for i in range(31))
     assert set(found.values()) == {1}
+
+
+@pytest.mark.parametrize("tunes", [0.0, 1.0])  # composed; borrowed tunes and works in voices
+def test_a_piece_in_several_keys_is_one_piece(tmp_path: Path, tunes: float) -> None:
+    c = config(tmp_path, keys=4, tunes=tunes)
+    for first in range(0, 24, 4):
+        played = [compose_piece(c, first + turn) for turn in range(4)]
+        tonics = [KEY_NAMES.index(piece.key) for piece in played]
+        assert [(tonic - tonics[0]) % 12 for tonic in tonics] == [0, 3, 6, 9]
+        for piece in played[1:]:
+            assert (piece.style, piece.mode, piece.tune) == (
+                played[0].style, played[0].mode, played[0].tune
+            )  # fmt: skip
+            assert piece.score.tempo_bpm == played[0].score.tempo_bpm
+            assert [p.instrument for p in piece.score.parts] == [
+                p.instrument for p in played[0].score.parts
+            ]
+    alone = config(tmp_path, tunes=tunes)
+    assert compose_piece(c, 8).score == compose_piece(alone, 2).score  # the first is as it was
+
+
+def test_a_piece_stays_in_one_split_in_all_its_keys(tmp_path: Path) -> None:
+    c = config(tmp_path, keys=3, hours=9 * 8 / 3600, valid=0.3, test=0.3)
+    entries = read_manifest(make_corpus(c))
+    assert [e.piece for e in entries] == [f"5-{n // 3:06d}" for n in range(9)]
+    assert all(len({e.split for e in entries[n : n + 3]}) == 1 for n in (0, 3, 6))
+    assert check_manifest(tmp_path / "manifest.jsonl") == []
+    with pytest.raises(InputError, match="was begun with keys 3, not 1"):
+        make_corpus(config(tmp_path, hours=9 * 8 / 3600, valid=0.3, test=0.3))
+
+
+@pytest.mark.parametrize("keys", [0, 13])
+def test_a_number_of_keys_that_cannot_be_is_refused(tmp_path: Path, keys: int) -> None:
+    with pytest.raises(ConfigError, match=f"keys must be 1 to 12, got {keys}"):
+        config(tmp_path, keys=keys)
 
 
 def test_the_number_of_pieces_follows_the_hours(tmp_path: Path) -> None:
