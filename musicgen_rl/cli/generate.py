@@ -172,7 +172,7 @@ def _generate(
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt
-    holds = _holds([held_to(info, prompt, request) for prompt in prompts])
+    holds = _holds([held_to(info, prompt, request) for prompt in prompts], request)
     with proved(destination.folder) as folder:
         with Bar(f"loading {info.name}"):
             pipeline = Pipeline.load(info.folder, device=load["device"], dtype=load["dtype"])
@@ -203,11 +203,12 @@ def _generate(
         raise unread[0]
 
 
-def _holds(held: list[str]) -> str:
+def _holds(held: list[str], request: GenerationConfig) -> str:
     """Say what the clips are held to, one entry a prompt."""
     if len(set(held)) == 1:
         return f" held to {held[0]}" if held[0] else ""
-    return ", each held to what its prompt names"
+    found = " and, without a tempo, to a steady beat" if request.steady else ""
+    return f", each held to what its prompt names{found}"
 
 
 def _takes(request: GenerationConfig) -> str:

@@ -110,7 +110,10 @@ def test_a_steady_beat_is_found_and_replayed(call, tiny_folder, tmp_path):
     assert call("replay", done.paths[0], "--model", tmp_path / "steady").code == 0
     assert "--tempo does; --steady finds one" in call("info", tmp_path / "steady").out
     several = ("house, 124 bpm", "house", "--duration", "0.2")
-    assert "each held to what its prompt names" in call("generate", *several, *where).err
+    said = ", each held to what its prompt names"
+    assert f"{said}, tiny" in call("generate", *several, *where).err
+    found = f"{said} and, without a tempo, to a steady beat, tiny"
+    assert found in call("generate", *several, "--steady", *where).err
     call("generate", "x", "--steady", "--tempo", "0", *where).refused("a tempo of 0 holds none")
     done = call("generate", "x", "--steady", "--model", tiny_folder)
     done.refused("tiny cannot hold a tempo of its own finding, so a steady beat", "tempo.safe")
