@@ -2,12 +2,13 @@
 
     python benchmarks/keys.py --manifest held_out/manifest.jsonl [--model pocket]
         [--diversity 0 ...] [--hold free key both] [--louder 1 ...] [--pieces 60] [--split test]
-        [--seconds 10] [--seed 0] [--out STEM]
+        [--ask captions] [--seconds 10] [--seed 0] [--out STEM]
 
 For each held-out piece one unpicked clip is asked for by its style and its key ("jazz in D minor"),
-of *both* by its tempo too. *Free* clips know the key from the words alone, *key* and *both* are
-told it at every frame (docs/training.md), with `--louder 1.5` half as strongly again. Real pieces
-stand beside them.
+of *both* by its tempo too; with `--ask captions` by a caption that names no tempo, the key, and of
+*both* the tempo, set beside it (`--key`, `--tempo`). *Free* clips know the key from the words
+alone, *key* and *both* are told it at every frame (docs/training.md), with `--louder 1.5` half as
+strongly again. Real pieces stand beside them.
 
 - on its notes: share of tonal energy on the notes of the key named;
 - key heard: share of clips whose chroma fits, of all 24 keys, the one named best, by the profiles
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pocket_music import at_rate, share_of_key
+from steady import untimed_caption
 from takes import PROBE, real_clip, tell_louder
 
 from musicgen_rl.audio.clip import Clip
@@ -50,6 +52,9 @@ PROFILES = {
 }
 """How well each note above the tonic fits a key (Krumhansl and Kessler, Psychological Review
 89:334, 1982)."""
+ASKED = {
+    "style": "a style and a key", "captions": "captions without a tempo, the key set beside",
+}  # fmt: skip
 MEASURES = ("notes", "key", "relative", "style", "tempo")
 
 
@@ -102,12 +107,27 @@ def play(pipeline: Pipeline, pieces: Sequence[Entry], hold: str, **how: Any) -> 
     )  # fmt: skip
 
 
+def play_captions(
+    pipeline: Pipeline, pieces: Sequence[Entry], hold: str, seed: int, **how: Any
+) -> list[Clip]:
+    """Play a caption of each piece once, its key and its tempo set beside it as `hold` says."""
+    random = np.random.default_rng(seed)
+    return [
+        pipeline.generate(
+            untimed_caption(piece, random) or str(piece.attributes["style"]), seed=seed,
+            key=NO_KEY if hold == "free" else key_of(piece.attributes).name,
+            tempo_bpm=float(piece.attributes["tempo_bpm"]) if hold == "both" else 0.0, **how,
+        )[0]
+        for piece in pieces
+    ]  # fmt: skip
+
+
 def render(found: Mapping[str, Any]) -> str:
     """Write the measurements as Markdown."""
     lines = [
         "# Is a named key played?", "",
         f"Made by `benchmarks/keys.py`; its first lines say what is measured. {found['pieces']} "
-        f"prompts of a style and a key, clips of {found['seconds']:g} s, seed {found['seed']}.",
+        f"prompts, {found['asked']}; clips of {found['seconds']:g} s, seed {found['seed']}.",
         "", "| | on its notes | key heard | or relative | style heard | tempo met |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -128,6 +148,7 @@ def main() -> int:
         "--hold", nargs="+", choices=["free", "key", "both"], default=["free", "key"],
         help="in turn",
     )  # fmt: skip
+    parser.add_argument("--ask", choices=sorted(ASKED), default="style", help="by what")
     parser.add_argument(
         "--louder", type=float, nargs="+", default=[1.0], help="the key, so many times, in turn"
     )
@@ -157,7 +178,7 @@ def main() -> int:
                  if h != "free" or k == given.louder[0]]  # fmt: skip
         for diversity, (hold, louder) in product((None, *given.diversity), kinds):
             tell_louder(pipeline.holds.key.adapter, louder)
-            clips = play(
+            clips = (play if given.ask == "style" else play_captions)(
                 pipeline, pieces, hold,
                 duration_s=given.seconds, seed=given.seed, diversity=diversity,
             )  # fmt: skip
@@ -171,7 +192,8 @@ def main() -> int:
         return 2
     found = {
         "model_sha256": pipeline.model_sha256, "key_sha256": pipeline.holds.key.sha256,
-        "pieces": len(pieces), "seconds": given.seconds, "seed": given.seed, "models": models,
+        "asked": ASKED[given.ask], "pieces": len(pieces), "seconds": given.seconds,
+        "seed": given.seed, "models": models,
     }  # fmt: skip
     write_json(given.out.with_suffix(".json"), found)
     given.out.with_suffix(".md").write_text(render(found), encoding="utf-8")

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,18 @@ def require_same_options(config: CorpusConfig, path: Path) -> None:
         )
 
 
+def _end_with_parent() -> None:
+    """End a worker when its parent was killed: the pool alone would have it wait for ever."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
 def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Entry]]:
     """Make the missing pieces, yielding each as it is done."""
     if config.workers == 1:
@@ -238,7 +252,8 @@ def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Ent
             yield index, make_piece(config, index)
         return
     todo: Iterator[int | None] = iter(missing)
-    with ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(config.workers, context, initializer=_end_with_parent) as pool:
         running: dict[Future[Entry], int] = {}
         while True:
             while len(running) < 2 * config.workers:

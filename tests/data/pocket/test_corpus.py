@@ -1,5 +1,9 @@
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,6 +213,37 @@ def test_a_piece_stays_in_one_split_in_all_its_keys(tmp_path: Path) -> None:
 def test_a_number_of_keys_that_cannot_be_is_refused(tmp_path: Path, keys: int) -> None:
     with pytest.raises(ConfigError, match=f"keys must be 1 to 12, got {keys}"):
         config(tmp_path, keys=keys)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    command = ["-m", "musicgen_rl", "data", "make", str(tmp_path / "c"), "--no-audio"]
+    maker = subprocess.Popen([sys.executable, *command, "--hours", "50", "--workers", "2"])
+    try:
+        wait_until((tmp_path / "c" / "manifest.jsonl").exists)
+        children = Path(f"/proc/{maker.pid}/task/{maker.pid}/children").read_text().split()
+        lines = [Path(f"/proc/{child}/cmdline") for child in children]
+        workers = [line.parent for line in lines if "spawn_main" in line.read_text()]
+        assert len(workers) == 2
+    finally:
+        maker.kill()
+        maker.wait()
+    wait_until(lambda: not any(alive(worker) for worker in workers))
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(process: Path) -> bool:
+    """Tell whether a process runs; one that nobody has taken leave of does not."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_the_number_of_pieces_follows_the_hours(tmp_path: Path) -> None:
