@@ -40,7 +40,9 @@ def test_means_and_errors_by_hand_and_the_table() -> None:
     row = summarise(rows)
     assert row["key"] == [0.5, 0.5]
     models = {"real pieces": row, "pocket": row, "pocket, held: both": row}
-    lines = render({"pieces": 2, "seconds": 10.0, "seed": 0, "models": models}).splitlines()
+    found = {"pieces": 2, "seconds": 10.0, "seed": 0, "models": models, "asked": "a style"}
+    lines = render(found).splitlines()
+    assert "2 prompts, a style; clips of 10 s" in lines[2]
     cell = "0.50 ± 0.50"
     assert f"| pocket | {cell} | {cell} | {cell} | {cell} |  |" in lines
     assert f"| pocket, held: both | {' | '.join([cell] * 5)} |" in lines
