@@ -4,7 +4,7 @@ What a key adds is a sum over its notes and its tonic, so that a key that was se
 from those that share its notes. Over all keys it sums up to nothing but the layer's bias. In
 training the bias takes up what is the same for all keys, which is most of what there is to learn:
 the style of the music that is learnt from. It is left out of what is played
-(docs/experiments/2026-11-29-key.md).
+(docs/experiments/2026-11-29-key.md, 2026-11-30-key.md).
 """
 
 from collections.abc import Sequence
