@@ -1,15 +1,18 @@
 """What does a steady beat do where no tempo is named?
 
     python benchmarks/steady.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--split test] [--pieces 60] [--seconds 16] [--seed 3] [--out STEM]
+        [--diversity 0 ...] [--keys] [--split test] [--pieces 60] [--seconds 16] [--seed 3]
+        [--out STEM]
 
 A caption that names no tempo is drawn of each held-out piece and played once left free and once
 held to a tempo that the model finds in the words (`--steady`), beside the piece itself. Told are,
 as in `benchmarks/pocket_music.py`: *pulse*, the highest autocorrelation of the onset strength;
 *wobble*, the spread of the time from beat to beat; *held*, the share of the time in which the
 loudest pitch class is that of a second before (a drone is 1); *returns*, how alike 4 s are to their
-likest at least 6 s away; and how often the style probe hears the piece's style. Errors are standard
-errors over pieces; *better* is the share of the pieces whose pulse gained.
+likest at least 6 s away; *in a scale*, the share of the tonal energy on the notes of the scale that
+fits best; and how often the style probe hears the piece's style. Errors are standard errors over
+pieces; *better* is the share of the pieces whose pulse gained over free. With `--keys` the captions
+are played held to their piece's key too, as one that was found would be at best.
 
 `musicgen-rl data make probe --hours 1 --seed 4711 --test 0.9` makes such a manifest.
 """
@@ -17,25 +20,29 @@ errors over pieces; *better* is the share of the pieces whose pulse gained.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pocket_music import at_rate, form, held, pulse_and_wobble
+from pocket_prompts import in_scale
 from takes import PROBE, real_clip
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import named_tempo
 from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import Entry, read_manifest
+from musicgen_rl.data.pocket.captions import key_of
+from musicgen_rl.data.pocket.listen import harmonic_chroma
 from musicgen_rl.errors import InputError, MusicgenRLError
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards import load_probe
 from musicgen_rl.rewards.probe import Probe
 from musicgen_rl.storage import write_json
 
-MEASURES = ("pulse", "wobble", "held", "returns", "style")
+MEASURES = ("pulse", "wobble", "held", "returns", "scale", "style")
 
 
 def untimed_caption(entry: Entry, random: np.random.Generator) -> str:
@@ -51,11 +58,12 @@ def judge(clip: Clip, style: str, probe: Probe) -> list[float]:
     _, pulse, wobble = pulse_and_wobble(sound)
     heard = probe.log_probs(torch.from_numpy(mono[None]), clip.sample_rate)["style"][0]
     right = probe.classes["style"][int(heard.argmax())] == style
-    return [pulse, wobble, held(sound), form(sound)[1], float(right)]
+    scale = in_scale(harmonic_chroma(sound))
+    return [pulse, wobble, held(sound), form(sound)[1], scale, float(right)]
 
 
 def summarise(table: np.ndarray) -> dict[str, list[float]]:
-    """Give mean and standard error over pieces of each measure; table is [P, 5]."""
+    """Give mean and standard error over pieces of each measure; table is [P, 6]."""
     known = np.isfinite(table)
     errors = np.nanstd(table, axis=0, ddof=1) / known.sum(axis=0) ** 0.5
     return {
@@ -70,8 +78,8 @@ def render(found: Mapping[str, Any]) -> str:
         "# What does a steady beat do where no tempo is named?", "",
         f"Made by `benchmarks/steady.py`; its first lines say what is measured. {found['pieces']} "
         f"captions, one clip of {found['seconds']:g} s each, seed {found['seed']}.", "",
-        "| | pulse | beat wobble | held | returns | style heard | better |",
-        "|---|---|---|---|---|---|---|",
+        "| | pulse | beat wobble | held | returns | in a scale | style heard | better |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, row in found["rows"].items():
         cells = [f"{row[m][0]:.2f} ± {row[m][1]:.2f}" for m in MEASURES]
@@ -99,17 +107,19 @@ def measure(
     for diversity in (None, *given.diversity):
         name = given.model + ("" if diversity is None else f", dial {diversity:g}")
         tables = []
-        for steady in (False, True):
+        for keyed, steady in product((False, True) if given.keys else (False,), (False, True)):
             clips = [
                 pipeline.generate(
                     caption, duration_s=given.seconds, seed=given.seed, diversity=diversity,
-                    key=NO_KEY, steady=steady,
+                    key=key_of(piece.attributes).name if keyed else NO_KEY, steady=steady,
                 )[0]
-                for _, caption in asked
+                for piece, caption in asked
             ]  # fmt: skip
             tables.append(table(clips))
-            rows[name + (", steady" if steady else ", free")] = summarise(tables[-1])
-        rows[f"{name}, steady"]["better"] = float((tables[1][:, 0] > tables[0][:, 0]).mean())
+            how = (", steady" if steady else "") + (", in its key" if keyed else "") or ", free"
+            rows[name + how] = summarise(tables[-1])
+            if len(tables) > 1:
+                rows[name + how]["better"] = float((tables[-1][:, 0] > tables[0][:, 0]).mean())
     return {"pieces": len(asked), "rows": rows}, pipeline
 
 
@@ -118,6 +128,7 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
+    parser.add_argument("--keys", action="store_true", help="held to the pieces' keys too")
     parser.add_argument("--split", default="test", help="of the manifest")
     parser.add_argument("--pieces", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=16.0)
@@ -134,6 +145,7 @@ def main() -> int:
         return 2
     found |= {
         "model_sha256": pipeline.model_sha256, "beat_sha256": pipeline.holds.tempo.sha256,
+        "key_sha256": pipeline.holds.key.sha256 if given.keys else None,
         "seconds": given.seconds, "seed": given.seed,
     }  # fmt: skip
     write_json(given.out.with_suffix(".json"), found)

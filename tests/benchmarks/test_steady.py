@@ -31,12 +31,15 @@ def test_an_even_beat_has_more_pulse_and_less_wobble_than_an_uneven_one() -> Non
     found = [judge(Clip(sound, rate), "house", probe) for sound in (even, uneven)]
     assert found[0][0] > found[1][0] + 0.2
     assert found[0][1] < found[1][1]
+    assert len(found[0]) == len(MEASURES)
 
 
 def test_means_errors_and_the_table() -> None:
-    table = np.array([[0.5, np.nan, 0.2, 0.4, 1.0], [0.7, 0.03, 0.4, 0.6, 0.0],
-                      [0.6, 0.03, 0.3, 0.5, 1.0]])  # fmt: skip
+    table = np.array([[0.5, np.nan, 0.2, 0.4, 0.9, 1.0], [0.7, 0.03, 0.4, 0.6, 0.9, 0.0],
+                      [0.6, 0.03, 0.3, 0.5, 0.9, 1.0]])  # fmt: skip
     row = summarise(table)
+    assert list(row) == list(MEASURES)
+    assert row["scale"] == [pytest.approx(0.9), pytest.approx(0.0)]
     assert row["pulse"] == pytest.approx([0.6, 0.1 / 3**0.5])
     assert row["wobble"][0] == pytest.approx(0.03)
     full = {name: [0.5, 0.125] for name in MEASURES}
