@@ -54,7 +54,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             format: wav, flac, ogg or mp3.
             model: Which model; empty is the default one.
             tempo: To hold, beats a minute; -1 takes the prompt's ("124 bpm"), 0 holds none.
-            key: To hold, such as "D minor"; empty takes the prompt's, "none" holds none.
+            key: To hold, such as "D minor"; empty takes the prompt's, "auto" that one or one that
+                goes with the prompt, "none" holds none.
             steady: Hold a tempo that goes with the prompt where it names none.
         """
         address = address_of(request)

@@ -117,7 +117,9 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
             diversity=_number(body, "diversity"),
             seed=_whole(body, "seed"),
             sampling=_sampling(body),
-            steady=body.get("steady") is True,
+            tempo_bpm=_number(body, "tempo"),
+            steady=body.get("steady") is True and body.get("tempo") is None,
+            key=_text(body, "key") or None,
         )
         visit = _text(body, "visit") or ""  # with which it ends
         jam = await asyncio.to_thread(service.live.open, wanted, visit)

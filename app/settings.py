@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from app.service import JobRequest, Limits, Service
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.checkpoint.holds import BEAT, SENSE, has_hold
-from musicgen_rl.data.keys import NO_KEY, Key
+from musicgen_rl.checkpoint.holds import BEAT, KEY, can_find
+from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key
 from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
 
@@ -77,7 +77,7 @@ class Settings:
             value = "" if value is None else value
             left_out = plain[name] if plain[name] is not None else ""
             # An empty box means the same as none, except where a fresh page has words in it.
-            if value != left_out and (value != "" or name == "negative"):
+            if value != left_out and (value != "" or name in ("negative", "key")):
                 found[name] = int(value) if isinstance(value, bool) else value
         if not self.locked:
             found.pop("seed", None)
@@ -88,7 +88,7 @@ KEYS = [Key(tonic, scale).name for scale in ("major", "minor") for tonic in rang
 """The keys that can be chosen; a prompt may name others."""
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
 """From where to where these controls go; a link's numbers too."""
-OWN = ("steady", "guidance", "negative", "temperature", "top_k")
+OWN = ("steady", "key", "guidance", "negative", "temperature", "top_k")
 """The settings for which each model has defaults of its own."""
 
 
@@ -102,7 +102,8 @@ def fresh_settings(service: Service, *, base: bool = False) -> Settings:
     own, dialled = service.info.sampling, service.has_dial and not base
     return Settings(
         base=base,
-        steady=has_hold(service.info, BEAT) and has_hold(service.info, SENSE),
+        steady=can_find(service.info, BEAT),
+        key=AUTO_KEY if can_find(service.info, KEY) else "",
         guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
         negative="" if dialled else own.negative_prompt,
         temperature=min(max(own.temperature, TEMPERATURE[0]), TEMPERATURE[1]),
@@ -142,7 +143,7 @@ def read_query(
         "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
     }  # fmt: skip
     choices = {
-        "format": list(FORMATS), "method": list(METHODS), "key": ["", NO_KEY, *KEYS],
+        "format": list(FORMATS), "method": list(METHODS), "key": ["", AUTO_KEY, NO_KEY, *KEYS],
     }  # fmt: skip
     found: dict[str, Any] = {}
     for name in given.keys() & {field.name for field in fields(Settings)} - {"model", "base"}:

@@ -1,8 +1,8 @@
 """What does a steady beat do where no tempo is named?
 
     python benchmarks/steady.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--keys] [--split test] [--pieces 60] [--seconds 16] [--seed 3]
-        [--out STEM]
+        [--diversity 0 ...] [--keys [own] [auto]] [--split test] [--pieces 60] [--seconds 16]
+        [--seed 3] [--out STEM]
 
 A caption that names no tempo is drawn of each held-out piece and played once left free and once
 held to a tempo that the model finds in the words (`--steady`), beside the piece itself. Told are,
@@ -12,7 +12,7 @@ loudest pitch class is that of a second before (a drone is 1); *returns*, how al
 likest at least 6 s away; *in a scale*, the share of the tonal energy on the notes of the scale that
 fits best; and how often the style probe hears the piece's style. Errors are standard errors over
 pieces; *better* is the share of the pieces whose pulse gained over free. With `--keys` the captions
-are played held to their piece's key too, as one that was found would be at best.
+are played in a key too: their piece's own, or one that the model finds in the words (`auto`).
 
 `musicgen-rl data make probe --hours 1 --seed 4711 --test 0.9` makes such a manifest.
 """
@@ -32,7 +32,8 @@ from takes import PROBE, real_clip
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import named_tempo
-from musicgen_rl.data.keys import NO_KEY
+from musicgen_rl.checkpoint.holds import KEY_SENSE, hold_hash
+from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.captions import key_of
 from musicgen_rl.data.pocket.listen import harmonic_chroma
@@ -42,6 +43,7 @@ from musicgen_rl.rewards import load_probe
 from musicgen_rl.rewards.probe import Probe
 from musicgen_rl.storage import write_json
 
+IN_KEY = {NO_KEY: "", "own": ", in its key", AUTO_KEY: ", in a key that goes with it"}
 MEASURES = ("pulse", "wobble", "held", "returns", "scale", "style")
 
 
@@ -107,16 +109,16 @@ def measure(
     for diversity in (None, *given.diversity):
         name = given.model + ("" if diversity is None else f", dial {diversity:g}")
         tables = []
-        for keyed, steady in product((False, True) if given.keys else (False,), (False, True)):
+        for key, steady in product((NO_KEY, *given.keys), (False, True)):
             clips = [
                 pipeline.generate(
                     caption, duration_s=given.seconds, seed=given.seed, diversity=diversity,
-                    key=key_of(piece.attributes).name if keyed else NO_KEY, steady=steady,
+                    key=key_of(piece.attributes).name if key == "own" else key, steady=steady,
                 )[0]
                 for piece, caption in asked
             ]  # fmt: skip
             tables.append(table(clips))
-            how = (", steady" if steady else "") + (", in its key" if keyed else "") or ", free"
+            how = (", steady" if steady else "") + IN_KEY[key] or ", free"
             rows[name + how] = summarise(tables[-1])
             if len(tables) > 1:
                 rows[name + how]["better"] = float((tables[-1][:, 0] > tables[0][:, 0]).mean())
@@ -128,7 +130,7 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
-    parser.add_argument("--keys", action="store_true", help="held to the pieces' keys too")
+    parser.add_argument("--keys", nargs="*", default=[], choices=("own", AUTO_KEY), help="kept too")
     parser.add_argument("--split", default="test", help="of the manifest")
     parser.add_argument("--pieces", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=16.0)
@@ -146,6 +148,7 @@ def main() -> int:
     found |= {
         "model_sha256": pipeline.model_sha256, "beat_sha256": pipeline.holds.tempo.sha256,
         "key_sha256": pipeline.holds.key.sha256 if given.keys else None,
+        "scale_sha256": hold_hash(pipeline.info, KEY_SENSE) if AUTO_KEY in given.keys else None,
         "seconds": given.seconds, "seed": given.seed,
     }  # fmt: skip
     write_json(given.out.with_suffix(".json"), found)

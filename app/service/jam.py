@@ -19,9 +19,11 @@ from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
+from musicgen_rl.pipeline.holds import begins_with
 from musicgen_rl.pipeline.jam import Jam, decode_codes
 from musicgen_rl.pipeline.moves import Move
 from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.request import GenerationConfig
 
 LEAD_S = 2.2
 """Seconds of music decided ahead of what is heard."""
@@ -64,10 +66,23 @@ class JamRequest:
     """Way between the two ends."""
     seed: int | None = None
     """Drawn where None."""
+    tempo_bpm: float | None = None
+    """Tempo to begin with, where the words name none; each is then held until another is named. 0
+    holds none."""
     steady: bool = False
-    """Begin with a tempo that goes with the words, and hold each until another is named."""
+    """Begin with a tempo that goes with the words."""
+    key: str | None = None
+    """Key to begin with, likewise, "auto" one that goes with the words; "none" holds none."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig the visitor set."""
+
+    def held(self) -> GenerationConfig:
+        """Say to what it is to be held, checked.
+
+        Raises:
+            ConfigError: a tempo or a key that cannot be.
+        """
+        return GenerationConfig(tempo_bpm=self.tempo_bpm, steady=self.steady, key=self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +115,7 @@ class LiveJam:
         self.client, self.seed = client, seed
         self.folder = room.folder / self.id
         self._room, self._first = room, first
-        self._merge_method, self._steady = request.merge_method, request.steady
+        self._merge_method, self._held = request.merge_method, request.held()
         self._named = {k: v for k, v in request.sampling.items() if v is not None}
         self._lock = threading.Lock()
         self._sound: list[np.ndarray[Any, np.dtype[np.int16]]] = []
@@ -266,10 +281,11 @@ class LiveJam:
         """
         with self._making:
             if self.jam is None:
-                tempo = pipeline.holds.tempo
                 self.jam = Jam(
                     pipeline, self._first, self.seed, merge_method=self._merge_method,
-                    steady_bpm=tempo.find(self._first.prompt, self.seed) if self._steady else None,
+                    begins=begins_with(
+                        pipeline.holds, self._first.prompt, self.seed, self._held
+                    ),
                 )  # fmt: skip
             jam = self.jam
             with self._lock:

@@ -20,6 +20,7 @@ from app.service.metrics import Metrics
 from app.service.request import Limits, checked_text
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.dial import require_endpoints
+from musicgen_rl.pipeline.holds import require_holds
 from musicgen_rl.pipeline.moves import Move
 from musicgen_rl.pipeline.request import draw_seed
 
@@ -77,6 +78,7 @@ class LiveRoom:
         """
         prompt = checked_text(request.prompt, "the prompt", self.limits.max_prompt_characters)
         require_endpoints(self.pipeline.info, request.diversity)
+        require_holds(self.pipeline.info, request.held())
         sampling = sampling_of(self, request.diversity, dict(request.sampling))
         first = Move(frame=0, prompt=prompt, sampling=sampling, diversity=request.diversity)
         seed = draw_seed() if request.seed is None else request.seed

@@ -73,7 +73,8 @@ class JobRequest:
     steady: bool = False
     """Hold a tempo that goes with the words where they name none."""
     key: str | None = None
-    """Key to hold; the one that the prompt names where None, "none" holds none."""
+    """Key to hold; the one that the prompt names where None, "auto" that one or one that goes with
+    the words, "none" holds none."""
     variations: int = GenerationConfig.clips_per_prompt
     """Clips of this prompt."""
     seed: int | None = None

@@ -100,7 +100,7 @@ export async function liveStart() {
     find("live-prompt").value = wanted.prompt;
     wanted.model = live.model || button.dataset.model;
     wanted.visit = find("visit")?.dataset.visit;
-    wanted.steady = document.querySelector("#steady input")?.checked ?? false;
+    Object.assign(wanted, liveHeld(JSON.parse(button.dataset.keys)));
     if (!JSON.parse(button.dataset.dialled).includes(wanted.model)) wanted.diversity = null;
     const jam = new LiveJam(await (await post("studio/live/start", wanted)).json());
     live.jam = jam;
@@ -117,6 +117,17 @@ export async function liveStart() {
   } finally {
     button.disabled = false;
   }
+}
+
+// Read the controls above: tempo and key to begin with. A choice shows its words, not its value.
+function liveHeld(keys) {
+  const read = (id) => document.querySelector(`#${id} input`)?.value ?? "";
+  const key = read("key");
+  return {
+    tempo: read("tempo") === "" ? null : Number(read("tempo")),
+    key: keys[key] ?? key,
+    steady: document.querySelector("#steady input")?.checked ?? false,
+  };
 }
 
 // Say how the jam stands now; what was said beside it was of what came before.

@@ -34,6 +34,8 @@ class ModelIdentity:
     """Hash of what holds a key; empty where no item asks for one."""
     tempo: str = ""
     """Hash of what finds a tempo; empty where no item asks for that."""
+    scale: str = ""
+    """Hash of what finds a key; empty where no item asks for that."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""

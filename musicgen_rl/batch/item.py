@@ -39,7 +39,8 @@ class Item:
     steady: bool = False
     """Hold a tempo that goes with the words where they name none; needs `tempo_bpm` None."""
     key: str | None = NO_KEY
-    """Key to hold, such as "D minor"; None holds the one that the prompt names, "none" none."""
+    """Key to hold, such as "D minor"; None holds the one that the prompt names, "auto" that one or
+    one that goes with the words, "none" none."""
     diversity: float | None = None
     """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
     merge_method: str = "lerp"

@@ -25,7 +25,7 @@ from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.dial import sampling_at
 from musicgen_rl.pipeline.holds import asked_for, require_holds
-from musicgen_rl.pipeline.key import asked_key
+from musicgen_rl.pipeline.key import asked_key, finds_key
 from musicgen_rl.pipeline.tempo import asked_tempo, finds_tempo, within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
@@ -168,6 +168,8 @@ def clip_id(
     key = asked_key(item.prompt, item.request()) if model.key else None
     if key is not None:
         sound["key"] = {"name": key.name, "key": model.key}
+    elif model.key and model.scale and finds_key(item.prompt, item.request()):
+        sound["key"] = {"found": model.scale, "key": model.key}
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 

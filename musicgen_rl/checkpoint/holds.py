@@ -1,6 +1,6 @@
 """What in a model's folder holds its clips to a tempo or a key: `beat.safetensors` (lm/beat.py) and
-`key.safetensors` (lm/key.py); and what finds a tempo where the words name none, `tempo.safetensors`
-(text/tempo.py)."""
+`key.safetensors` (lm/key.py); and what finds one where the words name none, `tempo.safetensors` and
+`scale.safetensors` (text/sense.py)."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,11 @@ class Hold:
 BEAT = Hold("beat", "tempo")
 KEY = Hold("key", "key")
 HOLDS = (BEAT, KEY)
-SENSE = Hold("tempo", "tempo of its own finding")
-ALL = (*HOLDS, SENSE)
+TEMPO_SENSE = Hold("tempo", "tempo of its own finding")
+KEY_SENSE = Hold("scale", "key of its own finding")
+SENSES = {BEAT: TEMPO_SENSE, KEY: KEY_SENSE}
+"""What finds that which each holds."""
+ALL = (*HOLDS, *SENSES.values())
 """Every file that a folder may have beside its model for this."""
 
 
@@ -71,6 +74,11 @@ def find_hold(info: ModelInfo, hold: Hold) -> Path | None:
 def has_hold(info: ModelInfo, hold: Hold) -> bool:
     """Tell whether a model's clips can be held to it."""
     return find_hold(info, hold) is not None
+
+
+def can_find(info: ModelInfo, hold: Hold) -> bool:
+    """Tell whether a model finds by itself what its clips are held to."""
+    return has_hold(info, hold) and has_hold(info, SENSES[hold])
 
 
 def hold_hash(info: ModelInfo, hold: Hold) -> str:

@@ -29,6 +29,7 @@ from musicgen_rl.cli.output import Destination, choose_destination, proved
 from musicgen_rl.cli.show import Bar, note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
 from musicgen_rl.config import SamplingConfig, field_help
+from musicgen_rl.data.keys import AUTO_KEY
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import (
     GenerationConfig,
@@ -207,8 +208,11 @@ def _holds(held: list[str], request: GenerationConfig) -> str:
     """Say what the clips are held to, one entry a prompt."""
     if len(set(held)) == 1:
         return f" held to {held[0]}" if held[0] else ""
-    found = " and, without a tempo, to a steady beat" if request.steady else ""
-    return f", each held to what its prompt names{found}"
+    found = [
+        *([" and, without a tempo, to a steady beat"] if request.steady else []),
+        *([" and, without a key, to one that goes with it"] if request.key == AUTO_KEY else []),
+    ]
+    return f", each held to what its prompt names{''.join(found)}"
 
 
 def _takes(request: GenerationConfig) -> str:

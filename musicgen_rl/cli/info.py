@@ -98,7 +98,7 @@ def describe_model(model: str) -> dict[str, Any]:
     import torch
 
     from musicgen_rl.checkpoint import find_model, model_hash, read_info, weight_files
-    from musicgen_rl.checkpoint.holds import BEAT, KEY, SENSE, has_hold
+    from musicgen_rl.checkpoint.holds import BEAT, KEY, can_find, has_hold
     from musicgen_rl.lm.transformer import MusicLM
     from musicgen_rl.pipeline.devices import load_bytes
     from musicgen_rl.pipeline.dial import has_endpoints
@@ -122,7 +122,8 @@ def describe_model(model: str) -> dict[str, Any]:
         "dial": has_endpoints(found.folder),
         "holds_tempo": has_hold(found, BEAT),
         "holds_key": has_hold(found, KEY),
-        "finds_tempo": has_hold(found, BEAT) and has_hold(found, SENSE),
+        "finds_tempo": can_find(found, BEAT),
+        "finds_key": can_find(found, KEY),
         "weight_bytes": sum(f.stat().st_size for f in weight_files(found.folder)),
         "folder_bytes": sum(f.stat().st_size for f in found.folder.rglob("*") if f.is_file()),
         "load_bytes": {name: load_bytes(found.lm, name) for name in ("fp32", "bf16", "int8")},
@@ -189,7 +190,10 @@ def _readable_model(about: dict[str, Any]) -> dict[str, object]:
         )
         if about["holds_tempo"]
         else "of its own choice",
-        "key": "held, where the prompt names one or --key does"
+        "key": (
+            "held, where the prompt names one or --key does"
+            + ("; --key auto finds one" if about["finds_key"] else "")
+        )
         if about["holds_key"]
         else "of its own choice",
         "sha256 of the weights": about["sha256"],

@@ -31,6 +31,7 @@ app.command()(train_rewards.probe)
 app.command()(train_holds.beat)
 app.command()(train_holds.key)
 app.command()(train_holds.tempo)
+app.command()(train_holds.scale)
 
 SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
 """Fields of LMConfig that are the user's to choose; the others follow from the data."""

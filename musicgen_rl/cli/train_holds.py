@@ -1,4 +1,4 @@
-"""`musicgen-rl train beat`, `key`, `tempo`: what holds a model's clips to a tempo or a key."""
+"""`musicgen-rl train beat`, `key`, `tempo`, `scale`: what holds clips to a tempo or a key."""
 
 import dataclasses
 from pathlib import Path
@@ -13,6 +13,7 @@ from musicgen_rl.errors import ConfigError
 
 if TYPE_CHECKING:
     from musicgen_rl.training.hold import HoldTrainConfig, Lesson
+    from musicgen_rl.training.sense import Subject
 
 T = TypeVar("T")
 
@@ -79,10 +80,13 @@ def key(
     _teach(KeyLesson(), config, model, out, manifest, tokens, threads)
 
 
-def _show_tempo_options() -> None:
-    from musicgen_rl.training.tempo import TempoTrainConfig
+def _show_sense_options() -> None:
+    from musicgen_rl.training.sense import SenseTrainConfig
 
-    _list_options(TempoTrainConfig)
+    _list_options(SenseTrainConfig)
+
+
+ShowSense = Annotated[bool, listing(_show_sense_options)]
 
 
 def tempo(
@@ -93,25 +97,56 @@ def tempo(
         typer.Option(help='Captions to learn from. Attributes tell "tempo_bpm"; no audio is read.'),
     ],
     options: Set = None,
-    show_options: Annotated[bool, listing(_show_tempo_options)] = False,
+    show_options: ShowSense = False,
     threads: Threads = 0,
 ) -> None:
     """Teach a model which tempi go with which words, for clips of a steady beat."""
-    from musicgen_rl.checkpoint import find_model, read_info
-    from musicgen_rl.checkpoint.holds import SENSE
-    from musicgen_rl.training.tempo import TempoTrainConfig, train_tempo
+    from musicgen_rl.training.sense import TEMPO
 
-    config = _options(options, TempoTrainConfig)
+    _learn(TEMPO, model, out, manifest, options, threads)
+
+
+def scale(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to find keys.")],
+    out: Annotated[Path, typer.Option(help="Folder that receives scale.safetensors.")],
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            help='Captions to learn from. Attributes tell "key" and "mode"; no audio is read.'
+        ),
+    ],
+    options: Set = None,
+    show_options: ShowSense = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model which scales go with which words, for clips in a key of its own finding."""
+    from musicgen_rl.training.sense import KEY
+
+    _learn(KEY, model, out, manifest, options, threads)
+
+
+def _learn(
+    subject: "Subject",
+    model: str,
+    out: Path,
+    manifest: Path,
+    options: list[str] | None,
+    threads: int,
+) -> None:
+    from musicgen_rl.checkpoint import find_model, read_info
+    from musicgen_rl.training.sense import SenseTrainConfig, train_sense
+
+    config = _options(options, SenseTrainConfig)
     info, stopped = read_info(find_model(model)), begin(threads)
-    found = train_tempo(
-        info, manifest, out, config, stop=lambda: bool(stopped), report=report_encoding
+    found = train_sense(
+        subject, info, manifest, out, config, stop=lambda: bool(stopped), report=report_encoding
     )
     if not found:
         typer.echo("stopped: nothing was written", err=True)
         raise typer.Exit(130)
     words, none = found["with"], found["without"]
     typer.echo(f"held out: {words:.3f} nats, {none:.3f} without the words", err=True)
-    typer.echo(str(out / SENSE.file))
+    typer.echo(str(out / subject.hold.file))
 
 
 def _options(options: list[str] | None, config_class: type[T]) -> T:

@@ -1,7 +1,9 @@
 """Keys: their notes, their names, and the one that a text names."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from musicgen_rl.errors import ConfigError
 
@@ -18,6 +20,8 @@ MODES: dict[str, tuple[int, ...]] = {
 }
 NO_KEY = "none"
 """What is said for a key where none is to be held."""
+AUTO_KEY = "auto"
+"""What is said for a key where one that goes with the words is to be found, if they name none."""
 
 _SPELLED = {
     name: {"Db": "C#", "Ab": "G#"} for name in ("minor", "dorian", "phrygian", "harmonic minor")
@@ -85,20 +89,34 @@ def read_key(text: str) -> Key:
     match = _WRITTEN.fullmatch(" ".join(text.split())) if isinstance(text, str) else None
     if match is None:
         raise ConfigError(
-            f"key must be a note and a scale, such as 'D minor', 'F# major' or 'Bb dorian', or "
-            f"'{NO_KEY}' to hold none; got {text!r:.60}: scales are {', '.join(MODES)}"
+            f"key must be a note and a scale, such as 'D minor', 'F# major' or 'Bb dorian', "
+            f"'{NO_KEY}' to hold none, or '{AUTO_KEY}' to find one that goes with the words; got "
+            f"{text!r:.60}: scales are {', '.join(MODES)}"
         )
     return _key(match)
 
 
 def key_order(text: str) -> str:
-    """Write an order in one way: the name of a key, or NO_KEY.
+    """Write an order in one way: the name of a key, NO_KEY or AUTO_KEY.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of them.
     """
-    none = isinstance(text, str) and text.strip().lower() == NO_KEY
-    return NO_KEY if none else read_key(text).name
+    word = text.strip().lower() if isinstance(text, str) else ""
+    return word if word in (NO_KEY, AUTO_KEY) else read_key(text).name
+
+
+def stated_key(facts: Mapping[str, Any]) -> Key | None:
+    """Read the key of a piece from its attributes; None where they do not say it.
+
+    `key` is a note with `scale` or `mode` beside it ("D", "minor"), or all of it ("D minor").
+    """
+    for scale in (facts.get("scale"), facts.get("mode"), ""):
+        try:
+            return read_key(f"{facts.get('key', '')} {scale or ''}")
+        except ConfigError:
+            continue
+    return None
 
 
 def _is_key(match: re.Match[str]) -> bool:

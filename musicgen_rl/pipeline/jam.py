@@ -8,7 +8,7 @@ The other policy keeps what was computed before (`keep`): cheaper, but keys and 
 then stand side by side. benchmarks/live.py measures what each costs and how far they are apart.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.checkpoint.holds import HOLDS, Hold
 from musicgen_rl.codec.streaming import StreamingDecoder
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.data.keys import NO_KEY
@@ -27,7 +26,7 @@ from musicgen_rl.lm.condition import Condition, null_condition
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.dial import require_endpoints
 from musicgen_rl.pipeline.holds import MovingHolds
-from musicgen_rl.pipeline.moves import MAX_MOVES, POLICIES, Move
+from musicgen_rl.pipeline.moves import MAX_MOVES, POLICIES, Begins, Move
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.sampling.decode import DecodeStream
@@ -46,9 +45,7 @@ class Jam:
         seed: same seed and moves, same music.
         merge_method: way between the two ends, for the whole jam.
         policy: "recompute" or "keep", see above.
-        which: what of the prompt of the moment it may be held to, if the model can.
-        steady_bpm: tempo to begin with where the first prompt names none; a tempo is then held
-            until another is named.
+        begins: to what it is held; to what its prompt of the moment names where None.
 
     Raises:
         ConfigError: a position of the dial, and the model has none.
@@ -62,8 +59,7 @@ class Jam:
         *,
         merge_method: str = "lerp",
         policy: str = "recompute",
-        which: Collection[Hold] = HOLDS,
-        steady_bpm: float | None = None,
+        begins: Begins | None = None,
     ) -> None:
         require(policy in POLICIES, f"unknown policy {policy!r}: use {', '.join(POLICIES)}")
         require(first.frame == 0, f"a jam starts at frame 0, got {first.frame}")
@@ -75,7 +71,7 @@ class Jam:
         """Frames made so far, [K, t] each."""
         self.frames = 0
         """How many there are."""
-        self._holds = MovingHolds(pipeline.holds, first.prompt, which, steady_bpm)
+        self._holds = MovingHolds(pipeline.holds, first.prompt, begins or Begins())
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -233,8 +229,7 @@ def play_again(
     *,
     merge_method: str,
     policy: str,
-    which: Collection[Hold] = HOLDS,
-    steady_bpm: float | None = None,
+    begins: Begins | None = None,
 ) -> Iterator[NDArray[np.int64]]:
     """Make a jam's codes again from its moves.
 
@@ -245,16 +240,12 @@ def play_again(
         frames: how many to make.
         merge_method: way between the two ends.
         policy: "recompute" or "keep".
-        which: what it was held to where its prompts name it.
-        steady_bpm: its tempo at first, where it was steady.
+        begins: to what it was held.
 
     Returns:
         Codes [K, t] in parts, `frames` in all; what is left out of the last is never made.
     """
-    jam = Jam(
-        pipeline, moves[0], seed, merge_method=merge_method, policy=policy, which=which,
-        steady_bpm=steady_bpm,
-    )  # fmt: skip
+    jam = Jam(pipeline, moves[0], seed, merge_method=merge_method, policy=policy, begins=begins)
     try:
         ahead = moves[1:]
         while jam.frames < frames:

@@ -1,11 +1,13 @@
 """What changes in a jam, and when: as it happens, and as a file's tags hold it."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from musicgen_rl.checkpoint.holds import HOLDS, Hold
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.keys import Key
 from musicgen_rl.errors import InputError
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts
 
@@ -38,6 +40,19 @@ class Move:
     def described(self) -> dict[str, Any]:
         """Bring it to what tags can hold."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begins:
+    """To what a jam is held."""
+
+    which: Collection[Hold] = HOLDS
+    """What it may be held to where its prompts name it, if the model can."""
+    bpm: float | None = None
+    """Tempo at first, where the first prompt names none, beats a minute; then a tempo is held until
+    another is named. None lets it go with the prompt that named it."""
+    key: Key | None = None
+    """Key at first, likewise."""
 
 
 def read_moves(stored: object) -> tuple[Move, ...]:

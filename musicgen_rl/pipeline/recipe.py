@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY
 from musicgen_rl.config import SamplingConfig
-from musicgen_rl.data.keys import NO_KEY
+from musicgen_rl.data.keys import NO_KEY, read_key
 from musicgen_rl.errors import ConfigError, InputError
-from musicgen_rl.pipeline.moves import Move, read_moves
+from musicgen_rl.pipeline.moves import Begins, Move, read_moves
 from musicgen_rl.pipeline.request import (
     MAX_DURATION_S,
     MAX_TEMPO_BPM,
@@ -71,8 +71,8 @@ class Recipe:
     """Of a jam: how many there are."""
     held: Mapping[str, str] = field(default_factory=dict)
     """Hashes of what held its tempo and its key, by the names of HOLDS, of those that did."""
-    steady_bpm: float | None = None
-    """Of a jam: the tempo it began with, where its beat was steady."""
+    begins: Begins = field(default_factory=Begins)
+    """Of a jam: to what it was held."""
     policy: str = "recompute"
     """Of a jam: what became of the cache at a move."""
 
@@ -149,7 +149,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
             held=_held_in_jam(settings) if moves else held,
-            steady_bpm=_steady(settings) if moves else None,
+            begins=_begins(settings) if moves else Begins(),
         )
         if not recipe.most_frames:
             raise _edited("codes_checks", checks)
@@ -206,14 +206,20 @@ def _held_in_jam(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
-def _steady(settings: Mapping[str, Any]) -> float | None:
-    """Read the tempo that a jam began with; older ones were not steady."""
-    if settings.get("steady_bpm") is None:
-        return None
-    bpm = _number(settings, "steady_bpm")
-    if not MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM:
-        raise _edited("steady_bpm", bpm)
-    return bpm
+def _begins(settings: Mapping[str, Any]) -> Begins:
+    """Read to what a jam was held; older ones were held to what their prompts named alone."""
+    held = _held_in_jam(settings)
+    bpm, key, name = None, None, settings.get("steady_key")
+    if settings.get("steady_bpm") is not None:
+        bpm = _number(settings, "steady_bpm")
+        if not MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM:
+            raise _edited("steady_bpm", bpm)
+    if name is not None:
+        try:
+            key = read_key(name)
+        except ConfigError:
+            raise _edited("steady_key", name) from None
+    return Begins(which=[hold for hold in HOLDS if hold.name in held], bpm=bpm, key=key)
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

@@ -199,8 +199,7 @@ def _remake_jam(
         recipe.frames,
         merge_method=recipe.request.merge_method,
         policy=recipe.policy,
-        which=[hold for hold in HOLDS if hold.name in recipe.held],
-        steady_bpm=recipe.steady_bpm,
+        begins=recipe.begins,
     ):
         parts.append(part)
         if progress is not None:

@@ -44,7 +44,8 @@ class GenerationConfig:
     """Seconds from the beginning of the new music to a beat; found by itself where None."""
     key: str | None = None
     """Key to hold, such as "D minor", "F# major" or "Bb dorian". Without it the one that the prompt
-    names ("in D minor") is held, by models that can, such as pocket; "none" holds none."""
+    names ("in D minor") is held, by models that can, such as pocket; "auto" holds one that goes
+    with the words where they name none, each variation its own, and "none" holds none."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)

@@ -17,9 +17,10 @@ from torch import Tensor
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.audio.tempo import hear_tempo, next_beat
-from musicgen_rl.checkpoint.holds import BEAT
+from musicgen_rl.checkpoint.holds import BEAT, KEY
 from musicgen_rl.codec.base import Codec
-from musicgen_rl.errors import AudioFileError, InputError
+from musicgen_rl.data.keys import Key, read_key
+from musicgen_rl.errors import AudioFileError, ConfigError, InputError
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM, MIN_TEMPO_BPM
 
 HEARD_S = 20.0
@@ -48,6 +49,8 @@ class Source:
     """Hz."""
     held_bpm: float | None = None
     """Tempo that it was held to, as its settings say, beats a minute."""
+    held_key: Key | None = None
+    """Key that it was held to, as its settings say."""
     _beats: dict[float, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -97,6 +100,7 @@ class Source:
             hop_length=hop,
             sample_rate=codec.sample_rate,
             held_bpm=_held_bpm(clip.settings),
+            held_key=_held_key(clip.settings),
         )
 
     def context(self, frames_before: int) -> Tensor:
@@ -145,6 +149,15 @@ def _held_bpm(settings: Mapping[str, Any]) -> float | None:
     if isinstance(bpm, bool) or not isinstance(bpm, int | float):
         return None
     return float(bpm) if MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM else None
+
+
+def _held_key(settings: Mapping[str, Any]) -> Key | None:
+    """Read what a clip was held to; tags that were edited say nothing."""
+    told = settings.get(KEY.holds)
+    try:
+        return read_key(told["name"]) if isinstance(told, Mapping) else None
+    except (ConfigError, KeyError):
+        return None
 
 
 def _with_channels(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:

@@ -5,14 +5,15 @@ from typing import Any
 
 from musicgen_rl.audio.tempo import named_tempo, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.holds import BEAT, SENSE, has_hold, hold_hash, load_beat
+from musicgen_rl.checkpoint.holds import BEAT, has_hold, hold_hash, load_beat
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.sampling.randomness import clip_seed
 from musicgen_rl.text.base import TextEncoder
-from musicgen_rl.text.tempo import load_sense, meaning_of
+from musicgen_rl.text.sense import load_sense, meaning_of
+from musicgen_rl.text.tempo import TempoSense
 
 
 def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
@@ -80,7 +81,7 @@ class TempoHold:
     def __init__(self, info: ModelInfo, text: TextEncoder) -> None:
         self.adapter = load_beat(info) if has_hold(info, BEAT) else None
         self.sha256 = hold_hash(info, BEAT)
-        self._sense = load_sense(info) if has_hold(info, SENSE) else None
+        self._sense = load_sense(info, BEAT, TempoSense)
         self._text = text
         self._frame_rate = info.frame_rate
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import KEY
-from musicgen_rl.data.keys import Key, read_key
-from musicgen_rl.errors import ConfigError
+from musicgen_rl.data.keys import stated_key
 from musicgen_rl.lm.key import KeyAdapter
 from musicgen_rl.training.dataset import TokenPiece
 from musicgen_rl.training.hold import HoldTrainConfig, Lesson
@@ -26,20 +25,6 @@ class KeyTrainConfig(HoldTrainConfig):
     strength: float = 2.0
 
 
-def key_of(piece: TokenPiece) -> Key | None:
-    """Read a piece's key; None where its attributes do not say it.
-
-    `key` is a note with `scale` or `mode` beside it ("D", "minor"), or all of it ("D minor").
-    """
-    facts = piece.attributes
-    for scale in (facts.get("scale"), facts.get("mode"), ""):
-        try:
-            return read_key(f"{facts.get('key', '')} {scale or ''}")
-        except ConfigError:
-            continue
-    return None
-
-
 class KeyLesson(Lesson[KeyAdapter]):
     """Which key it is; wrong is one a semitone above."""
 
@@ -48,7 +33,7 @@ class KeyLesson(Lesson[KeyAdapter]):
 
     def knows(self, piece: TokenPiece) -> bool:
         """Tell whether a piece's attributes say its key."""
-        return key_of(piece) is not None
+        return stated_key(piece.attributes) is not None
 
     def adapter(self, info: ModelInfo) -> KeyAdapter:
         """Make an adapter that adds nothing yet."""
@@ -69,7 +54,8 @@ class KeyLesson(Lesson[KeyAdapter]):
         wrong: bool,
     ) -> Tensor:
         """Compute what is added for crops, as `Lesson.tell`."""
-        keys = [key for key in map(key_of, pieces) if key is not None]
+        stated = (stated_key(piece.attributes) for piece in pieces)
+        keys = [key for key in stated if key is not None]
         if wrong:
             keys = [replace(key, tonic=(key.tonic + WRONG) % 12) for key in keys]
         told: Tensor = adapter(keys)

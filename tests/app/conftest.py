@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.service import Service, Update
+from musicgen_rl.checkpoint.holds import KEY_SENSE
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
@@ -28,7 +29,7 @@ def pipeline(tiny_folder) -> Pipeline:
 def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hold a tiny model with a dial, with what holds a tempo and a key, and with an encoder."""
     folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
-    write_sense(write_key(write_beat(folder)))
+    write_sense(write_sense(write_key(write_beat(folder))), hold=KEY_SENSE)
     tower = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
     torch.manual_seed(1)
     save_reward_model(

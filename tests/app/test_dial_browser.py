@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 from musicgen_rl.audio.io import read_tags
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.data.keys import read_key
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
 from musicgen_rl.text.tempo import TEMPI
 from tests.app.browsing import (
@@ -38,7 +40,7 @@ def set_dial(page, value):
     number.blur()
 
 
-STEADY = " held to a steady beat"
+STEADY = " held to a steady beat and one key"
 
 
 def generate(page, clips=1):
@@ -50,7 +52,7 @@ def made(page, clips=1):
     page.wait_for_function("document.querySelector('#generate').disabled")
     page.wait_for_function("!document.querySelector('#generate').disabled")
     what = "one clip" if clips == 1 else f"{clips} clips"
-    page.get_by_text(re.compile(f"Done: {what}({STEADY})?\\.")).wait_for()
+    page.get_by_text(re.compile(f"Done: {what}( held to [a-z ]+)?\\.")).wait_for()
 
 
 def start_jam(page):
@@ -172,6 +174,7 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
         ("drums", 0.2), ("drums", 0.9), ("slow flute", 0.9),
     ]  # fmt: skip
     assert 49 <= tags["steady_bpm"] <= 209
+    assert read_key(tags["steady_key"])
     pipeline = studio.service._pipeline.twin()
     recipe = read_recipe(tags)
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
@@ -179,6 +182,20 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
     assert np.sqrt(np.square(sound).mean()) > 0.01
     stop_jam(page)
     assert studio.service.live.playing == 0
+
+
+def test_a_jam_begins_with_the_tempo_and_the_key_that_are_set(visit, studio):
+    for shown, key in (("A minor", "A minor"), ("none held", None), ("as named", None)):
+        page = visit()
+        page.locator("#tempo input").fill("124")
+        page.locator("#tempo input").blur()
+        page.locator("#key input").click()
+        page.get_by_role("option", name=shown, exact=True).click()
+        start_jam(page)
+        jam = studio.service.live.find(page.evaluate("window.studio.live.jam.id")).jam
+        settings = jam.settings(LoudnessConfig())
+        assert (settings["steady_bpm"], settings["steady_key"]) == (124, key)
+        stop_jam(page)
 
 
 def test_a_refused_move_is_told_until_the_next_that_is_not(visit):
@@ -448,7 +465,7 @@ def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     page = visit()
     settle(page, "house", seconds=1, seed=5)
     tempo, key = page.locator("#tempo input"), page.locator("#key input")
-    assert (tempo.input_value(), key.input_value()) == ("", "as named")
+    assert (tempo.input_value(), key.input_value()) == ("", "fits the words")
     tempo.fill("124")
     key.click()
     page.get_by_role("option", name="F# minor").click()
@@ -486,13 +503,13 @@ def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
     steady = page.locator("#steady input")
     assert steady.is_checked()
     button(page, "Generate").click()
-    page.get_by_text("Done: 2 clips held to a steady beat.").wait_for()
+    page.get_by_text("Done: 2 clips held to a steady beat and one key.").wait_for()
     tempi = [tags_of(data, tmp_path, name)["tempo"]["bpm"] for name, data in downloads(page, 2)]
     assert all(49 <= bpm <= 209 for bpm in tempi)
     steady.uncheck()
     settle(page, "drums", seconds=1, variations=1)
     button(page, "Generate").click()
-    page.get_by_text("Done: one clip.").wait_for()
+    page.get_by_text("Done: one clip held to one key.").wait_for()
     ((name, data),) = downloads(page, 1)
     assert tags_of(data, tmp_path, name)["tempo"] is None
 
@@ -505,6 +522,7 @@ def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
         ({"prompt": "90 bpm in A major"}, 90, "A major"),
         ({"prompt": "house in A major", "key": "none"}, None, None),
         ({"steady": True}, "found", None),
+        ({"key": "auto"}, None, "found"),
     ],
 )
 def test_a_program_asks_for_a_tempo_and_a_key(studio, tmp_path, asked, tempo, key):
@@ -518,4 +536,5 @@ def test_a_program_asks_for_a_tempo_and_a_key(studio, tmp_path, asked, tempo, ke
     tags = tags_of(httpx.get(made["url"]).content, tmp_path, made["name"])
     bpm = tags["tempo"] and tags["tempo"]["bpm"]
     assert bpm in TEMPI if tempo == "found" else bpm == tempo
-    assert (tags["key"] and tags["key"]["name"]) == key
+    name = tags["key"] and tags["key"]["name"]
+    assert read_key(name) if key == "found" else name == key

@@ -1,6 +1,7 @@
 """Jams: paced, steered, kept, and never in the way of others."""
 
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from app.service import Limits, QueueFullError, Service, ServiceClosedError
 from app.service.jam import GONE_S, LEAD_S, PLAYS_ON_S, JamRequest
 from app.service.live import SLICE_S
 from musicgen_rl.audio.io import read_audio, read_tags
+from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.replay import check_endpoints, compare, read_recipe, remake
@@ -186,6 +188,28 @@ def test_what_cannot_be_changed_is_said_and_the_jam_goes_on(begin):
     assert not jam.ended
     with pytest.raises(InputError):
         service.live.open(JamRequest(prompt=""))
+    for orders, said in (
+        ({"key": "Dm"}, "cannot hold a key, so D minor"), ({"steady": True}, "a steady beat"),
+        ({"tempo_bpm": 5.0}, "tempo must be"), ({"key": "H"}, "key must be a note"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            service.live.open(JamRequest(prompt="drums", **orders))
+
+
+def test_a_jam_begins_with_what_is_ordered_or_found(hearing_folder):
+    pipeline = Pipeline.load(hearing_folder, device="cpu", dtype="int8")
+    with closing(Service(pipeline, warm_up=False)) as service:
+        for orders, bpm, key in (
+            ({"tempo_bpm": 124.0, "key": "Am"}, 124.0, "A minor"),
+            ({"tempo_bpm": 0.0, "key": "none"}, None, None),
+            ({"steady": True, "key": "auto"}, pipeline.holds.tempo.find("drums", 7),
+             pipeline.holds.key.find("drums", 7).name),
+        ):  # fmt: skip
+            jam = service.live.open(JamRequest(prompt="drums", seed=7, **orders))
+            settle(jam)
+            settings = jam.jam.settings(LoudnessConfig())
+            assert (settings["steady_bpm"], settings["steady_key"]) == (bpm, key)
+            jam.stop()
 
 
 def test_an_error_in_the_making_ends_one_jam_with_a_sentence(begin, monkeypatch, caplog):

@@ -85,10 +85,16 @@ def test_a_job_says_what_it_is_held_to(hearing_folder):
     assert held(able, named, tempo_bpm=0.0) == "Bb minor"
     assert held(able, named, tempo_bpm=99.5, key="none") == "99.5 bpm"
     assert held(able, "house", steady=True) == "a steady beat"
+    assert held(able, "house", key="auto") == "one key"
     assert held(able, "house") == held(able, named, tempo_bpm=0.0, key="none") == ""
     assert held(DEFAULTS, named) == ""  # which has nothing to hold it by
     plain = admit(JobRequest(prompt="house"), Limits(), able)
-    for asked in ({"steady": True}, {"tempo_bpm": 90.0}, {"key": "Am"}):  # nor made side by side
+    for asked in (
+        {"steady": True},
+        {"tempo_bpm": 90.0},
+        {"key": "Am"},
+        {"key": "auto"},
+    ):  # nor made side by side
         assert not plain.goes_with(admit(JobRequest(prompt="house", **asked), Limits(), able))
     order = admit(JobRequest(prompt="house", tempo_bpm=90.0, key="Am"), Limits(), able)
     assert (order.generation.tempo_bpm, order.generation.key) == (90.0, "A minor")

@@ -108,6 +108,21 @@ def test_a_beat_is_steady_where_the_model_can_unless_a_tempo_is_set(hearing_fold
     assert read_query(given, services, Limits()) == off
 
 
+def test_a_key_fits_the_words_where_the_model_can_unless_it_is_left_free(hearing_folder):
+    able = SimpleNamespace(has_dial=True, info=read_info(hearing_folder))
+    fresh = fresh_settings(able)
+    assert (fresh.key, fresh_settings(HUB).key) == ("auto", "")
+    assert fresh.request(able).key == "auto"
+    assert carried_over(fresh, fresh, fresh_settings(HUB)).key == ""
+    chosen = replace(fresh, key="A minor")
+    assert carried_over(chosen, fresh, fresh_settings(HUB)).key == "A minor"
+    services = {able.info.name: able}
+    for settings in (fresh, chosen, replace(fresh, key="none"), replace(fresh, key="")):
+        query = settings.query(fresh).removeprefix("?")
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        assert read_query(given, services, Limits()) == settings
+
+
 def test_a_tempo_and_a_key_are_asked_for_only_where_they_are_set():
     free, none = Settings(prompt="house"), Settings(prompt="house", tempo=0.0, key="none")
     held = Settings(prompt="house", tempo=124.0, key="F# minor")

@@ -7,7 +7,7 @@ import pytest
 
 from musicgen_rl.batch.expand import Defaults, expand
 from musicgen_rl.batch.prompts import parse
-from musicgen_rl.checkpoint.holds import SENSE
+from musicgen_rl.checkpoint.holds import TEMPO_SENSE
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.pipeline import Pipeline
 from tests.batch.test_tempo import item, plan_of, sounds
@@ -59,7 +59,7 @@ def test_a_plan_keeps_what_finds_its_tempi(steady, tmp_path):
     write_sense(folder, seed=1)
     with pytest.raises(CheckpointError, match="tempo"):
         sounds(plan)
-    (folder / SENSE.file).unlink()
+    (folder / TEMPO_SENSE.file).unlink()
     with pytest.raises(ConfigError, match=r"lacks tempo\."):
         plan_of(item(str(folder), "house", steady=True))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from musicgen_rl.data.keys import KEY_NAMES, MODES, Key, key_order, named_key, read_key
+from musicgen_rl.data.keys import KEY_NAMES, MODES, Key, key_order, named_key, read_key, stated_key
 from musicgen_rl.errors import ConfigError
 
 
@@ -54,8 +54,8 @@ def test_notes_by_hand():
 
 
 def test_orders_are_written_in_one_way():
-    assert [key_order(t) for t in ("None", " none", "dm", "D  MIN", "a flat major")] == [
-        "none", "none", "D minor", "D minor", "Ab major",
+    assert [key_order(t) for t in ("None", " none", "AUTO", "dm", "D  MIN", "a flat major")] == [
+        "none", "none", "auto", "D minor", "D minor", "Ab major",
     ]  # fmt: skip
 
 
@@ -63,3 +63,17 @@ def test_orders_are_written_in_one_way():
 def test_what_is_no_key_is_refused(text):
     with pytest.raises(ConfigError, match="key must be a note and a scale, such as 'D minor'"):
         key_order(text)
+
+
+@pytest.mark.parametrize(
+    ("facts", "key"),
+    [
+        ({"key": "D", "mode": "minor", "scale": "dorian"}, Key(2, "dorian")),
+        ({"key": "D", "mode": "minor"}, Key(2, "minor")),
+        ({"key": "Bb minor"}, Key(10, "minor")),
+        ({"key": "F#", "mode": "major", "scale": "odd"}, Key(6, "major")),
+        ({}, None), ({"key": "D"}, None), ({"mode": "minor"}, None), ({"key": 3}, None),
+    ],
+)  # fmt: skip
+def test_keys_are_read_from_attributes(facts, key):
+    assert stated_key(facts) == key

@@ -26,7 +26,7 @@ def pipeline(dial_folder):
 
 
 def begin(pipeline, **changes):
-    options = {name: changes.pop(name) for name in ("policy", "steady_bpm") if name in changes}
+    options = {name: changes.pop(name) for name in ("policy", "begins") if name in changes}
     first = Move(**({"frame": 0, "prompt": "drums", "sampling": PLAIN, "diversity": 0.2} | changes))
     return Jam(pipeline, first, 7, **options)
 

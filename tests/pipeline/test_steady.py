@@ -11,26 +11,29 @@ from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.audio.tempo import tempo_fits
 from musicgen_rl.checkpoint import read_info
-from musicgen_rl.checkpoint.holds import SENSE, save_hold
+from musicgen_rl.checkpoint.holds import BEAT, KEY_SENSE, TEMPO_SENSE, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
 from musicgen_rl.pipeline.holds import held_to
+from musicgen_rl.pipeline.moves import Begins
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
-from musicgen_rl.text.tempo import TEMPI, TempoSense, load_sense
+from musicgen_rl.text.key import KeySense
+from musicgen_rl.text.sense import load_sense
+from musicgen_rl.text.tempo import TEMPI, TempoSense
 from tests.audio.test_tempo import clicks
 from tests.pipeline.test_jam import begin, played
 from tests.pipeline.test_tempo import codes, write_beat
 
 
-def write_sense(folder, seed=0, width=384):
-    """Write a sense of tempo that knows nothing but has its likings."""
+def write_sense(folder, seed=0, width=384, hold=TEMPO_SENSE):
+    """Write a sense of tempo or of key that knows nothing but has its likings."""
     torch.manual_seed(seed)
-    sense = TempoSense(width)
-    torch.nn.init.normal_(sense.tempi.weight, std=3.0)
-    save_hold(SENSE, sense, folder, {"seed": seed})
+    sense = {TEMPO_SENSE: TempoSense, KEY_SENSE: KeySense}[hold](width)
+    torch.nn.init.normal_(sense.layer.weight, std=3.0)
+    save_hold(hold, sense, folder, {"seed": seed})
     return folder
 
 
@@ -114,12 +117,12 @@ def test_models_that_cannot_are_named(dial_folder, folder, tmp_path):
         tempi(Pipeline.load(tmp_path / "senses", device="cpu", dtype="fp32"))
     write_sense(tmp_path / "senses", width=5)
     info = read_info(tmp_path / "senses")
-    (tmp_path / "senses" / SENSE.file).write_bytes(b"x")
+    (tmp_path / "senses" / TEMPO_SENSE.file).write_bytes(b"x")
     with pytest.raises(CheckpointError):
-        load_sense(info)
-    save_hold(SENSE, torch.nn.Linear(2, 2), tmp_path / "senses", {})
+        load_sense(info, BEAT, TempoSense)
+    save_hold(TEMPO_SENSE, torch.nn.Linear(2, 2), tmp_path / "senses", {})
     with pytest.raises(CheckpointError, match="is not a sense of tempo of this version"):
-        load_sense(info)
+        load_sense(info, BEAT, TempoSense)
 
 
 def test_it_is_said_in_words(folder, dial_folder):
@@ -132,7 +135,7 @@ def test_it_is_said_in_words(folder, dial_folder):
 def test_a_jam_keeps_its_beat_until_another_is_named_and_is_made_again(folder):
     pipeline = Pipeline.load(folder, device="cpu", dtype="fp32")
     bpm = pipeline.holds.tempo.find("drums", 7)
-    steady = begin(pipeline, steady_bpm=bpm)
+    steady = begin(pipeline, begins=Begins(bpm=bpm))
     moves = (20, {"prompt": "bells"}, 20, {"prompt": "house, 90 bpm"}, 20)
     played(steady, *moves, {"prompt": "house"}, 20)
     named = begin(pipeline, prompt=f"drums, {bpm:g} bpm")

@@ -4,9 +4,7 @@ import itertools
 
 import torch
 
-from musicgen_rl.checkpoint import checkpoints_folder
-from musicgen_rl.text.minilm import MiniLM
-from musicgen_rl.text.tempo import COUNT, TEMPI, TYPICAL, TempoSense, meaning_of, number_of
+from musicgen_rl.text.tempo import COUNT, TEMPI, TempoSense, number_of
 
 
 def test_tempi_are_steps_of_six_percent_and_the_nearest_is_found():
@@ -19,18 +17,10 @@ def test_tempi_are_steps_of_six_percent_and_the_nearest_is_found():
 def test_tempi_are_drawn_as_likely_as_they_are_sharpened():
     sense = TempoSense(4)
     with torch.no_grad():
-        sense.tempi.bias[[3, 7, 9]] = torch.tensor([20.0, 20.0, 20.0 - 1.0 / TYPICAL])
+        sense.layer.bias[[3, 7, 9]] = torch.tensor([20.0, 20.0, 20.0 - 1.0 / sense.typical])
     drawn = [sense.choose(torch.zeros(4), seed) for seed in range(3000)]
     shares = [drawn.count(TEMPI[n]) / 3000 for n in (3, 7, 9)]
     assert sum(shares) == 1.0
     for share, weight in zip(shares, (1.0, 1.0, 1.0 / torch.e), strict=True):
         assert abs(share - weight / (2 + 1 / torch.e)) < 0.03
     assert drawn[:50] == [sense.choose(torch.zeros(4), seed) for seed in range(50)]
-
-
-def test_a_meaning_is_the_sentences_embedding():
-    text = MiniLM.load(checkpoints_folder() / "minilm")
-    found = meaning_of(text, "slow sad piano")
-    assert torch.allclose(found, text.embed(["slow sad piano"])[0], atol=1e-5)
-    text.encode(["slow sad piano", "a much longer prompt that it stands beside"])
-    assert torch.equal(found, meaning_of(text, "slow sad piano"))

@@ -13,13 +13,11 @@ from typer.testing import CliRunner
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.checkpoint.holds import KEY, load_key
 from musicgen_rl.cli.train import app
-from musicgen_rl.data.keys import Key
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.training.hold import train_hold
-from musicgen_rl.training.key import KeyLesson, KeyTrainConfig, key_of
+from musicgen_rl.training.key import KeyLesson, KeyTrainConfig
 from musicgen_rl.training.lm_run import encode_manifest
 from tests.models import save_tiny
-from tests.training.test_beat import piece
 
 FAST = KeyTrainConfig(steps=4, batch_size=4, crop_s=1.0, save_every_s=0.0, warmup_steps=1)
 TONICS = {"C": 261.6, "E": 329.6, "Ab": 415.3}
@@ -83,17 +81,6 @@ def test_a_stopped_run_goes_on_and_is_no_beat(music: Path, tmp_path: Path) -> No
     )  # fmt: skip
     assert isinstance(done.exception, CheckpointError)
     assert "holds a run of `train key`" in str(done.exception)
-
-
-def test_keys_are_read_from_attributes() -> None:
-    for facts, key in (
-        ({"key": "D", "mode": "minor", "scale": "dorian"}, Key(2, "dorian")),
-        ({"key": "D", "mode": "minor"}, Key(2, "minor")),
-        ({"key": "Bb minor"}, Key(10, "minor")),
-        ({"key": "F#", "mode": "major", "scale": "odd"}, Key(6, "major")),
-        ({}, None), ({"key": "D"}, None), ({"mode": "minor"}, None), ({"key": 3}, None),
-    ):  # fmt: skip
-        assert key_of(piece(**facts)) == key
 
 
 def test_music_without_keys_is_named(music: Path, tmp_path: Path) -> None:
