@@ -1,7 +1,8 @@
 """Is it music? Key, beat, form, drift and loops, of generated clips and of real ones beside them.
 
     python benchmarks/pocket_music.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--clips 20] [--long 6] [--real 40] [--picture docs/images/pocket_chromagrams.png]
+        [--diversity 0.5] [--held] [--clips 20] [--long 6] [--real 40]
+        [--picture docs/images/pocket_chromagrams.png]
 
 Captions of held-out pieces, styles in turn and those that name a tempo first, are played once each,
 unpicked, 30 s long, `--long` of them 60 s; the same measures are taken of held-out pieces, because
@@ -10,7 +11,7 @@ alone they say nothing:
 - in scale: share of tonal energy on the notes of the best major scale (or its relative minor);
 - in named key: the same of the scale that the caption names, where it names one; chance is .58;
 - tempo: share of captions naming one for which librosa hears it, its half or its double within 4 %;
-  none is held, so this is what the words do (`benchmarks/takes.py` has what holding one does);
+  without `--held` none is held, so this is what the words do;
 - pulse: the highest autocorrelation of the onset strength at 40 to 220 bpm; 1 repeats exactly;
 - beat wobble: standard deviation of the time from beat to beat over its mean;
 - sections: distance (dB a mel band) of 3 s blocks 12 s and more apart over that of neighbours; 1
@@ -24,6 +25,9 @@ alone they say nothing:
 - drift: last ten seconds minus seconds 10 to 20, of flatness (dB; noise is 0, tones far below),
   level (dB) and in scale. Of a real piece the last ten seconds end 3 s before its end, where the
   music does.
+
+With `--held` each clip is held to the tempo and the key that its caption names or, where it names
+none, to those that the model finds, as the studio does.
 
 Writes pocket_music.json and .md, and one sheet of what each clip plays: energy by semitone (up)
 and time, the clip above, the piece whose caption it was given below.
@@ -44,7 +48,7 @@ from pocket_prompts import in_scale, save_small
 
 from musicgen_rl.audio.tempo import named_tempo, tempo_fits
 from musicgen_rl.codec.base import Codec
-from musicgen_rl.data.keys import NO_KEY, Key, named_key
+from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key, named_key
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.listen import ANALYSIS_RATE, harmonic_chroma
 from musicgen_rl.pipeline import Pipeline
@@ -227,7 +231,7 @@ def summarise(
 def markdown(about: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Write the table."""
     lines = [
-        f"# Is it music? {about['model']}", "",
+        f"# Is it music? {about['model']}{', held to a tempo and a key' * about['held']}", "",
         f"Made by `benchmarks/pocket_music.py` ({about['seconds']:.0f} s of generating and "
         "measuring; its first lines say what the measures are). *Outside* counts generated clips "
         "beyond what 95 % of the real ones keep, on the bad side.", "",
@@ -286,7 +290,11 @@ def real_sound(path: Path, codec: Codec, frame_rate: float) -> Sound:
 
 
 def generate(
-    pipeline: Pipeline, captions: list[str], seconds: float, diversity: float | None
+    pipeline: Pipeline,
+    captions: list[str],
+    seconds: float,
+    diversity: float | None,
+    held: bool,
 ) -> list[Sound]:
     """Play every caption once, seed 0."""
     if not captions:
@@ -296,8 +304,9 @@ def generate(
         duration_s=seconds,
         seed=0,
         diversity=diversity,
-        tempo_bpm=0.0,
-        key=NO_KEY,
+        tempo_bpm=None if held else 0.0,
+        steady=held,
+        key=AUTO_KEY if held else NO_KEY,
     )
     return [
         Sound(at_rate(clip.samples.mean(0), clip.sample_rate), np.asarray(clip.codes),
@@ -311,6 +320,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, action="append")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float)
+    parser.add_argument("--held", action="store_true", help="to a tempo and a key, as the studio")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--long", type=int, default=6, help="how many of them are 60 s long")
     parser.add_argument("--real", type=int, default=40)
@@ -327,8 +337,8 @@ def main() -> None:
     chosen = choose(options.manifest, max(options.real, options.clips), SHORT_S + 3)
     captions = [caption for *_, caption in chosen[: options.clips]]
     long = min(options.long, len(captions))
-    sounds = generate(pipeline, captions[:long], LONG_S, options.diversity)
-    sounds += generate(pipeline, captions[long:], SHORT_S, options.diversity)
+    sounds = generate(pipeline, captions[:long], LONG_S, options.diversity, options.held)
+    sounds += generate(pipeline, captions[long:], SHORT_S, options.diversity, options.held)
     print(f"{len(sounds)} clips after {time.perf_counter() - begun:.0f} s", flush=True)
     made = [measure(sound, caption) for sound, caption in zip(sounds, captions, strict=True)]
     for row, sound in zip(made[:long], sounds, strict=False):
@@ -345,8 +355,8 @@ def main() -> None:
     draw(pairs, options.picture)
     about = {
         "model": pipeline.info.name, "model_sha256": pipeline.model_sha256,
-        "diversity": options.diversity, "captions": captions, "real": len(real),
-        "seconds": round(time.perf_counter() - begun, 1),
+        "diversity": options.diversity, "held": options.held, "captions": captions,
+        "real": len(real), "seconds": round(time.perf_counter() - begun, 1),
     }  # fmt: skip
     summary = summarise(made, real)
     rows = [{"caption": c, **{k: None if np.isnan(v) else round(v, 4) for k, v in row.items()}}

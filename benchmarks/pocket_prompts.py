@@ -1,6 +1,7 @@
 """Thirty prompts in plain words, one clip each, measured instead of picked.
 
-    python benchmarks/pocket_prompts.py [--model pocket] [--diversity 0] [--steady] [--keep FOLDER]
+    python benchmarks/pocket_prompts.py [--model pocket] [--diversity 0] [--steady] [--key auto]
+        [--keep FOLDER]
     python benchmarks/pocket_prompts.py --own captions.csv --out own_words   # people's own words
     python benchmarks/pocket_prompts.py --calibrate held_out/manifest.jsonl
 
@@ -290,6 +291,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float)
     parser.add_argument("--steady", action="store_true", help="each finds a tempo and holds it")
+    parser.add_argument("--key", help="to hold; auto finds one where the words name none")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--own", type=Path)
     parser.add_argument("--calibrate", type=Path, action="append")
@@ -317,8 +319,9 @@ def main() -> None:
     clips: dict[str, np.ndarray] = {}
     for name, prompt, styles, tempo in asked:
         clip = pipeline.generate(
-            prompt, duration_s=10, seed=0, diversity=options.diversity, steady=options.steady
-        )[0]
+            prompt, duration_s=10, seed=0, diversity=options.diversity, steady=options.steady,
+            key=options.key,
+        )[0]  # fmt: skip
         if options.keep:
             clip.save(options.keep / (re.sub(r"\W+", "-", name) + ".ogg"), overwrite=True)
         clips[name] = samples = clip.samples.mean(axis=0)
@@ -334,13 +337,15 @@ def main() -> None:
     rows.sort(key=lambda r: (-len(r["faults"]), r["log_p"], -r["rank"]))
     at = "as shipped" if options.diversity is None else f"diversity {options.diversity:g}"
     at += ", with a steady beat" if options.steady else ""
+    at += f", key {options.key}" if options.key else ""
     words = "captions in people's own words" if options.own else "prompts in plain words"
     text = markdown(rows, limits, f"{len(rows)} {words}: {options.model}, {at}, 10 s, seed 0", real)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     write_json(options.out.with_suffix(".json"), {
         "model": pipeline.info.name, "model_sha256": pipeline.model_sha256,
-        "diversity": options.diversity, "steady": options.steady, "limits": vars(limits),
+        "diversity": options.diversity, "steady": options.steady, "key": options.key,
+        "limits": vars(limits),
         "real no fault": real, "rows": rows,
     })  # fmt: skip
     picture = options.picture or Path(f"docs/images/{options.out.name}_worst.png")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks.pocket_music import (
     draw,
     drift_of,
     form,
+    generate,
     held,
     longest_loop,
     markdown,
@@ -23,8 +25,13 @@ from benchmarks.pocket_music import (
     silent,
     summarise,
 )
+from musicgen_rl.checkpoint.holds import KEY_SENSE
 from musicgen_rl.data.keys import Key
+from musicgen_rl.pipeline import Pipeline
 from tests.judged import save_judged
+from tests.pipeline.test_key import write_key
+from tests.pipeline.test_steady import write_sense
+from tests.pipeline.test_tempo import write_beat
 
 C_MAJOR = [60, 62, 64, 65, 67, 69, 71, 72]
 
@@ -150,7 +157,7 @@ def test_outside_counts_what_passes_real_clips_on_the_bad_side_only() -> None:
     assert found["drift of level, dB"]["outside"] == 2
     assert found["tempo"] == {"made": None, "real": None, "format": ".0%", "clips": 0,
                               "real clips": 0, "outside": None}  # fmt: skip
-    text = markdown({"model": "m", "seconds": 1.0}, found)
+    text = markdown({"model": "m", "seconds": 1.0, "held": False}, found)
     assert "| pulse | 0.53 | 3 | 0.60 | 21 | 1 of 3 |" in text
     assert text.count("\n|") == len(MEASURES) + 2
 
@@ -208,3 +215,17 @@ def test_the_command_writes_table_rows_and_sheet(
     assert set(found["summary"]) == set(MEASURES)
     assert "| in scale |" in out.with_suffix(".md").read_text()
     assert (tmp_path / "sheet.png").is_file()
+
+
+def test_held_clips_are_held_to_what_is_named_or_found(tiny_folder, tmp_path):
+    folder = write_key(write_beat(Path(shutil.copytree(tiny_folder, tmp_path / "m"))))
+    write_sense(write_sense(folder), hold=KEY_SENSE)
+    pipeline = Pipeline.load(folder, device="cpu", dtype="int8")
+    captions = ["house", "house in D minor, 124 bpm"]
+    made = {told: generate(pipeline, captions, 0.3, None, told) for told in (True, False)}
+    for told, asked in ((True, {"steady": True, "key": "auto"}),
+                        (False, {"tempo_bpm": 0, "key": "none"})):  # fmt: skip
+        clips = pipeline.generate(captions, duration_s=0.3, seed=0, **asked)
+        for sound, clip in zip(made[told], clips, strict=True):
+            assert np.array_equal(sound.codes, clip.codes)
+            assert (clip.settings["tempo"] is not None) == told

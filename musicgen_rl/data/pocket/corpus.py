@@ -31,6 +31,7 @@ from musicgen_rl.data.pocket.corpus_config import CorpusConfig
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS
 from musicgen_rl.data.pocket.production import draw_mix, produce
 from musicgen_rl.data.pocket.render import SAMPLE_RATE, SOUNDFONTS, can_render, render
+from musicgen_rl.data.pocket.rhythm import on_grid
 from musicgen_rl.data.pocket.score import LEAD_IN_S
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.voices import draw_voices
@@ -53,14 +54,22 @@ def split_of(identity: str, valid: float, test: float) -> str:
 def compose_piece(config: CorpusConfig, index: int) -> Piece:
     """Compose piece `index` of the corpus; styles take turns in a shuffled order.
 
-    With several keys, so many in a row are one piece.
+    With several keys or tempi, so many in a row are one piece.
     """
-    number, turn = divmod(index, config.keys)
+    number, version = divmod(index, config.versions)
+    turn, step = divmod(version, config.tempi)
+    piece = _compose(config, number, turn * 12 // config.keys)
+    if config.tempi > 1:
+        score = piece.score
+        score.tempo_bpm = on_grid(score.tempo_bpm * 2.0 ** ((step + 0.5) / config.tempi - 0.5))
+    return piece
+
+
+def _compose(config: CorpusConfig, number: int, shift: int) -> Piece:
     names = list(STYLES)
     round_number, place = divmod(number, len(names))
     random.Random(f"order/{config.seed}/{round_number}").shuffle(names)
     rng = random.Random(f"piece/{config.seed}/{number}")
-    shift = turn * 12 // config.keys
     duration = rng.uniform(config.min_duration_s, config.max_duration_s)
     if rng.random() < config.tunes:
         tries = 4 if rng.random() < VOICES_SHARE else 0
@@ -94,7 +103,7 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
     if config.tempo_share:
         rng = random.Random(f"tempo/{config.seed}/{index}")
         captions = name_tempo(captions, facts["tempo_bpm"], rng, share=config.tempo_share)
-    identity = piece.identity or f"{config.seed}-{index // config.keys:06d}"
+    identity = piece.identity or f"{config.seed}-{index // config.versions:06d}"
     entry = Entry(
         audio=str(audio_path.relative_to(config.output)),
         duration_s=round(duration_s, 3),
@@ -110,7 +119,7 @@ def make_piece(config: CorpusConfig, index: int) -> Entry:
 
 def _write_audio(config: CorpusConfig, index: int, piece: Piece, path: Path) -> tuple[float, str]:
     """Render a piece into a file; return its seconds and the soundfont's name."""
-    rng = random.Random(f"sound/{config.seed}/{index // config.keys}")
+    rng = random.Random(f"sound/{config.seed}/{index // config.versions}")
     second = rng.random() < config.musescore
     soundfont = SOUNDFONTS["musescore" if second else "fluid"]
     if not can_render(piece.score, soundfont):
@@ -224,7 +233,7 @@ def require_same_options(config: CorpusConfig, path: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): name another folder") from error
     now = options_of(config)
-    begun = {"tempo_share": 0.0, "keys": 1} | begun  # options that came later
+    begun = {"tempo_share": 0.0, "keys": 1, "tempi": 1} | begun  # options that came later
     changed = [f"{n} {begun[n]}, not {now[n]}" for n in now if n in begun and begun[n] != now[n]]
     if changed:
         raise InputError(

@@ -30,6 +30,9 @@ class CorpusConfig:
     keys: int = 1
     """Keys that each piece is played in, evenly over the octave; what is told of keys is then told
     apart from the pieces."""
+    tempi: int = 1
+    """Tempi that each piece is played at, evenly over an octave around its own, and as much longer
+    or shorter; what is told of tempi is then told apart from the pieces."""
     tunes: float = 0.2
     """Share of the pieces that re-orchestrate public-domain tunes."""
     valid: float = 0.04
@@ -51,11 +54,19 @@ class CorpusConfig:
             require_number(name, getattr(self, name), 0, 1)
         require(self.valid + self.test < 1, "valid and test together must leave room for train")
         require(self.workers >= 1, f"workers must be >= 1, got {self.workers}")
-        require(1 <= self.keys <= 12, f"keys must be 1 to 12, got {self.keys}")
+        for name in ("keys", "tempi"):
+            require(
+                1 <= getattr(self, name) <= 12, f"{name} must be 1 to 12, got {getattr(self, name)}"
+            )
         require(1 <= self.captions <= 30, f"captions must be 1 to 30, got {self.captions}")
 
     @property
+    def versions(self) -> int:
+        """How often each piece is played: in each key at each tempo."""
+        return self.keys * self.tempi
+
+    @property
     def num_pieces(self) -> int:
-        """Pieces to make, one in several keys counted in each."""
+        """Pieces to make, each of a piece's versions counted."""
         middle = (self.min_duration_s + self.max_duration_s) / 2
         return max(1, round(self.hours * 3600 / middle))

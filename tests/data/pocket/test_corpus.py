@@ -15,6 +15,7 @@ from musicgen_rl.data.check import check_manifest
 from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.data.pocket import corpus
+from musicgen_rl.data.pocket.attributes import describe
 from musicgen_rl.data.pocket.corpus import (
     compose_piece,
     kick_times,
@@ -209,10 +210,42 @@ def test_a_piece_stays_in_one_split_in_all_its_keys(tmp_path: Path) -> None:
         make_corpus(config(tmp_path, hours=9 * 8 / 3600, valid=0.3, test=0.3))
 
 
-@pytest.mark.parametrize("keys", [0, 13])
-def test_a_number_of_keys_that_cannot_be_is_refused(tmp_path: Path, keys: int) -> None:
-    with pytest.raises(ConfigError, match=f"keys must be 1 to 12, got {keys}"):
-        config(tmp_path, keys=keys)
+@pytest.mark.parametrize("tunes", [0.0, 1.0])
+def test_a_piece_at_several_tempi_is_one_piece(tmp_path: Path, tunes: float) -> None:
+    c, alone = config(tmp_path, tempi=4, keys=2, tunes=tunes), config(tmp_path, tunes=tunes)
+    assert c.versions == 8
+    for first in range(0, 32, 8):
+        own = compose_piece(alone, first // 8)
+        played = [compose_piece(c, first + version) for version in range(8)]
+        for version, piece in enumerate(played):
+            ratio = piece.score.tempo_bpm / own.score.tempo_bpm
+            assert ratio == pytest.approx(2 ** ((version % 4 + 0.5) / 4 - 0.5), rel=0.03)
+            assert (piece.style, piece.mode) == (own.style, own.mode)
+            told = describe(piece)
+            assert told["tempo_bpm"] == round(piece.score.tempo_bpm)
+            assert told["beat_s"] == round(60 / piece.score.tempo_bpm, 6)
+        for piece in played[:4]:  # the first four are in its own key
+            assert piece.key == own.key
+            assert [p.notes for p in piece.score.parts] == [p.notes for p in own.score.parts]
+        assert len({piece.score.duration_s for piece in played}) == 4
+
+
+def test_a_piece_stays_in_one_split_at_all_its_tempi(tmp_path: Path) -> None:
+    c = config(tmp_path, tempi=3, hours=9 * 8 / 3600, valid=0.3, test=0.3)
+    entries = read_manifest(make_corpus(c))
+    assert [e.piece for e in entries] == [f"5-{n // 3:06d}" for n in range(9)]
+    assert all(len({e.split for e in entries[n : n + 3]}) == 1 for n in (0, 3, 6))
+    with pytest.raises(InputError, match="was begun with tempi 3, not 1"):
+        make_corpus(config(tmp_path, hours=9 * 8 / 3600, valid=0.3, test=0.3))
+
+
+@pytest.mark.parametrize("name", ["keys", "tempi"])
+@pytest.mark.parametrize("number", [0, 13])
+def test_a_number_of_versions_that_cannot_be_is_refused(
+    tmp_path: Path, name: str, number: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be 1 to 12, got {number}"):
+        config(tmp_path, **{name: number})
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read from /proc")
