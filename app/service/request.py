@@ -176,7 +176,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
     return Admitted(
         prompt=prompt,
         generation=generation,
-        held=held_to(info, prompt, generation),
+        held=held_to(info, prompt, generation, goes_on=request.continue_from is not None),
         sampling=sampling_at(info, request.diversity, **chosen),
         format=request.format,
         continue_from=request.continue_from,

@@ -173,7 +173,9 @@ def _generate(
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt
-    holds = _holds([held_to(info, prompt, request) for prompt in prompts], request)
+    goes_on = continue_from is not None
+    held = [held_to(info, prompt, request, goes_on=goes_on) for prompt in prompts]
+    holds = _holds(held, request)
     with proved(destination.folder) as folder:
         with Bar(f"loading {info.name}"):
             pipeline = Pipeline.load(info.folder, device=load["device"], dtype=load["dtype"])

@@ -12,7 +12,6 @@ from musicgen_rl.checkpoint.holds import (
     HOLDS,
     KEY,
     KEY_SENSE,
-    SENSES,
     TEMPO_SENSE,
     Hold,
     has_hold,
@@ -36,6 +35,10 @@ from musicgen_rl.pipeline.tempo import (
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.text.base import TextEncoder
 
+_STEADY, _AUTO = "a steady beat", "one key"
+_FREE = GenerationConfig()
+"""Orders nothing: what the prompt names is what is asked for."""
+
 
 def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
     """Refuse a tempo or a key where the model cannot hold one, before any work.
@@ -45,16 +48,16 @@ def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
     Raises:
         ConfigError: the folder lacks what would hold it.
     """
-    orders = [
-        (BEAT, f"{request.tempo_bpm:g} bpm" if request.tempo_bpm else "",
-         "name the tempo in the prompt and let it choose among takes, or "),
-        (KEY, "" if request.key in (None, NO_KEY, AUTO_KEY) else str(request.key), ""),
-    ]  # fmt: skip
-    for hold, found in (
-        (BEAT, _STEADY * request.steady),
-        (KEY, f"a key of {AUTO_KEY!r}" * (request.key == AUTO_KEY)),
-    ):
-        orders += [(SENSES[hold], found, ""), (hold, found, "")]
+    tempo = f"{request.tempo_bpm:g} bpm" if request.tempo_bpm else ""
+    key = "" if request.key in (None, NO_KEY, AUTO_KEY) else str(request.key)
+    steady = _STEADY if request.steady else ""
+    auto = f"a key of {AUTO_KEY!r}" if request.key == AUTO_KEY else ""
+    orders = (
+        (BEAT, tempo, "name the tempo in the prompt and let it choose among takes, or "),
+        (KEY, key, ""),
+        *((hold, steady, "") for hold in (TEMPO_SENSE, BEAT)),
+        *((hold, auto, "") for hold in (KEY_SENSE, KEY)),
+    )
     for hold, order, way in orders:
         if order and not has_hold(info, hold):
             raise ConfigError(
@@ -74,14 +77,23 @@ def asked_for(hold: Hold, prompt: str, request: GenerationConfig) -> bool:
     }[hold]
 
 
-def held_to(info: ModelInfo, prompt: str, request: GenerationConfig) -> str:
-    """Say in words what a clip is held to: "124 bpm and D minor"; empty where it is left free."""
+def held_to(
+    info: ModelInfo, prompt: str, request: GenerationConfig, *, goes_on: bool = False
+) -> str:
+    """Say in words what a clip is held to: "124 bpm and D minor"; empty where it is left free.
+
+    Args:
+        info: the model.
+        prompt: of the clip.
+        request: its orders.
+        goes_on: whether it goes on from another; which key that was in is not known here.
+    """
     asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
     said = [
         *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
         *([_STEADY] if finds_tempo(prompt, request) else []),
         *([key.name] if key is not None and has_hold(info, KEY) else []),
-        *([_AUTO] if finds_key(prompt, request) else []),
+        *([_AUTO] if finds_key(prompt, request) and not goes_on else []),
     ]
     return " and ".join(said)
 
@@ -217,11 +229,6 @@ class MovingHolds:
             held = begun[hold] or any(asked_for(hold, prompt, _FREE) for prompt in prompts)
             said[f"{hold.name}_sha256"] = hashes[hold] if can[hold] and held else ""
         return said | {"steady_bpm": bpm, "steady_key": key and key.name}
-
-
-_STEADY, _AUTO = "a steady beat", "one key"
-_FREE = GenerationConfig()
-"""Orders nothing: what the prompt names is what is asked for."""
 
 
 def _together(*tellers: Teller | None) -> Teller | None:

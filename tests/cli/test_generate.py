@@ -11,7 +11,8 @@ import pytest
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio, read_tags
-from musicgen_rl.checkpoint.holds import BEAT, KEY
+from musicgen_rl.checkpoint.holds import BEAT, KEY, KEY_SENSE
+from musicgen_rl.data.keys import read_key
 from musicgen_rl.text.tempo import TEMPI
 from tests.cli.conftest import REPOSITORY, command, environment
 from tests.pipeline.test_key import write_key
@@ -117,6 +118,26 @@ def test_a_steady_beat_is_found_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--steady", "--tempo", "0", *where).refused("a tempo of 0 holds none")
     done = call("generate", "x", "--steady", "--model", tiny_folder)
     done.refused("tiny cannot hold a tempo of its own finding, so a steady beat", "tempo.safe")
+
+
+def test_a_key_is_found_and_replayed(call, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "keyed")
+    write_sense(write_key(tmp_path / "keyed"), hold=KEY_SENSE)
+    where = ("--model", tmp_path / "keyed", "--dtype", "fp32", "-o", tmp_path / "out")
+    auto = ("--key", "auto", "--duration", "0.2")
+    done = call("generate", "house", *auto, "--seed", "7", *where)
+    name = settings_of(done)["key"]["name"]
+    assert read_key(name).name == name
+    assert "1 clip of 0.2 s held to one key, " in done.err
+    assert call("replay", done.paths[0], "--model", tmp_path / "keyed").code == 0
+    assert "--key does; --key auto finds one" in call("info", tmp_path / "keyed").out
+    found = ", each held to what its prompt names and, without a key, to one that goes with it, t"
+    assert found in call("generate", "house in D minor", "house", *auto, *where).err
+    on = call("generate", "bells", *auto, "--continue-from", done.paths[0], *where)
+    assert settings_of(on)["key"]["name"] == name
+    assert "held to" not in on.err
+    done = call("generate", "x", *auto, "--model", tiny_folder)
+    done.refused("tiny cannot hold a key of its own finding, so a key of 'auto'", "scale.safe")
 
 
 def test_a_key_is_held_and_replayed(call, tiny_folder, tmp_path):

@@ -117,6 +117,8 @@ def test_it_is_said_in_words(folder):
     auto, able = GenerationConfig(key="AUTO"), read_info(folder)
     assert held_to(able, "house", auto) == "one key"
     assert held_to(able, "house in D minor", auto) == "D minor"
+    assert held_to(able, "house in D minor", auto, goes_on=True) == "D minor"
+    assert held_to(able, "house", auto, goes_on=True) == ""
     both = GenerationConfig(key="auto", steady=True)
     assert held_to(able, "house", both) == "a steady beat and one key"
 
