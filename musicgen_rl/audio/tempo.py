@@ -14,6 +14,12 @@ OCTAVES = (0.5, 1.0, 2.0)
 """Half and double a tempo count too: people tap either."""
 SLOWEST, FASTEST = 20.0, 400.0
 _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
+_NO_BEAT = re.compile(
+    r"\b(?:no|without(?: an?| any)?|free of)[ -](?:(?:steady|clear|regular|strong)[ -])?"
+    r"(?:beats?|pulse|rhythm(?! guitar| section)|tempo|metre|meter)\b"
+    r"|\bbeatless\b|\bfree[ -](?:time|rhythm|tempo)\b|\brubato\b",
+    re.IGNORECASE,
+)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
 _SHORTEST_S, _LONGEST_S = 1.0, 8.0
 _LISTEN_S = 8.0  # of what a clip goes on from
@@ -39,6 +45,11 @@ def without_tempo(text: str) -> str:
     rest = re.sub(r"\s+([.,;:!?])", r"\1", re.sub(r"\s+", " ", rest))
     rest = re.sub(r"([,;:])(?=[,;:.])", "", rest).strip(" ,;:")
     return rest if re.search(r"[^\W\d_]", rest) else text
+
+
+def has_no_beat(text: str) -> bool:
+    """Tell whether a text says that there is no even beat: "no beat", "beatless", "rubato"."""
+    return _NO_BEAT.search(text) is not None
 
 
 def hear_tempo(samples: NDArray[np.float32], sample_rate: int) -> float:

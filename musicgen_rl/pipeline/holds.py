@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from musicgen_rl.audio.tempo import without_tempo
+from musicgen_rl.audio.tempo import has_no_beat, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import (
     BEAT,
@@ -150,7 +150,7 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
             be found is found; what is held to none is never held.
     """
     bpm, key = request.tempo_bpm or None, None
-    if request.steady and bpm is None:
+    if request.steady and bpm is None and not has_no_beat(prompt):
         bpm = holds.tempo.find(prompt, seed)
     if request.key == AUTO_KEY:
         key = holds.key.find(prompt, seed)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from musicgen_rl.audio.tempo import named_tempo, without_tempo
+from musicgen_rl.audio.tempo import has_no_beat, named_tempo, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import BEAT, has_hold, hold_hash, load_beat
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
@@ -24,8 +24,11 @@ def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
 
 
 def finds_tempo(prompt: str, request: GenerationConfig) -> bool:
-    """Tell whether a model is to find a tempo: none is asked for, and the beat is to be steady."""
-    return request.steady and asked_tempo(prompt, request) is None
+    """Tell whether a model is to find a tempo: it is to be steady, and the words leave it open.
+
+    They do where no tempo is asked for and they do not say that there is to be no beat.
+    """
+    return request.steady and asked_tempo(prompt, request) is None and not has_no_beat(prompt)
 
 
 def within_reach(bpm: float) -> float:

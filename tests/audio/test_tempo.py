@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from musicgen_rl.audio.tempo import (
+    has_no_beat,
     hear_tempo,
     named_tempo,
     tempo_fits,
@@ -81,3 +82,17 @@ def test_half_and_double_a_tempo_are_as_near(heard, gap):
 )
 def test_a_tempo_is_taken_out_of_a_text(text, rest):
     assert without_tempo(text) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "none"),
+    [
+        ("ambient pads, floating, no beat", True), ("Beatless drone", True),
+        ("strings without a steady pulse", True), ("piano, rubato", True),
+        ("a flute in free time", True), ("no beats, no drums", True), ("without rhythm", True),
+        ("no drums", False), ("off-beat organ, no voices", False), ("no rhythm guitar", False),
+        ("a free spirit", False), ("beats to study to", False), ("", False),
+    ],
+)  # fmt: skip
+def test_words_may_say_that_there_is_no_beat(text, none):
+    assert has_no_beat(text) == none

@@ -77,6 +77,7 @@ def test_what_is_named_or_ordered_stands_above_it(pipeline):
     assert tempi(pipeline, ["house, 124 bpm", "90 bpm"]) == [124.0, 90.0]
     assert tempi(pipeline, "house, 124 bpm", tempo_bpm=99.0) == [99.0]
     assert tempi(pipeline, "house", steady=False) == [None]
+    assert tempi(pipeline, ["pads, no beat", "no beat, 90 bpm"]) == [None, 90.0]
     with pytest.raises(ConfigError, match="a tempo of 0 holds none"):
         tempi(pipeline, tempo_bpm=0.0)
     with pytest.raises(ConfigError, match="steady must be True or False, got 'yes'"):
@@ -129,6 +130,7 @@ def test_it_is_said_in_words(folder, dial_folder):
     steady, able = GenerationConfig(steady=True), read_info(folder)
     assert held_to(able, "house", steady) == "a steady beat"
     assert held_to(able, "house, 124 bpm", steady) == "124 bpm"
+    assert held_to(able, "pads, no beat", steady) == ""
     assert held_to(able, "house", GenerationConfig()) == ""
 
 
