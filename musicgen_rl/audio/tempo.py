@@ -17,7 +17,9 @@ _NAMED = re.compile(r"(?<![\d.])(\d{2,3}(?:\.\d+)?)\s?-?bpm\b", re.IGNORECASE)
 _NO_BEAT = re.compile(
     r"\b(?:no|without(?: an?| any)?|free of)[ -](?:(?:steady|clear|regular|strong)[ -])?"
     r"(?:beats?|pulse|rhythm(?! guitar| section)|tempo|metre|meter)\b"
-    r"|\bbeatless\b|\bfree[ -](?:time|rhythm|tempo)\b|\brubato\b",
+    r"|\bbeatless\b|\bfree[ -](?:time|rhythm|tempo)\b|\brubato\b"
+    r"|\b(?:drones?|soundscapes?|ambient)\b"
+    r"(?! (?:techno|house|dub|trance|metal|rock|pop|beats?)\b)",
     re.IGNORECASE,
 )
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
@@ -48,7 +50,7 @@ def without_tempo(text: str) -> str:
 
 
 def has_no_beat(text: str) -> bool:
-    """Tell whether a text says that there is no even beat: "no beat", "beatless", "rubato"."""
+    """Tell whether a text leaves no room for an even beat: "no beat", "rubato", "ambient"."""
     return _NO_BEAT.search(text) is not None
 
 

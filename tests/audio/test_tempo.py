@@ -90,6 +90,8 @@ def test_a_tempo_is_taken_out_of_a_text(text, rest):
         ("ambient pads, floating, no beat", True), ("Beatless drone", True),
         ("strings without a steady pulse", True), ("piano, rubato", True),
         ("a flute in free time", True), ("no beats, no drums", True), ("without rhythm", True),
+        ("calm ambient pad with kalimba", True), ("a dark soundscape", True), ("low drones", True),
+        ("ambient techno", False), ("Ambient house, warm", False), ("drone metal", False),
         ("no drums", False), ("off-beat organ, no voices", False), ("no rhythm guitar", False),
         ("a free spirit", False), ("beats to study to", False), ("", False),
     ],
