@@ -159,6 +159,7 @@ def test_orders_are_what_a_jam_begins_with(quick):
     assert (found.bpm, found.key) == (
         quick.holds.tempo.find("house", 7), quick.holds.key.find("house", 7),
     )  # fmt: skip
+    assert begun("pads, no beat", steady=True).bpm is None
     free = begun("house in D minor, 124 bpm", tempo_bpm=0.0, key="none")
     assert free == Begins(which=[])
 

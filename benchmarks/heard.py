@@ -1,0 +1,121 @@
+"""Is the style asked for still heard where a beat and a key are found for the words?
+
+    python benchmarks/heard.py [--model pocket] [--diversity 0.5] [--variations 8] [--seconds 10]
+        [--seed 0] [--out STEM]
+
+Variations of each style's name alone, of the examples on the studio's page and of the plain
+prompts of `pocket_prompts.py` that ask for one are played left free, to a steady beat, in a key
+that goes with the words, and with both. Told is of how many the style probe hears the style asked
+for. What a prompt names itself is held in all but the first.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pocket_prompts import PROMPTS, REWARDS
+
+from app.words import EXAMPLES
+from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
+from musicgen_rl.data.pocket.styles import STYLES
+from musicgen_rl.errors import MusicgenRLError
+from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.rewards import load_probe
+from musicgen_rl.rewards.probe import Probe
+from musicgen_rl.storage import write_json
+
+WAYS: dict[str, dict[str, Any]] = {
+    "free": {"tempo_bpm": 0.0, "key": NO_KEY},
+    "steady": {"steady": True},
+    "in a key": {"key": AUTO_KEY},
+    "both": {"steady": True, "key": AUTO_KEY},
+}
+EXAMPLE_STYLES = (
+    "solo piano", "chiptune", "house", "ambient", "lo-fi", "bossa nova", "metal", "folk",
+)  # fmt: skip
+"""Of EXAMPLES, in order."""
+
+
+def sets() -> dict[str, list[tuple[str, set[str]]]]:
+    """List the prompts of each set, with the styles that answer them."""
+    examples = zip(EXAMPLES, EXAMPLE_STYLES, strict=True)
+    return {
+        "styles by name": [(name, {name}) for name in STYLES],
+        "examples of the page": [(prompt, {style}) for prompt, style in examples],
+        "plain prompts": [(prompt, styles) for prompt, styles, _ in PROMPTS if styles],
+    }
+
+
+def count(pipeline: Pipeline, probe: Probe, prompt: str, styles: set[str], **how: Any) -> int:
+    """Count the variations of a prompt that are heard as one of its styles."""
+    clips = pipeline.generate(prompt, **how)
+    mono = torch.from_numpy(np.stack([clip.samples.mean(axis=0) for clip in clips]))
+    heard = probe.log_probs(mono, clips[0].sample_rate)["style"].argmax(dim=1)
+    return sum(probe.classes["style"][int(number)] in styles for number in heard)
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """Write the counts as Markdown."""
+
+    def row(name: str, cells: Sequence[Any]) -> str:
+        return f"| {name} | " + " | ".join(map(str, cells)) + " |"
+
+    lines = [
+        "# Is the style asked for heard?", "",
+        f"Made by `benchmarks/heard.py`; its first lines say what is measured. {found['model']} at "
+        f"{found['diversity']:g} of the dial, {found['variations']} variations of "
+        f"{found['seconds']:g} s of each prompt, seed {found['seed']}.", "",
+        row("", [*WAYS, "clips"]), "|---" * (len(WAYS) + 2) + "|",
+    ]  # fmt: skip
+    for name, prompts in found["sets"].items():
+        clips = len(prompts) * found["variations"]
+        shares = [sum(each[way] for each in prompts.values()) / clips for way in WAYS]
+        lines.append(row(name, [*(f"{share:.2f}" for share in shares), clips]))
+    for name, prompts in found["sets"].items():
+        lines += ["", f"## {name.capitalize()}", "", row("", list(WAYS)), "|---" * 5 + "|"]
+        lines += [row(prompt, [each[way] for way in WAYS]) for prompt, each in prompts.items()]
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--diversity", type=float, default=0.5)
+    parser.add_argument("--variations", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/heard"))
+    given = parser.parse_args()
+    try:
+        pipeline, probe = Pipeline.load(given.model), load_probe(REWARDS / "probe")
+        how = {
+            "duration_s": given.seconds, "seed": given.seed, "diversity": given.diversity,
+            "clips_per_prompt": given.variations,
+        }  # fmt: skip
+        found = {
+            name: {
+                prompt: {
+                    way: count(pipeline, probe, prompt, styles, **how, **orders)
+                    for way, orders in WAYS.items()
+                }
+                for prompt, styles in prompts
+            }
+            for name, prompts in sets().items()
+        }
+    except MusicgenRLError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    about = vars(given) | {"model_sha256": pipeline.model_sha256, "sets": found}
+    del about["out"]
+    write_json(given.out.with_suffix(".json"), about)
+    given.out.with_suffix(".md").write_text(render(about), encoding="utf-8")
+    sys.stdout.write(render(about))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
