@@ -22,6 +22,14 @@ _NO_BEAT = re.compile(
     r"(?! (?:techno|house|dub|trance|metal|rock|pop|beats?)\b)",
     re.IGNORECASE,
 )
+_IN_THREE = re.compile(
+    r"\bwalt(?:z|zes)\b|(?<![\d/])3/4\b|\bthree[ -](?:four|quarter)\b"
+    r"|\btriple (?:time|metre|meter)\b",
+    re.IGNORECASE,
+)
+_IN_FOUR = re.compile(
+    r"(?<![\d/])4/4\b|\bfour[ -]four\b|\bfour[ -]on[ -]the[ -]floor\b", re.IGNORECASE
+)
 _HOP_S = 0.008  # at 125 bpm a beat is 60 of them, so tempi are told apart to 1.7 %
 _SHORTEST_S, _LONGEST_S = 1.0, 8.0
 _LISTEN_S = 8.0  # of what a clip goes on from
@@ -92,6 +100,16 @@ def next_beat(samples: NDArray[np.float32], sample_rate: int, bpm: float) -> flo
     turns = np.exp(2j * np.pi * back_s / beat)  # of a beat before the end: 1 on beats
     place = float(np.angle((strength * turns).sum())) / (2 * np.pi)  # where they fall before it
     return (-place % 1.0) * beat
+
+
+def named_beats_per_bar(text: str) -> int | None:
+    """Read the beats of a bar that a text names: three for a waltz or 3/4, four for 4/4.
+
+    Returns:
+        Quarter notes; None where it names none, or both.
+    """
+    three, four = (met.search(text) is not None for met in (_IN_THREE, _IN_FOUR))
+    return None if three == four else (3 if three else 4)
 
 
 def tempo_gap(heard: float, named: float) -> float:

@@ -9,6 +9,7 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.batch.item import Item
 from musicgen_rl.batch.prompts import Row
 from musicgen_rl.config import require
+from musicgen_rl.data.chords import NO_CHORDS
 from musicgen_rl.errors import ConfigError, InputError
 
 MOST_PER_PROMPT = 100_000
@@ -61,6 +62,8 @@ def _items(row: Row, defaults: Defaults, used: Counter[tuple[Any, ...]]) -> list
     )
     if values.get("tempo_bpm") == 0.0:  # no tempo, whatever holds for the others
         values["steady"] = False
+        if "chords" not in row.values:
+            values["chords"] = NO_CHORDS
     positions = values.pop("diversity", defaults.diversity)
     made = []
     for position in dict.fromkeys(positions):

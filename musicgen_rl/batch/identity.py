@@ -36,6 +36,10 @@ class ModelIdentity:
     """Hash of what finds a tempo; empty where no item asks for that."""
     scale: str = ""
     """Hash of what finds a key; empty where no item asks for that."""
+    chords: str = ""
+    """Hash of what holds chords; empty where no item asks for them."""
+    progression: str = ""
+    """Hash of what finds chords; empty where no item asks for that."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.chords import NO_CHORDS
 from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import SPLITS
 from musicgen_rl.errors import ConfigError, InputError
@@ -41,6 +42,11 @@ class Item:
     key: str | None = NO_KEY
     """Key to hold, such as "D minor"; None holds the one that the prompt names, "auto" that one or
     one that goes with the words, "none" none."""
+    chords: str | None = NO_CHORDS
+    """Chords to hold, such as "Am F C G"; None holds those that the prompt names, "auto" those or
+    some that go with the words, "none" none. They change on beats, so a tempo is held too."""
+    beats_per_bar: int | None = None
+    """Of the chords' bars; as the prompt has it where None."""
     diversity: float | None = None
     """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
     merge_method: str = "lerp"
@@ -71,7 +77,9 @@ class Item:
     def __post_init__(self) -> None:
         """Check every field that can be checked before the model is known."""
         check_prompts(self.prompt)
-        object.__setattr__(self, "key", self.request().key)  # written in one way
+        request = self.request()
+        for name in ("key", "chords"):  # written in one way
+            object.__setattr__(self, name, getattr(request, name))
         override_sampling(
             SamplingConfig(),
             **{k: v for k, v in self.named_sampling().items() if k != "negative_prompt"},
@@ -95,6 +103,8 @@ class Item:
             tempo_bpm=self.tempo_bpm,
             steady=self.steady,
             key=self.key,
+            chords=self.chords,
+            beats_per_bar=self.beats_per_bar,
             loudness=self.loudness,
             diversity=self.diversity,
             merge_method=self.merge_method,

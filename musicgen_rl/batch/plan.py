@@ -23,10 +23,18 @@ from musicgen_rl.checkpoint.holds import ALL
 from musicgen_rl.config import SamplingConfig, require
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
+from musicgen_rl.pipeline.asked import (
+    asked_chords,
+    asked_key,
+    asked_tempo,
+    beats_per_bar,
+    finds_chords,
+    finds_key,
+    finds_tempo,
+)
 from musicgen_rl.pipeline.dial import sampling_at
 from musicgen_rl.pipeline.holds import asked_for, require_holds
-from musicgen_rl.pipeline.key import asked_key, finds_key
-from musicgen_rl.pipeline.tempo import asked_tempo, finds_tempo, within_reach
+from musicgen_rl.pipeline.tempo import within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
 """Clips side by side where nobody says. On a CPU the rate is flat beyond 16 (docs/performance.md);
@@ -170,6 +178,14 @@ def clip_id(
         sound["key"] = {"name": key.name, "key": model.key}
     elif model.key and model.scale and finds_key(item.prompt, item.request()):
         sound["key"] = {"found": model.scale, "key": model.key}
+    chords = asked_chords(item.prompt, item.request()) if model.chords else None
+    bar = beats_per_bar(item.prompt, item.request())
+    if chords is not None:
+        sound["chords"] = {"name": chords.name, "bar": bar, "chords": model.chords}
+    elif model.chords and model.progression and finds_chords(item.prompt, item.request()):
+        sound["chords"] = {
+            "found": model.progression, "scale": model.scale, "bar": bar, "chords": model.chords,
+        }  # fmt: skip
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 
@@ -191,6 +207,7 @@ def lay_out(
         key = (
             item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
             item.tempo_bpm, item.steady, item.key,
+            item.chords, item.beats_per_bar,
         )  # fmt: skip
         groups.setdefault(key, []).append(id)
     models = list(infos)
@@ -344,7 +361,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
     "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
-    "steady", "key",
+    "steady", "key", "chords", "beats_per_bar",
 )  # fmt: skip
 
 

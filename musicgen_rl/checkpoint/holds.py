@@ -1,12 +1,13 @@
-"""What in a model's folder holds its clips to a tempo or a key: `beat.safetensors` (lm/beat.py) and
-`key.safetensors` (lm/key.py); and what finds one where the words name none, `tempo.safetensors` and
-`scale.safetensors` (text/sense.py)."""
+"""What in a model's folder holds its clips to a tempo, a key or chords: `beat.safetensors`
+(lm/beat.py), `key.safetensors` (lm/key.py) and `chords.safetensors` (lm/chords.py); and what finds
+one where the words name none, `tempo.safetensors`, `scale.safetensors` and
+`progression.safetensors` (text/sense.py)."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,10 +17,12 @@ from musicgen_rl.checkpoint.info import ModelInfo
 from musicgen_rl.checkpoint.load import model_hash, stated_base
 from musicgen_rl.errors import CheckpointError, StorageError
 from musicgen_rl.lm.beat import FEATURES, BeatAdapter
+from musicgen_rl.lm.chords import ChordAdapter
 from musicgen_rl.lm.key import KeyAdapter
 from musicgen_rl.storage import hash_file, read_tensors, save_tensors, write_json
 
 FORMAT = 1
+A = TypeVar("A", KeyAdapter, ChordAdapter)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Hold:
     """Of its files, and of the command that trains it."""
     holds: str
     """What clips are held to by it."""
+    held: str
+    """The same in a sentence."""
 
     @property
     def file(self) -> str:
@@ -42,12 +47,14 @@ class Hold:
         return f"{self.name}.json"
 
 
-BEAT = Hold("beat", "tempo")
-KEY = Hold("key", "key")
-HOLDS = (BEAT, KEY)
-TEMPO_SENSE = Hold("tempo", "tempo of its own finding")
-KEY_SENSE = Hold("scale", "key of its own finding")
-SENSES = {BEAT: TEMPO_SENSE, KEY: KEY_SENSE}
+BEAT = Hold("beat", "tempo", "a tempo")
+KEY = Hold("key", "key", "a key")
+CHORDS = Hold("chords", "chords", "chords")
+HOLDS = (BEAT, KEY, CHORDS)
+TEMPO_SENSE = Hold("tempo", "found tempo", "a tempo of its own finding")
+KEY_SENSE = Hold("scale", "found key", "a key of its own finding")
+CHORD_SENSE = Hold("progression", "found chords", "chords of its own finding")
+SENSES = {BEAT: TEMPO_SENSE, KEY: KEY_SENSE, CHORDS: CHORD_SENSE}
 """What finds that which each holds."""
 ALL = (*HOLDS, *SENSES.values())
 """Every file that a folder may have beside its model for this."""
@@ -125,11 +132,16 @@ def load_key(info: ModelInfo) -> KeyAdapter:
     Raises:
         CheckpointError: it is missing, damaged, or of another model's shape.
     """
-    path = find_hold(info, KEY) or info.folder / KEY.file
-    with torch.device("meta"):
-        adapter = KeyAdapter(info.lm.hidden_size, info.lm.num_layers)
-    _fill(adapter, read_tensors([path]), path, info)
-    return adapter
+    return _load_linear(info, KEY, KeyAdapter)
+
+
+def load_chords(info: ModelInfo) -> ChordAdapter:
+    """Load a model's chord adapter in float32 on the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another model's shape.
+    """
+    return _load_linear(info, CHORDS, ChordAdapter)
 
 
 def save_hold(
@@ -161,6 +173,15 @@ def save_hold(
         )
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write the {hold.name} adapter to {folder}: {error}") from error
+
+
+def _load_linear(info: ModelInfo, hold: Hold, kind: type[A]) -> A:
+    """Load an adapter of one layer."""
+    path = find_hold(info, hold) or info.folder / hold.file
+    with torch.device("meta"):
+        adapter = kind(info.lm.hidden_size, info.lm.num_layers)
+    _fill(adapter, read_tensors([path]), path, info)
+    return adapter
 
 
 def _fill(adapter: nn.Module, state: Mapping[str, Tensor], path: Path, info: ModelInfo) -> None:

@@ -11,6 +11,8 @@ from musicgen_rl.batch.expand import Defaults, expand
 from musicgen_rl.batch.progress import EveryMinute, Status
 from musicgen_rl.batch.prompts import read_positions, read_prompts
 from musicgen_rl.cli.music_options import (
+    BeatsPerBar,
+    Chords,
     Device,
     Dtype,
     Duration,
@@ -70,6 +72,8 @@ def batch(
     tempo: Tempo = None,
     steady: Steady = False,
     key: Key = None,
+    chords: Chords = None,
+    beats_per_bar: BeatsPerBar = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -166,6 +170,8 @@ def batch(
             "tempo_bpm": number("--tempo", tempo),
             "steady": steady,
             "key": key,
+            "chords": chords,
+            "beats_per_bar": whole("--beats-per-bar", beats_per_bar),
         }
         | values,
         **given(

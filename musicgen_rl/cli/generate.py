@@ -6,6 +6,8 @@ import typer
 
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.cli.music_options import (
+    BeatsPerBar,
+    Chords,
     Device,
     Dtype,
     Duration,
@@ -29,6 +31,7 @@ from musicgen_rl.cli.output import Destination, choose_destination, proved
 from musicgen_rl.cli.show import Bar, note, one_line, print_path
 from musicgen_rl.cli.stopping import StopSignals
 from musicgen_rl.config import SamplingConfig, field_help
+from musicgen_rl.data.chords import AUTO_CHORDS
 from musicgen_rl.data.keys import AUTO_KEY
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import (
@@ -71,6 +74,8 @@ def generate(
     tempo: Tempo = None,
     steady: Steady = False,
     key: Key = None,
+    chords: Chords = None,
+    beats_per_bar: BeatsPerBar = None,
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,
@@ -120,6 +125,8 @@ def generate(
             tempo_bpm=number("--tempo", tempo),
             steady=steady,
             key=key,
+            chords=chords,
+            beats_per_bar=whole("--beats-per-bar", beats_per_bar),
             diversity=number("--diversity", diversity),
             merge_method=merge_method,
         ),
@@ -210,9 +217,11 @@ def _holds(held: list[str], request: GenerationConfig) -> str:
     """Say what the clips are held to, one entry a prompt."""
     if len(set(held)) == 1:
         return f" held to {held[0]}" if held[0] else ""
+    steady = request.steady or request.chords == AUTO_CHORDS
     found = [
-        *([" and, without a tempo, to a steady beat"] if request.steady else []),
+        *([" and, without a tempo, to a steady beat"] if steady else []),
         *([" and, without a key, to one that goes with it"] if request.key == AUTO_KEY else []),
+        *([" and, without chords, to fitting ones"] if request.chords == AUTO_CHORDS else []),
     ]
     return f", each held to what its prompt names{''.join(found)}"
 

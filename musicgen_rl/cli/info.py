@@ -98,7 +98,7 @@ def describe_model(model: str) -> dict[str, Any]:
     import torch
 
     from musicgen_rl.checkpoint import find_model, model_hash, read_info, weight_files
-    from musicgen_rl.checkpoint.holds import BEAT, KEY, can_find, has_hold
+    from musicgen_rl.checkpoint.holds import BEAT, CHORDS, KEY, can_find, has_hold
     from musicgen_rl.lm.transformer import MusicLM
     from musicgen_rl.pipeline.devices import load_bytes
     from musicgen_rl.pipeline.dial import has_endpoints
@@ -124,6 +124,8 @@ def describe_model(model: str) -> dict[str, Any]:
         "holds_key": has_hold(found, KEY),
         "finds_tempo": can_find(found, BEAT),
         "finds_key": can_find(found, KEY),
+        "holds_chords": has_hold(found, CHORDS),
+        "finds_chords": can_find(found, CHORDS),
         "weight_bytes": sum(f.stat().st_size for f in weight_files(found.folder)),
         "folder_bytes": sum(f.stat().st_size for f in found.folder.rglob("*") if f.is_file()),
         "load_bytes": {name: load_bytes(found.lm, name) for name in ("fp32", "bf16", "int8")},
@@ -195,6 +197,12 @@ def _readable_model(about: dict[str, Any]) -> dict[str, object]:
             + ("; --key auto finds one" if about["finds_key"] else "")
         )
         if about["holds_key"]
+        else "of its own choice",
+        "chords": (
+            "held, where the prompt names them or --chords does"
+            + ("; --chords auto finds some" if about["finds_chords"] else "")
+        )
+        if about["holds_chords"]
         else "of its own choice",
         "sha256 of the weights": about["sha256"],
         "size": (

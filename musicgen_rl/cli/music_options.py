@@ -31,6 +31,13 @@ Steady = Annotated[bool, typer.Option("--steady", help=_REQUEST["steady"])]
 Key = Annotated[
     str | None, typer.Option(metavar="KEY", help=_REQUEST["key"], show_default="the prompt's")
 ]
+Chords = Annotated[
+    str | None, typer.Option(metavar="CHORDS", help=_REQUEST["chords"], show_default="the prompt's")
+]
+BeatsPerBar = Annotated[
+    str | None,
+    typer.Option(metavar=WHOLE, help=_REQUEST["beats_per_bar"], show_default="the prompt's"),
+]
 Guidance = Annotated[
     str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN)
 ]

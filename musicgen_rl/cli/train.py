@@ -30,8 +30,10 @@ app.command()(train_rewards.scorer)
 app.command()(train_rewards.probe)
 app.command()(train_holds.beat)
 app.command()(train_holds.key)
+app.command()(train_holds.chords)
 app.command()(train_holds.tempo)
 app.command()(train_holds.scale)
+app.command()(train_holds.progression)
 
 SIZES = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
 """Fields of LMConfig that are the user's to choose; the others follow from the data."""

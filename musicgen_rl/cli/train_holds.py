@@ -1,4 +1,4 @@
-"""`musicgen-rl train beat`, `key`, `tempo`, `scale`: what holds clips to a tempo or a key."""
+"""`musicgen-rl train beat`, `key`, `chords`, `tempo`, `scale`, `progression`: what holds clips."""
 
 import dataclasses
 from pathlib import Path
@@ -30,6 +30,12 @@ def _show_key_options() -> None:
     from musicgen_rl.training.key import KeyTrainConfig
 
     _list_options(KeyTrainConfig)
+
+
+def _show_chord_options() -> None:
+    from musicgen_rl.training.chords import ChordTrainConfig
+
+    _list_options(ChordTrainConfig)
 
 
 def _list_options(config_class: Any) -> None:
@@ -80,6 +86,27 @@ def key(
     _teach(KeyLesson(), config, model, out, manifest, tokens, threads)
 
 
+def chords(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to hold chords.")],
+    out: Out,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help='Audio to learn from: encoded to tokens first. Attributes tell "chords".'
+        ),
+    ] = None,
+    tokens: Tokens = None,
+    options: Set = None,
+    show_options: Annotated[bool, listing(_show_chord_options)] = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model to hold chords: an adapter that tells it which one sounds at every frame."""
+    from musicgen_rl.training.chords import ChordLesson, ChordTrainConfig
+
+    config = _options(options, ChordTrainConfig)
+    _teach(ChordLesson(), config, model, out, manifest, tokens, threads)
+
+
 def _show_sense_options() -> None:
     from musicgen_rl.training.sense import SenseTrainConfig
 
@@ -123,6 +150,25 @@ def scale(
     from musicgen_rl.training.sense import KEY
 
     _learn(KEY, model, out, manifest, options, threads)
+
+
+def progression(
+    model: Annotated[str, typer.Option(help="Model folder or name that is to find chords.")],
+    out: Annotated[Path, typer.Option(help="Folder that receives progression.safetensors.")],
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            help='Captions to learn from. Attributes tell "progression"; no audio is read.'
+        ),
+    ],
+    options: Set = None,
+    show_options: ShowSense = False,
+    threads: Threads = 0,
+) -> None:
+    """Teach a model which chords go with which words, for clips with chords of its own finding."""
+    from musicgen_rl.training.sense import CHORDS
+
+    _learn(CHORDS, model, out, manifest, options, threads)
 
 
 def _learn(

@@ -136,31 +136,31 @@ class MovingMetronome:
 
     def __init__(self, adapter: BeatAdapter, beat: Beat | None, frame_rate: float) -> None:
         self.adapter, self.frame_rate = adapter, frame_rate
-        self._course = Course(beat)
+        self.course = Course(beat)
 
     def move(self, frame: int, bpm: float | None) -> None:
         """Go on at another tempo from a frame of the clip; None tells no beat from there.
 
         The count goes on: no beat comes early or late by the move, which it would by a new start.
         """
-        before = self._course.before(frame)
+        before = self.course.before(frame)
         if bpm is None:
-            self._course.move(frame, None)
+            self.course.move(frame, None)
         elif before is not None and before.bpm == bpm:
-            self._course.move(frame, before)
+            self.course.move(frame, before)
         elif frame <= 0:
-            self._course.move(frame, Beat(bpm))
+            self.course.move(frame, Beat(bpm))
         else:
             place = 0.0 if before is None else float(before.places(frame, 1, self.frame_rate))
             first_s = (frame + 0.5) / self.frame_rate - place * 60.0 / bpm
-            self._course.move(frame, Beat(bpm, first_s))
+            self.course.move(frame, Beat(bpm, first_s))
 
     @torch.no_grad()
     def told(self, first_frame: int, steps: int) -> Tensor:
         """Compute what is added before each block, as `Teller.told`."""
         adapter = self.adapter
         told = torch.zeros(adapter.num_layers, 1, steps, adapter.width)
-        for start, stop, beat in self._course.spans(first_frame, first_frame + steps):
+        for start, stop, beat in self.course.spans(first_frame, first_frame + steps):
             if beat is not None:
                 places = beat.places(start, stop - start, self.frame_rate).unsqueeze(0)
                 bpm = torch.tensor([beat.bpm])

@@ -156,6 +156,8 @@ class Pipeline:
         tempo_bpm: float | None = None,
         steady: bool = False,
         key: str | None = None,
+        chords: str | None = None,
+        beats_per_bar: int | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -177,6 +179,9 @@ class Pipeline:
             steady: hold one that goes with the words where they name none.
             key: to hold, such as "D minor"; that of the prompt ("in D minor") where None and the
                 model can, none where "none".
+            chords: to hold, a bar each, such as "Am F C G"; those of the prompt ("chords Am F")
+                where None and the model can, some that go with the words where "auto".
+            beats_per_bar: of the chords' bars; three for a waltz and four for others where None.
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
             diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
@@ -204,6 +209,8 @@ class Pipeline:
             tempo_bpm=tempo_bpm,
             steady=steady,
             key=key,
+            chords=chords,
+            beats_per_bar=beats_per_bar,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -266,6 +273,8 @@ class Pipeline:
         tempo_bpm: float | None = None,
         steady: bool = False,
         key: str | None = None,
+        chords: str | None = None,
+        beats_per_bar: int | None = None,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -293,6 +302,8 @@ class Pipeline:
             tempo_bpm=tempo_bpm,
             steady=steady,
             key=key,
+            chords=chords,
+            beats_per_bar=beats_per_bar,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -308,7 +319,7 @@ class Pipeline:
         """Group clips into batches that fit.
 
         Raises:
-            ConfigError: a position of the dial, a tempo or a key, and the model has none.
+            ConfigError: a position of the dial, a tempo, a key or chords, and the model has none.
             MemoryLimitError: not even one clip fits.
         """
         require_endpoints(self.info, request.diversity)

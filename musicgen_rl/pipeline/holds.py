@@ -1,4 +1,4 @@
-"""All that a model's clips are held to, a tempo and a key, as the pipeline and a jam use it."""
+"""All that a model's clips are held to, tempo, key, chords, as the pipeline and a jam use it."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,6 +9,8 @@ from musicgen_rl.audio.tempo import has_no_beat, without_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import (
     BEAT,
+    CHORD_SENSE,
+    CHORDS,
     HOLDS,
     KEY,
     KEY_SENSE,
@@ -16,34 +18,41 @@ from musicgen_rl.checkpoint.holds import (
     Hold,
     has_hold,
 )
+from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS, Progression, read_progression
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key, read_key
+from musicgen_rl.data.progressions import key_of
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.beat import MovingMetronome
+from musicgen_rl.lm.chords import Chart, MovingLeadSheet
 from musicgen_rl.lm.key import MovingSignature
 from musicgen_rl.lm.told import Teller, Tellers
-from musicgen_rl.pipeline.key import KeyHold, asked_key, finds_key
+from musicgen_rl.pipeline.asked import (
+    asked_chords,
+    asked_key,
+    asked_tempo,
+    beats_per_bar,
+    finds_chords,
+    finds_key,
+    finds_tempo,
+)
+from musicgen_rl.pipeline.chords import ChordHold
+from musicgen_rl.pipeline.key import KeyHold
 from musicgen_rl.pipeline.moves import Begins
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
-from musicgen_rl.pipeline.tempo import (
-    TempoHold,
-    asked_tempo,
-    beats_of,
-    finds_tempo,
-    within_reach,
-)
+from musicgen_rl.pipeline.tempo import TempoHold, beats_of, within_reach
 from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.text.base import TextEncoder
 
-_STEADY, _AUTO = "a steady beat", "one key"
+_STEADY, _AUTO, _FITTING = "a steady beat", "one key", "chords that go with it"
 _FREE = GenerationConfig()
 """Orders nothing: what the prompt names is what is asked for."""
 
 
 def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
-    """Refuse a tempo or a key where the model cannot hold one, before any work.
+    """Refuse a tempo, a key or chords where the model cannot hold them, before any work.
 
-    One that a prompt names is no order.
+    What a prompt names is no order.
 
     Raises:
         ConfigError: the folder lacks what would hold it.
@@ -52,28 +61,37 @@ def require_holds(info: ModelInfo, request: GenerationConfig) -> None:
     key = "" if request.key in (None, NO_KEY, AUTO_KEY) else str(request.key)
     steady = _STEADY if request.steady else ""
     auto = f"a key of {AUTO_KEY!r}" if request.key == AUTO_KEY else ""
+    found = f"chords of {AUTO_CHORDS!r}" if request.chords == AUTO_CHORDS else ""
+    chords = "" if found or request.chords in (None, NO_CHORDS) else f"chords {request.chords}"
+    untimed = chords if request.tempo_bpm is None else ""
     orders = (
         (BEAT, tempo, "name the tempo in the prompt and let it choose among takes, or "),
         (KEY, key, ""),
         *((hold, steady, "") for hold in (TEMPO_SENSE, BEAT)),
         *((hold, auto, "") for hold in (KEY_SENSE, KEY)),
+        *((hold, chords, "") for hold in (CHORDS, BEAT)),
+        (TEMPO_SENSE, untimed, "give a tempo too, or "),
+        *((hold, found, "") for hold in (CHORD_SENSE, CHORDS, KEY_SENSE, TEMPO_SENSE, BEAT)),
     )
     for hold, order, way in orders:
         if order and not has_hold(info, hold):
             raise ConfigError(
-                f"{info.name} cannot hold a {hold.holds}, so {order} cannot be set: its folder "
+                f"{info.name} cannot hold {hold.held}, so {order} cannot be set: its folder "
                 f"lacks {hold.file}; {way}use a model that can, such as pocket"
             )
 
 
 def asked_for(hold: Hold, prompt: str, request: GenerationConfig) -> bool:
-    """Tell whether a tempo or a key is asked for, by the prompt or by order, or one to be found."""
+    """Tell whether something is asked to be held, by the prompt or by order, or is to be found."""
     tempo, key = finds_tempo(prompt, request), finds_key(prompt, request)
+    chords = finds_chords(prompt, request)
     return {
         TEMPO_SENSE: tempo,
         BEAT: tempo or asked_tempo(prompt, request) is not None,
-        KEY_SENSE: key,
+        KEY_SENSE: key or chords,
         KEY: key or asked_key(prompt, request) is not None,
+        CHORD_SENSE: chords,
+        CHORDS: chords or asked_chords(prompt, request) is not None,
     }[hold]
 
 
@@ -86,16 +104,19 @@ def held_to(
         info: the model.
         prompt: of the clip.
         request: its orders.
-        goes_on: whether it goes on from another; which key that was in is not known here.
+        goes_on: whether it goes on from another; its key and its chords are not known here.
     """
     asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
+    chords = asked_chords(prompt, request) if has_hold(info, CHORDS) else None
     said = [
         *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
         *([_STEADY] if finds_tempo(prompt, request) else []),
         *([key.name] if key is not None and has_hold(info, KEY) else []),
         *([_AUTO] if finds_key(prompt, request) and not goes_on else []),
+        *([f"the chords {chords.name}"] if chords is not None else []),
+        *([_FITTING] if finds_chords(prompt, request) and not goes_on else []),
     ]
-    return " and ".join(said)
+    return ", ".join([*said[:-2], " and ".join(said[-2:])])
 
 
 class Holds:
@@ -111,6 +132,7 @@ class Holds:
 
     def __init__(self, info: ModelInfo, text: TextEncoder) -> None:
         self.tempo, self.key = TempoHold(info, text), KeyHold(info, text)
+        self.chords = ChordHold(info, text)
         self.frame_rate = info.frame_rate
 
     def __bool__(self) -> bool:
@@ -124,11 +146,19 @@ class Holds:
     def teller(
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> Teller | None:
-        """Make what tells a batch its beats and keys; None where no clip is held to any."""
+        """Make what tells a batch its beats, keys and chords; None where no clip has any."""
         return _together(
             self.tempo.metronome(batch, request, source),
             self.key.signature(batch, request, source),
+            self.chords.lead_sheet(self._charts(batch, request, source)),
         )
+
+    def _charts(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[Chart | None]:
+        beats = self.tempo.beats(batch, request, source)
+        keys = self.key.of_chords(batch, request, source)
+        return self.chords.charts(batch, request, source, beats, keys)
 
     def describe(
         self, batch: Batch, request: GenerationConfig, source: Source | None
@@ -136,7 +166,11 @@ class Holds:
         """Say for the settings of each clip what it is held to, and by what."""
         tempi = self.tempo.describe(batch, request, source)
         keys = self.key.describe(batch, request, source)
-        return [{BEAT.holds: tempo, KEY.holds: key} for tempo, key in zip(tempi, keys, strict=True)]
+        chords = map(self.chords.describe, self._charts(batch, request, source))
+        holds = [hold.holds for hold in HOLDS]
+        return [
+            dict(zip(holds, held, strict=True)) for held in zip(tempi, keys, chords, strict=True)
+        ]
 
 
 def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig) -> Begins:
@@ -149,19 +183,33 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
         request: its orders are what the jam begins with where the prompt names none, and what is to
             be found is found; what is held to none is never held.
     """
-    bpm, key = request.tempo_bpm or None, None
-    if request.steady and bpm is None and not has_no_beat(prompt):
+    bpm, key, chords = request.tempo_bpm or None, None, None
+    if request.chords not in (None, NO_CHORDS, AUTO_CHORDS):
+        chords = read_progression(str(request.chords))
+    wants_beat = request.steady or request.chords == AUTO_CHORDS
+    if bpm is None and (chords is not None or (wants_beat and not has_no_beat(prompt))):
         bpm = holds.tempo.find(prompt, seed)
-    if request.key == AUTO_KEY:
-        key = holds.key.find(prompt, seed)
-    elif request.key not in (None, NO_KEY):
+    if request.key not in (None, NO_KEY, AUTO_KEY):
         key = read_key(str(request.key))
-    never = {BEAT: request.tempo_bpm == 0.0, KEY: request.key == NO_KEY}
-    return Begins(which=[hold for hold in HOLDS if not never[hold]], bpm=bpm, key=key)
+    elif request.key == AUTO_KEY:
+        key = holds.key.find(prompt, seed) if chords is None else key_of(chords)
+    if request.chords == AUTO_CHORDS and (bpm is not None or asked_tempo(prompt, _FREE)):
+        home = asked_key(prompt, _FREE) or key or holds.key.find(prompt, seed)
+        chords = None if home is None else holds.chords.find(prompt, seed, home)
+    beatless = request.tempo_bpm == 0.0
+    never = {
+        BEAT: beatless,
+        KEY: request.key == NO_KEY,
+        CHORDS: request.chords == NO_CHORDS or beatless,
+    }
+    return Begins(
+        which=[hold for hold in HOLDS if not never[hold]], bpm=bpm, key=key, chords=chords,
+        beats_per_bar=beats_per_bar(prompt, request),
+    )  # fmt: skip
 
 
 class MovingHolds:
-    """What holds a jam to the tempo and the key that it begins with or its prompt names.
+    """What holds a jam to the tempo, key and chords that it begins with or its prompt names.
 
     Args:
         holds: the model's.
@@ -171,18 +219,24 @@ class MovingHolds:
 
     def __init__(self, holds: Holds, prompt: str, begins: Begins) -> None:
         self._holds, self._begins = holds, begins
-        self._bpm, self._key = begins.bpm, begins.key
+        self._bpm, self._key, self._chords = begins.bpm, begins.key, begins.chords
         self.metronome: MovingMetronome | None = None
         self.signature: MovingSignature | None = None
+        self.lead_sheet: MovingLeadSheet | None = None
         if BEAT in begins.which and holds.tempo.adapter is not None:
             (beat,) = beats_of([self._next_tempo(prompt)])
             self.metronome = MovingMetronome(holds.tempo.adapter, beat, holds.frame_rate)
         if KEY in begins.which and holds.key.adapter is not None:
             self.signature = MovingSignature(holds.key.adapter, self._next_key(prompt))
+        if CHORDS in begins.which and holds.chords.adapter and self.metronome is not None:
+            self.lead_sheet = MovingLeadSheet(
+                holds.chords.adapter, self._next_chords(prompt), begins.beats_per_bar,
+                self.metronome,
+            )  # fmt: skip
 
     def told(self, first_frame: int, steps: int) -> Tensor:
         """Compute what is added before each block, as `Teller.told`; needs an adapter."""
-        teller = _together(self.metronome, self.signature)
+        teller = _together(self.metronome, self.signature, self.lead_sheet)
         assert teller is not None
         return teller.told(first_frame, steps)
 
@@ -197,6 +251,8 @@ class MovingHolds:
             self.metronome.move(frame, None if asked is None else within_reach(asked))
         if self.signature is not None:
             self.signature.move(frame, self._next_key(prompt))
+        if self.lead_sheet is not None:
+            self.lead_sheet.move(frame, self._next_chords(prompt))
 
     def _next_tempo(self, prompt: str) -> float | None:
         """Say which tempo goes on with a prompt; None where none does."""
@@ -212,6 +268,13 @@ class MovingHolds:
             self._key = asked
         return self._key
 
+    def _next_chords(self, prompt: str) -> Progression | None:
+        """Say which chords go on with a prompt; None where none do."""
+        asked = asked_chords(prompt, _FREE)
+        if asked is not None or self._begins.chords is None:
+            self._chords = asked
+        return self._chords
+
     def words(self, prompt: str) -> str:
         """Return a prompt as the model reads it, without a tempo that is told by beats."""
         held = self.metronome is not None and asked_tempo(prompt, _FREE) is not None
@@ -219,16 +282,24 @@ class MovingHolds:
 
     def describe(self, prompts: Collection[str]) -> dict[str, Any]:
         """Say for the settings by what its prompts were held, if by anything."""
-        can = {BEAT: self.metronome is not None, KEY: self.signature is not None}
-        hashes = {BEAT: self._holds.tempo.sha256, KEY: self._holds.key.sha256}
-        bpm = self._begins.bpm if can[BEAT] else None
-        key = self._begins.key if can[KEY] else None
-        begun = {BEAT: bpm is not None, KEY: key is not None}
+        holds, begins = self._holds, self._begins
+        can = {
+            BEAT: self.metronome is not None, KEY: self.signature is not None,
+            CHORDS: self.lead_sheet is not None,
+        }  # fmt: skip
+        hashes = {BEAT: holds.tempo.sha256, KEY: holds.key.sha256, CHORDS: holds.chords.sha256}
+        bpm = begins.bpm if can[BEAT] else None
+        key = begins.key if can[KEY] else None
+        chords = begins.chords if can[CHORDS] else None
+        begun = {BEAT: bpm is not None, KEY: key is not None, CHORDS: chords is not None}
         said: dict[str, Any] = {}
         for hold in HOLDS:
             held = begun[hold] or any(asked_for(hold, prompt, _FREE) for prompt in prompts)
             said[f"{hold.name}_sha256"] = hashes[hold] if can[hold] and held else ""
-        return said | {"steady_bpm": bpm, "steady_key": key and key.name}
+        return said | {
+            "steady_bpm": bpm, "steady_key": key and key.name,
+            "steady_chords": chords and chords.name, "beats_per_bar": begins.beats_per_bar,
+        }  # fmt: skip
 
 
 def _together(*tellers: Teller | None) -> Teller | None:

@@ -4,8 +4,10 @@ from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import KEY, has_hold, hold_hash, load_key
-from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key, named_key, read_key
+from musicgen_rl.data.keys import Key
+from musicgen_rl.data.progressions import key_of
 from musicgen_rl.lm.key import KeySignature
+from musicgen_rl.pipeline.asked import asked_chords, asked_key, finds_key
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
@@ -13,18 +15,6 @@ from musicgen_rl.sampling.randomness import clip_seed
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.key import KeySense
 from musicgen_rl.text.sense import load_sense, meaning_of
-
-
-def asked_key(prompt: str, request: GenerationConfig) -> Key | None:
-    """Tell which key is asked for; None where none is."""
-    if request.key in (None, AUTO_KEY):
-        return named_key(prompt)
-    return None if request.key == NO_KEY else read_key(str(request.key))
-
-
-def finds_key(prompt: str, request: GenerationConfig) -> bool:
-    """Tell whether a model is to find a key: none is named, and one is to be held."""
-    return request.key == AUTO_KEY and named_key(prompt) is None
 
 
 class KeyHold:
@@ -54,17 +44,38 @@ class KeyHold:
         """
         if self.adapter is None:
             return [None] * len(batch.prompts)
+        found = self.of_chords(batch, request, source)
+        return [
+            key if finds_key(prompt, request) else asked_key(prompt, request)
+            for prompt, key in zip(batch.prompts, found, strict=True)
+        ]
+
+    def of_chords(
+        self, batch: Batch, request: GenerationConfig, source: Source | None
+    ) -> list[Key | None]:
+        """Say which key goes with each clip, whether or not it is held to it.
+
+        It is the one that is asked for, or that of the chords that are, or one that is found.
+        """
         seeds = batch.seeds_or(request.seed or 0)
         return [
-            asked_key(prompt, request)
-            if not finds_key(prompt, request)
-            else (self.find(prompt, seed, index) if source is None else source.held_key)
+            self._going_with(prompt, index, seed, request, source)
             for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)
         ]
 
+    def _going_with(
+        self, prompt: str, index: int, seed: int, request: GenerationConfig, source: Source | None
+    ) -> Key | None:
+        asked, chords = asked_key(prompt, request), asked_chords(prompt, request)
+        if asked is not None:
+            return asked
+        if chords is not None:
+            return key_of(chords)
+        return self.find(prompt, seed, index) if source is None else source.held_key
+
     def find(self, prompt: str, seed: int, index: int = 0) -> Key | None:
         """Find a key that goes with a prompt, for a variation of a seed; None where it cannot."""
-        if self.adapter is None or self._sense is None:
+        if self._sense is None:
             return None
         return self._sense.choose(meaning_of(self._text, prompt), clip_seed(seed, index))
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from musicgen_rl.checkpoint.holds import HOLDS, Hold
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.chords import Progression
 from musicgen_rl.data.keys import Key
 from musicgen_rl.errors import InputError
+from musicgen_rl.pipeline.asked import BEATS_PER_BAR
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts
 
 POLICIES = ("recompute", "keep")
@@ -53,6 +55,10 @@ class Begins:
     another is named. None lets it go with the prompt that named it."""
     key: Key | None = None
     """Key at first, likewise."""
+    chords: Progression | None = None
+    """Chords at first, likewise; they change on the beats of a tempo that is held."""
+    beats_per_bar: int = BEATS_PER_BAR
+    """Of the chords' bars."""
 
 
 def read_moves(stored: object) -> tuple[Move, ...]:

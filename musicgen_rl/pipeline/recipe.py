@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY
+from musicgen_rl.checkpoint.holds import BEAT, CHORDS, HOLDS, KEY
 from musicgen_rl.config import SamplingConfig
+from musicgen_rl.data.chords import NO_CHORDS, read_progression
 from musicgen_rl.data.keys import NO_KEY, read_key
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.asked import BEATS_PER_BAR
 from musicgen_rl.pipeline.moves import Begins, Move, read_moves
 from musicgen_rl.pipeline.request import (
     MAX_DURATION_S,
@@ -70,7 +72,7 @@ class Recipe:
     frames: int = 0
     """Of a jam: how many there are."""
     held: Mapping[str, str] = field(default_factory=dict)
-    """Hashes of what held its tempo and its key, by the names of HOLDS, of those that did."""
+    """Hashes of what held its tempo, key and chords, by the names of HOLDS, of those that did."""
     begins: Begins = field(default_factory=Begins)
     """Of a jam: to what it was held."""
     policy: str = "recompute"
@@ -185,8 +187,8 @@ def _dial(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read which tempo and key were held, and by what; older files were held to none."""
-    orders: dict[str, Any] = {"tempo_bpm": 0.0, "key": NO_KEY}
+    """Read which tempo, key and chords were held, and by what; older files were held to none."""
+    orders: dict[str, Any] = {"tempo_bpm": 0.0, "key": NO_KEY, "chords": NO_CHORDS}
     held = {}
     if settings.get(BEAT.holds) is not None:
         tempo = _take(settings, BEAT.holds, dict)
@@ -197,6 +199,11 @@ def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         key = _take(settings, KEY.holds, dict)
         orders["key"] = _take(key, "name", str)
         held[KEY.name] = _take(key, "sha256", str)
+    if settings.get(CHORDS.holds) is not None:
+        chords = _take(settings, CHORDS.holds, dict)
+        orders["chords"] = _take(chords, "name", str)
+        orders["beats_per_bar"] = _whole(chords, "beats_per_bar", 1, 16)
+        held[CHORDS.name] = _take(chords, "sha256", str)
     return orders, held
 
 
@@ -210,6 +217,7 @@ def _begins(settings: Mapping[str, Any]) -> Begins:
     """Read to what a jam was held; older ones were held to what their prompts named alone."""
     held = _held_in_jam(settings)
     bpm, key, name = None, None, settings.get("steady_key")
+    chords, row = None, settings.get("steady_chords")
     if settings.get("steady_bpm") is not None:
         bpm = _number(settings, "steady_bpm")
         if not MIN_TEMPO_BPM <= bpm <= MAX_TEMPO_BPM:
@@ -219,7 +227,18 @@ def _begins(settings: Mapping[str, Any]) -> Begins:
             key = read_key(name)
         except ConfigError:
             raise _edited("steady_key", name) from None
-    return Begins(which=[hold for hold in HOLDS if hold.name in held], bpm=bpm, key=key)
+    if row is not None:
+        try:
+            chords = read_progression(row)
+        except ConfigError:
+            raise _edited("steady_chords", row) from None
+    bar = BEATS_PER_BAR
+    if "beats_per_bar" in settings:
+        bar = _whole(settings, "beats_per_bar", 1, 16)
+    return Begins(
+        which=[hold for hold in HOLDS if hold.name in held], bpm=bpm, key=key, chords=chords,
+        beats_per_bar=bar,
+    )  # fmt: skip
 
 
 def _config(kind: type[LoudnessConfig], given: dict[str, Any]) -> LoudnessConfig:

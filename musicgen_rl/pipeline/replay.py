@@ -90,10 +90,10 @@ def check_endpoints(recipe: Recipe, info: ModelInfo) -> None:
 
 
 def check_holds(recipe: Recipe, info: ModelInfo) -> None:
-    """Refuse to hold a tempo or a key by another adapter than the one that held the clip's.
+    """Refuse to hold a clip to something by another adapter than the one that held it.
 
     Raises:
-        ConfigError: the model cannot hold one.
+        ConfigError: the model cannot hold it.
         CheckpointError: its adapter has other weights than the tags say.
     """
     for hold in HOLDS:
@@ -102,7 +102,7 @@ def check_holds(recipe: Recipe, info: ModelInfo) -> None:
             continue
         if not has_hold(info, hold):
             raise ConfigError(
-                f"{info.name} cannot hold a {hold.holds}, as the one that made the clip could: "
+                f"{info.name} cannot hold {hold.held}, as the one that made the clip could: "
                 "name that model with --model"
             )
         sha256 = hold_hash(info, hold)

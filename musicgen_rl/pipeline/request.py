@@ -7,6 +7,7 @@ from typing import Any
 
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, plain_numbers, require, require_number
+from musicgen_rl.data.chords import NO_CHORDS, chords_order
 from musicgen_rl.data.keys import key_order
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.merging.recipe import MergeConfig
@@ -46,6 +47,13 @@ class GenerationConfig:
     """Key to hold, such as "D minor", "F# major" or "Bb dorian". Without it the one that the prompt
     names ("in D minor") is held, by models that can, such as pocket; "auto" holds one that goes
     with the words where they name none, each variation its own, and "none" holds none."""
+    chords: str | None = None
+    """Chords to hold, a bar each, over and over, such as "Am F C G", or bars parted by "|", such as
+    "Am | F G | C". Without it those that the prompt names ("chords Am F C G") are held, by models
+    that can, such as pocket; "auto" holds some that go with the words where they name none, each
+    variation its own, and "none" holds none. Chords change on beats, so a tempo is held too."""
+    beats_per_bar: int | None = None
+    """Beats of a bar of chords; three where the prompt is of a waltz or of 3/4, four for others."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -90,6 +98,15 @@ class GenerationConfig:
             require_number("first_beat_s", self.first_beat_s, -60.0, 60.0, unit="s")
         if self.key is not None:
             object.__setattr__(self, "key", key_order(self.key))
+        if self.chords is not None:
+            object.__setattr__(self, "chords", chords_order(self.chords))
+        require(
+            self.chords in (None, NO_CHORDS) or self.tempo_bpm != 0.0,
+            f"chords ({self.chords}) change on beats, and a tempo of 0 holds none: leave one of "
+            "them out",
+        )
+        if self.beats_per_bar is not None:
+            _require_whole("beats_per_bar", self.beats_per_bar, 1, 16)
         if self.diversity is not None:
             require_number("diversity", self.diversity, 0.0, 1.0)
         MergeConfig(method=self.merge_method, strength=self.merge_strength)

@@ -1,6 +1,7 @@
 """Going on from audio that is there already."""
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,15 +18,34 @@ from torch import Tensor
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.audio.tempo import hear_tempo, next_beat
-from musicgen_rl.checkpoint.holds import BEAT, KEY
+from musicgen_rl.checkpoint.holds import BEAT, CHORDS, KEY
 from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.chords import Progression, read_progression
 from musicgen_rl.data.keys import Key, read_key
 from musicgen_rl.errors import AudioFileError, ConfigError, InputError
+from musicgen_rl.lm.beat import Beat
+from musicgen_rl.lm.chords import Chart
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM, MIN_TEMPO_BPM
 
 HEARD_S = 20.0
 """Of its end that its tempo is heard in, seconds."""
 _FADE_S = 0.03  # from the source to its own reconstruction, just before the new music starts
+
+
+@dataclass(frozen=True)
+class HeldChords:
+    """Chords that a clip was held to, and how far it came."""
+
+    progression: Progression
+    """Comes round and round."""
+    beats_per_bar: int
+    """Quarter notes."""
+    passed: int
+    """Beats of it that were over at the clip's first beat."""
+    bpm: float
+    """Tempo, beats a minute."""
+    seconds: float
+    """From the clip's first beat to its end."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,8 @@ class Source:
     """Tempo that it was held to, as its settings say, beats a minute."""
     held_key: Key | None = None
     """Key that it was held to, as its settings say."""
+    held_chords: "HeldChords | None" = None
+    """Chords that it was held to, as its settings say."""
     _beats: dict[float, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -101,6 +123,7 @@ class Source:
             sample_rate=codec.sample_rate,
             held_bpm=_held_bpm(clip.settings),
             held_key=_held_key(clip.settings),
+            held_chords=_held_chords(clip.settings),
         )
 
     def context(self, frames_before: int) -> Tensor:
@@ -136,6 +159,20 @@ class Source:
             self._beats[bpm] = next_beat(self.samples, self.sample_rate, bpm)
         return self._beats[bpm]
 
+    def held_chart(self, beat: Beat) -> Chart | None:
+        """Say how the chords that it was held to go on; None where it was held to none.
+
+        Args:
+            beat: of what goes on; where its tempo is another, the chords begin anew.
+        """
+        held = self.held_chords
+        if held is None:
+            return None
+        passed = 0
+        if held.bpm == beat.bpm:
+            passed = max(0, round(held.passed + (held.seconds + beat.first_s) * beat.bpm / 60.0))
+        return Chart(held.progression, beat, held.beats_per_bar, passed)
+
     def described(self) -> dict[str, Any]:
         """Say for the tags what this was."""
         digest = hashlib.sha256(self.codes.numpy().astype("<u2").tobytes()).hexdigest()
@@ -158,6 +195,21 @@ def _held_key(settings: Mapping[str, Any]) -> Key | None:
         return read_key(told["name"]) if isinstance(told, Mapping) else None
     except (ConfigError, KeyError):
         return None
+
+
+def _held_chords(settings: Mapping[str, Any]) -> HeldChords | None:
+    """Read what a clip was held to; tags that were edited say nothing."""
+    told, tempo = settings.get(CHORDS.holds), settings.get(BEAT.holds)
+    if not isinstance(told, Mapping) or not isinstance(tempo, Mapping):
+        return None
+    try:
+        bar, passed = int(told["beats_per_bar"]), int(told["passed"])
+        seconds = float(settings["duration_s"]) - float(tempo["first_beat_s"])
+        chords, bpm = read_progression(told["name"]), float(tempo["bpm"])
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return None
+    good = 1 <= bar <= 16 and passed >= 0 and math.isfinite(seconds) and math.isfinite(bpm)
+    return HeldChords(chords, bar, passed, bpm, seconds) if good else None
 
 
 def _with_channels(samples: NDArray[np.float32], channels: int) -> NDArray[np.float32]:

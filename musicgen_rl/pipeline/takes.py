@@ -13,9 +13,9 @@ from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.tempo import hear_tempo, tempo_gap
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline.asked import asked_tempo
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips
 from musicgen_rl.pipeline.source import Source
-from musicgen_rl.pipeline.tempo import asked_tempo
 
 if TYPE_CHECKING:
     from musicgen_rl.pipeline.core import Pipeline, Progress, Stop

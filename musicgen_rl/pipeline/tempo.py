@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from musicgen_rl.audio.tempo import has_no_beat, named_tempo, without_tempo
+from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import BEAT, has_hold, hold_hash, load_beat
 from musicgen_rl.lm.beat import FASTEST_BPM, FIRST_BEAT_S, SLOWEST_BPM, Beat, Metronome
+from musicgen_rl.pipeline.asked import asked_tempo, finds_tempo
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
@@ -14,21 +15,6 @@ from musicgen_rl.sampling.randomness import clip_seed
 from musicgen_rl.text.base import TextEncoder
 from musicgen_rl.text.sense import load_sense, meaning_of
 from musicgen_rl.text.tempo import TempoSense
-
-
-def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
-    """Tell which tempo is asked for, in beats a minute; None where none is."""
-    if request.tempo_bpm is None:
-        return named_tempo(prompt)
-    return request.tempo_bpm or None
-
-
-def finds_tempo(prompt: str, request: GenerationConfig) -> bool:
-    """Tell whether a model is to find a tempo: it is to be steady, and the words leave it open.
-
-    They do where no tempo is asked for and they do not say that there is to be no beat.
-    """
-    return request.steady and asked_tempo(prompt, request) is None and not has_no_beat(prompt)
 
 
 def within_reach(bpm: float) -> float:

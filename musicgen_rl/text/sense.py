@@ -1,8 +1,8 @@
 """What goes with words that do not say it: one linear layer over the meaning of a prompt.
 
 The layer gives each of some choices its log-probability, as captions of music whose facts are known
-say it; a clip draws one by its seed. Which tempo (text/tempo.py) and which scale (text/key.py) are
-found so.
+say it; a clip draws one by its seed. Which tempo (text/tempo.py), which scale (text/key.py) and
+which chords (text/progression.py) are found so.
 """
 
 from pathlib import Path
@@ -47,14 +47,18 @@ class Sense(nn.Module):
         return torch.log_softmax(self.layer(meanings), dim=-1)
 
     @torch.no_grad()
-    def draw(self, meaning: Tensor, place: float) -> int:
+    def draw(self, meaning: Tensor, place: float, among: Tensor | None = None) -> int:
         """Draw one of the choices.
 
         Args:
             meaning: of the prompt, [D].
             place: drawn evenly from 0 to 1.
+            among: which of them may be drawn, bool [count]; all where None.
         """
-        weights = (self.typical * self(meaning[None].cpu())[0]).double().softmax(0).numpy()
+        worth = (self.typical * self(meaning[None].cpu())[0]).double()
+        if among is not None:
+            worth = worth.masked_fill(~among, -torch.inf)
+        weights = worth.softmax(0).numpy()
         number = int(np.searchsorted(weights.cumsum(), place * weights.sum()))
         return min(number, self.count - 1)
 
@@ -86,7 +90,7 @@ def load_sense(info: ModelInfo, hold: Hold, kind: type[S]) -> S | None:
 
     Args:
         info: the model.
-        hold: BEAT or KEY.
+        hold: one of HOLDS.
         kind: of what finds it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Teach a model what goes with which words: a tempo, a key, from captions of music that has it.
+"""Teach a model what goes with which words: tempo, key, chords, from captions of music that has it.
 
 No audio is needed. What is learnt (text/sense.py) is one layer over the meaning that the model's
 own text encoder gives a caption; captions that say it themselves are left out.
@@ -15,14 +15,16 @@ from torch import Tensor
 
 from musicgen_rl.audio.tempo import named_tempo
 from musicgen_rl.checkpoint import ModelInfo
-from musicgen_rl.checkpoint.holds import KEY_SENSE, TEMPO_SENSE, Hold, save_hold
+from musicgen_rl.checkpoint.holds import CHORD_SENSE, KEY_SENSE, TEMPO_SENSE, Hold, save_hold
 from musicgen_rl.config import require_number
 from musicgen_rl.data.keys import named_key, stated_key
 from musicgen_rl.data.manifest import Entry, read_manifest
+from musicgen_rl.data.progressions import PROGRESSIONS
 from musicgen_rl.errors import InputError
 from musicgen_rl.pipeline.parts import load_text_encoder
 from musicgen_rl.storage import hash_file
 from musicgen_rl.text.key import SCALES, KeySense
+from musicgen_rl.text.progression import ProgressionSense
 from musicgen_rl.text.sense import Sense, meaning_of
 from musicgen_rl.text.tempo import TempoSense, number_of
 
@@ -32,7 +34,7 @@ FEWEST = 50
 
 @dataclass(frozen=True, kw_only=True)
 class SenseTrainConfig:
-    """How a sense of tempo or of key is trained."""
+    """How a sense of tempo, of key or of chords is trained."""
 
     captions: int = 16000
     """Captions learnt from at most, drawn from all of them."""
@@ -89,6 +91,11 @@ def _scale_number(entry: Entry) -> int | None:
     return None if key is None else SCALES.index(key.scale)
 
 
+def _progression_number(entry: Entry) -> int | None:
+    name = entry.attributes.get("progression")
+    return PROGRESSIONS.index(name) if name in PROGRESSIONS else None
+
+
 TEMPO = Subject(
     TEMPO_SENSE,
     TempoSense,
@@ -98,6 +105,14 @@ TEMPO = Subject(
 )
 KEY = Subject(
     KEY_SENSE, KeySense, '"key" and "mode"', _scale_number, lambda text: named_key(text) is not None
+)
+
+CHORDS = Subject(
+    CHORD_SENSE,
+    ProgressionSense,
+    'a "progression" of those known',
+    _progression_number,
+    lambda text: False,
 )
 
 
@@ -148,7 +163,7 @@ def train_sense(
     """Teach a model what goes with which words.
 
     Args:
-        subject: TEMPO or KEY.
+        subject: TEMPO, KEY or CHORDS.
         info: the model, whose text encoder reads the captions.
         manifest: its lines' attributes tell the subject; audio is not read.
         out: receives the weights and their card.

@@ -14,7 +14,7 @@ from musicgen_rl.checkpoint.holds import KEY, load_key, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.lm.key import KeyAdapter
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
-from musicgen_rl.pipeline.key import asked_key
+from musicgen_rl.pipeline.asked import asked_key
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from tests.models import TINY_LM

@@ -11,7 +11,7 @@ from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.audio.tempo import tempo_fits
 from musicgen_rl.checkpoint import read_info
-from musicgen_rl.checkpoint.holds import BEAT, KEY_SENSE, TEMPO_SENSE, save_hold
+from musicgen_rl.checkpoint.holds import BEAT, CHORD_SENSE, KEY_SENSE, TEMPO_SENSE, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
@@ -21,6 +21,7 @@ from musicgen_rl.pipeline.moves import Begins
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.text.key import KeySense
+from musicgen_rl.text.progression import ProgressionSense
 from musicgen_rl.text.sense import load_sense
 from musicgen_rl.text.tempo import TEMPI, TempoSense
 from tests.audio.test_tempo import clicks
@@ -29,9 +30,10 @@ from tests.pipeline.test_tempo import codes, write_beat
 
 
 def write_sense(folder, seed=0, width=384, hold=TEMPO_SENSE):
-    """Write a sense of tempo or of key that knows nothing but has its likings."""
+    """Write a sense of tempo, key or chords that knows nothing but has its likings."""
     torch.manual_seed(seed)
-    sense = {TEMPO_SENSE: TempoSense, KEY_SENSE: KeySense}[hold](width)
+    kinds = {TEMPO_SENSE: TempoSense, KEY_SENSE: KeySense, CHORD_SENSE: ProgressionSense}
+    sense = kinds[hold](width)
     torch.nn.init.normal_(sense.layer.weight, std=3.0)
     save_hold(hold, sense, folder, {"seed": seed})
     return folder

@@ -7,6 +7,7 @@ from musicgen_rl.data.keys import KEY_NAMES
 from musicgen_rl.data.pocket.compose import (
     Piece,
     Section,
+    chart,
     choose_players,
     draw_tempo,
     humanize,
@@ -100,6 +101,7 @@ def arrange(
     return Piece(
         score, style, KEY_NAMES[tonic], tune.mode, energy, swing, fades,
         tune=tune.title, identity=tune.identity,
+        chords=chart(sections, tonic, tune.beats, tune.mode),
     )  # fmt: skip
 
 

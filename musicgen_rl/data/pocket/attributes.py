@@ -24,7 +24,9 @@ def describe(piece: Piece) -> dict[str, Any]:
         beat_s (seconds of a beat, exact), first_beat_s (where the first falls), tempo_band, meter,
         key, mode (major or minor), scale, swing, density (notes a second), density_band, register,
         dynamics, moods, tune, enters_s (when each instrument, and "drums", is first heard, in
-        seconds, so that a crop can be told apart from its piece).
+        seconds, so that a crop can be told apart from its piece), chords (each with the second at
+        which it begins) and progression (of the first theme, in roman numerals) where there is
+        harmony beside the melody.
     """
     score = piece.score
     seconds = max(score.duration_s, 1e-6)
@@ -66,6 +68,10 @@ def describe(piece: Piece) -> dict[str, Any]:
     }
     found["moods"] = moods(found)
     found["enters_s"] = entrances(piece)
+    if piece.chords:
+        found["chords"] = chords(piece)
+    if piece.progression:
+        found["progression"] = piece.progression
     return found
 
 
@@ -78,6 +84,15 @@ def entrances(piece: Piece) -> dict[str, float]:
             at = round(piece.score.time_of(min(n.start for n in part.notes)), 2)
             first[name] = min(at, first.get(name, at))
     return first
+
+
+def chords(piece: Piece) -> list[tuple[float, str]]:
+    """Return the chords with the seconds at which they begin; one that stays is told once."""
+    found: list[tuple[float, str]] = []
+    for beat, chord in piece.chords:
+        if not found or found[-1][1] != chord.name:
+            found.append((round(LEAD_IN_S + piece.score.time_of(beat), 2), chord.name))
+    return found
 
 
 def moods(facts: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import dataclass, replace
 
+from musicgen_rl.data.chords import Chord as NamedChord
 from musicgen_rl.data.keys import KEY_NAMES, MODES
 from musicgen_rl.data.pocket.accompany import write_bass, write_chords, write_drums
 from musicgen_rl.data.pocket.instruments import DRUM_KEYS, DRUM_KITS, INSTRUMENTS
@@ -36,6 +37,10 @@ class Piece:
     """Title of the borrowed tune, empty where the melody is ours."""
     identity: str = ""
     """Shared by all pieces on the same tune; empty where the melody is ours."""
+    chords: tuple[tuple[float, NamedChord], ...] = ()
+    """Beats at which chords begin; empty where voices make the harmony."""
+    progression: str = ""
+    """That of its first theme, in roman numerals; empty where it has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Section:
     """Factor on velocities."""
     drop: tuple[str, ...] = ()
     """Drums that rest."""
+    progression: str = ""
+    """What its harmony comes of, in roman numerals; empty where a tune's makes it."""
 
 
 def pick_weighted(rng: random.Random, weights: dict[str, float]) -> str:
@@ -93,7 +100,10 @@ def compose(style: Style, rng: random.Random, *, duration_s: float, shift: int =
         slowdown=0.0 if fades else style.rubato * rng.uniform(0.6, 1.2),
     )
     humanize(score, rng, swing, style.swing_unit, style.human_ms)
-    return Piece(score, style, KEY_NAMES[tonic], mode, energy, swing, fades)
+    return Piece(
+        score, style, KEY_NAMES[tonic], mode, energy, swing, fades,
+        chords=chart(sections, tonic, beats, mode), progression=sections[0].progression,
+    )  # fmt: skip
 
 
 def draw_tempo(style: Style, rng: random.Random, energy: float) -> float:
@@ -115,29 +125,61 @@ def plan_form(
     """Lay out intro, themes and ending over whole bars."""
     pool = style.major if family(mode) == "major" else style.minor
     pool = pool or style.major or style.minor
-    first = parse_progression(rng.choice(pool))
-    others = [p for p in pool if parse_progression(p) != first]
-    second = parse_progression(rng.choice(others)) if others and rng.random() < 0.6 else first
+    first = rng.choice(pool)
+    others = [p for p in pool if p != first]
+    second = rng.choice(others) if others and rng.random() < 0.6 else first
+    harmony = {name: parse_progression(name) for name in (first, second)}
     total = max(8, round(duration_s * tempo / 60 / beats))
-    span = len(first) if len(first) > 8 else 8
+    span = max(8, len(harmony[first]))
     base = 0.78 + 0.3 * energy
     intro = rng.choice((0, 2, 2, 4)) if total >= 20 else rng.choice((0, 0, 2))
     sections = []
     if intro:
-        sections.append(Section(_take(first, intro), 0, "", base * 0.85, ("snare", "crash")))
+        opening = _take(harmony[first], intro)
+        sections.append(Section(opening, 0, "", base * 0.85, ("snare", "crash"), progression=first))
     order = rng.choice(("AABA", "ABAB", "AABB", "ABAC"))
     used, i = intro, 0
     while used < total:
         letter = order[i % 4]
         bars = min(span, max(4, total - used))
-        chords = second if letter == "B" else first
+        progression = second if letter == "B" else first
         level = base * (1.0 + 0.05 * min(i, 3) + (0.04 if letter == "B" else 0.0))
         stage = min(1 + i, 3)
         drop = ("kick", "snare") if letter == "C" and rng.random() < 0.3 else ()
         theme = letter if rng.random() < style.tune_chance else ""
-        sections.append(Section(_take(chords, bars), stage, theme, level, drop))
+        sections.append(
+            Section(_take(harmony[progression], bars), stage, theme, level, drop, progression)
+        )
         used, i = used + bars, i + 1
     return sections
+
+
+def chart(
+    sections: list[Section], tonic: int, beats: int, mode: str
+) -> tuple[tuple[float, NamedChord], ...]:
+    """List the chords of a piece with the beats at which they begin.
+
+    The last bar is the tonic's, on which everyone stops.
+    """
+    bars = [bar for section in sections for bar in section.harmony]
+    listed = [
+        (number * beats + place * beats / len(bar), _sounding(chord, tonic))
+        for number, bar in enumerate(bars[:-1])
+        for place, chord in enumerate(bar)
+    ]
+    end = Chord(0, _final_intervals(sections, mode))
+    return (*listed, (float((len(bars) - 1) * beats), _sounding(end, tonic)))
+
+
+def _sounding(chord: Chord, tonic: int) -> NamedChord:
+    return NamedChord((tonic + chord.root) % 12, chord.intervals)
+
+
+def _final_intervals(sections: list[Section], mode: str) -> tuple[int, ...]:
+    """Intervals of the last chord: a fifth alone where the piece began so."""
+    if any(len(chord.intervals) == 2 for chord in sections[0].harmony[0]):
+        return (0, 7)
+    return (0, 4 if family(mode) == "major" else 3, 7)
 
 
 def _take(progression: list[list[Chord]], bars: int) -> list[list[Chord]]:
@@ -358,13 +400,9 @@ def _ending(
             if key in played:
                 kept.append(Note(stop, 0.5, key, 92))
         return kept
-    third = 4 if family(mode) == "major" else 3
-    intervals = (0, 7) if any(len(c.intervals) == 2 for c in sections[0].harmony[0]) else (
-        0, third, 7,
-    )  # fmt: skip
     if not kept:
         return kept
-    final = [(tonic + i) % 12 for i in intervals]
+    final = [(tonic + i) % 12 for i in _final_intervals(sections, mode)]
     loud = round(sum(n.velocity for n in kept) / len(kept))
     if layer.role in ("lead", "counter", "bass"):
         wanted = (tonic,)

@@ -1,0 +1,168 @@
+"""Chords: their notes and names, and progressions as musicians write them.
+
+A chord is a note with a suffix: `Am7`, `F#dim`, `Bbmaj9`, `C/E` (what stands below is not kept).
+A progression is chords in a row, a bar each (`Am F C G`), or bars parted by `|` whose chords share
+them (`Am | F G | C`). `%` is the bar before once more.
+"""
+
+import re
+from dataclasses import dataclass
+
+from musicgen_rl.data.keys import KEY_NAMES
+from musicgen_rl.errors import ConfigError
+
+NO_CHORDS = "none"
+"""What is said for chords where none are to be held."""
+AUTO_CHORDS = "auto"
+"""What is said for chords where some that go with the words are to be found."""
+MAX_BARS = 64
+MAX_CHORDS_A_BAR = 4
+
+SUFFIXES: dict[str, tuple[int, ...]] = {
+    "": (0, 4, 7), "m": (0, 3, 7), "5": (0, 7), "dim": (0, 3, 6), "aug": (0, 4, 8),
+    "sus2": (0, 2, 7), "sus4": (0, 5, 7),
+    "6": (0, 4, 7, 9), "m6": (0, 3, 7, 9),
+    "7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "mmaj7": (0, 3, 7, 11),
+    "7sus4": (0, 5, 7, 10), "dim7": (0, 3, 6, 9), "m7b5": (0, 3, 6, 10),
+    "add9": (0, 4, 7, 14), "madd9": (0, 3, 7, 14),
+    "9": (0, 4, 7, 10, 14), "maj9": (0, 4, 7, 11, 14), "m9": (0, 3, 7, 10, 14),
+}  # fmt: skip
+"""Suffix -> semitones above the root."""
+_ALIASES = {
+    "maj": "", "M": "", "min": "m", "-": "m", "o": "dim", "°": "dim", "+": "aug", "sus": "sus4",
+    "M7": "maj7", "Δ": "maj7", "Δ7": "maj7", "ma7": "maj7", "j7": "maj7", "min7": "m7", "-7": "m7",
+    "min6": "m6", "o7": "dim7", "°7": "dim7", "ø": "m7b5", "ø7": "m7b5", "m7-5": "m7b5",
+    "mM7": "mmaj7", "M9": "maj9", "min9": "m9", "m(add9)": "madd9", "(add9)": "add9", "2": "add9",
+}  # fmt: skip
+_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_BENDS = {"#": 1, "♯": 1, "b": -1, "♭": -1, "": 0}
+_CHORD = re.compile(r"([A-G])([#b♯♭]?)([^/\s]*)(?:/[A-G][#b♯♭]?)?")
+
+_WORD = (
+    r"[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|mM|[mMjΔø°o+-])?(?:\(?(?:maj|add|sus|b|#|-)?\d{1,2}\)?)*"
+    r"(?:/[A-G][#b♯♭]?)?(?![\w#♯♭])"
+)
+_APART = r"(?:\s*[-–—>→,|]+\s*|\s+)"
+_ROW = re.compile(rf"(?<![\w#♯♭'])({_WORD}(?:{_APART}{_WORD})+)")
+_SAID = re.compile(r"\b(?:chords?|progressions?|changes)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Chord:
+    """A root and notes on it."""
+
+    root: int
+    """Semitones above C, 0 to 11."""
+    intervals: tuple[int, ...]
+    """Semitones above the root, ascending from 0."""
+
+    @property
+    def notes(self) -> tuple[int, ...]:
+        """Pitch classes, ascending from C."""
+        return tuple(sorted({(self.root + step) % 12 for step in self.intervals}))
+
+    @property
+    def name(self) -> str:
+        """As musicians write it; notes that no suffix has are left out of the name."""
+        suffix = next((name for name, shape in SUFFIXES.items() if shape == self.intervals), None)
+        if suffix is None:
+            suffix = "m" if 3 in self.intervals and 4 not in self.intervals else ""
+        root = KEY_NAMES[self.root]
+        if suffix.startswith(("m", "dim")) and not suffix.startswith("maj"):
+            root = {"Db": "C#", "Ab": "G#"}.get(root, root)
+        return f"{root}{suffix}"
+
+
+@dataclass(frozen=True)
+class Progression:
+    """Bars of chords that come round and round."""
+
+    bars: tuple[tuple[Chord, ...], ...]
+    """Chords of each bar, which share it evenly."""
+
+    @property
+    def name(self) -> str:
+        """As musicians write it."""
+        bars = [" ".join(chord.name for chord in bar) for bar in self.bars]
+        if all(len(bar) == 1 for bar in self.bars):
+            return " ".join(bars)
+        return " | ".join(bars) + (" |" if len(bars) == 1 else "")
+
+
+def named_chords(text: str) -> Progression | None:
+    """Read the chords that a text names, such as "chords Am F C G" or "progression ii-V".
+
+    Letters alone could be words, so the text must speak of chords, a progression or changes, and
+    name two or more in a row.
+
+    Returns:
+        A bar each, or bars as parted by "|"; None where it names none, or several rows.
+    """
+    if not _SAID.search(text):
+        return None
+    rows = []
+    for match in _ROW.finditer(text):
+        bars = [re.split(_APART, bar.strip()) for bar in match[1].split("|")]
+        apart = bars if len(bars) > 1 else [[word] for word in bars[0]]
+        try:
+            rows.append(read_progression(" | ".join(" ".join(filter(None, b)) for b in apart)))
+        except ConfigError:
+            continue
+    return rows[0] if len(rows) == 1 else None
+
+
+def read_chord(text: str) -> Chord:
+    """Read one chord.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    match = _CHORD.fullmatch(text)
+    suffix = match[3] if match else ""
+    suffix = _ALIASES.get(suffix, suffix)
+    if match is None or suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{text!r:.30} is not a chord: a chord is a note and one of "
+            f"{', '.join(name for name in SUFFIXES if name)}, such as Am, F#7 or Bbmaj7"
+        )
+    return Chord((_LETTERS[match[1]] + _BENDS[match[2]]) % 12, SUFFIXES[suffix])
+
+
+def read_progression(text: str) -> Progression:
+    """Read a progression such as "Am F C G" or "Dm7 | G7 | Cmaj7 | A7 D7".
+
+    Raises:
+        ConfigError: a chord is none, or there are too few or too many.
+    """
+    listed = text if isinstance(text, str) else ""
+    apart = "|" in listed
+    bars = listed.strip().strip("|").split("|") if apart else listed.split()
+    if not 1 <= len(bars) <= MAX_BARS or not any(bar.split() for bar in bars):
+        raise ConfigError(
+            f"chords must be 1 to {MAX_BARS} bars, such as 'Am F C G', a chord a bar, or "
+            f"'Am | F G | C', '{NO_CHORDS}' to hold none, or '{AUTO_CHORDS}' to find some that go "
+            f"with the words; got {text!r:.60}"
+        )
+    read: list[tuple[Chord, ...]] = []
+    for number, bar in enumerate(bars, 1):
+        words = bar.split()
+        if words == ["%"] and read:
+            read.append(read[-1])
+            continue
+        if not 1 <= len(words) <= MAX_CHORDS_A_BAR:
+            raise ConfigError(
+                f"bar {number} of the chords has {len(words)}: a bar has 1 to {MAX_CHORDS_A_BAR} "
+                f"chords, or % to play the one before again; got {text!r:.60}"
+            )
+        read.append(tuple(read_chord(word) for word in words))
+    return Progression(tuple(read))
+
+
+def chords_order(text: str) -> str:
+    """Write an order in one way: a progression's name, NO_CHORDS or AUTO_CHORDS.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    word = text.strip().lower() if isinstance(text, str) else ""
+    return word if word in (NO_CHORDS, AUTO_CHORDS) else read_progression(text).name

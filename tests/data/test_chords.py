@@ -1,0 +1,95 @@
+"""Chords are read as musicians write them, named likewise, and told from words."""
+
+import pytest
+
+from musicgen_rl.data.chords import (
+    SUFFIXES,
+    Chord,
+    chords_order,
+    named_chords,
+    read_chord,
+    read_progression,
+)
+from musicgen_rl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "root", "notes"),
+    [
+        ("C", 0, (0, 4, 7)), ("Am", 9, (0, 4, 9)), ("F#dim", 6, (0, 6, 9)), ("Bb7", 10, (2, 5, 8, 10)),
+        ("Cb", 11, (3, 6, 11)), ("G/B", 7, (2, 7, 11)), ("E♭maj9", 3, (2, 3, 5, 7, 10)),
+        ("Dø7", 2, (0, 2, 5, 8)), ("Asus", 9, (2, 4, 9)), ("C+", 0, (0, 4, 8)), ("E5", 4, (4, 11)),
+        ("Cm(add9)", 0, (0, 2, 3, 7)), ("F△", 5, None),
+    ],
+)  # fmt: skip
+def test_chords_by_hand(text, root, notes):
+    if notes is None:
+        with pytest.raises(ConfigError, match="is not a chord"):
+            read_chord(text)
+        return
+    chord = read_chord(text)
+    assert (chord.root, chord.notes) == (root, notes)
+
+
+def test_every_chord_is_read_from_its_own_name():
+    for root in range(12):
+        for intervals in SUFFIXES.values():
+            chord = Chord(root, intervals)
+            assert read_chord(chord.name) == chord
+    assert Chord(1, SUFFIXES["m7"]).name == "C#m7"
+    assert Chord(1, SUFFIXES["maj7"]).name == "Dbmaj7"
+    assert Chord(2, (0, 3, 7, 17)).name == "Dm"  # no suffix has these notes
+
+
+def test_progressions_by_hand():
+    each = read_progression("Am F C G")
+    assert [len(bar) for bar in each.bars] == [1, 1, 1, 1]
+    shared = read_progression("| Am | F G | % | C |")
+    assert [[chord.name for chord in bar] for bar in shared.bars] == [
+        ["Am"], ["F", "G"], ["F", "G"], ["C"],
+    ]  # fmt: skip
+    assert each.name == "Am F C G"
+    assert shared.name == "Am | F G | F G | C"
+    one_bar = read_progression("| Am F |")
+    assert [len(bar) for bar in one_bar.bars] == [2]
+    for one in (each, shared, one_bar):
+        assert read_progression(one.name) == one
+    assert read_progression("Em").name == "Em"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1 to 64 bars"), (None, "1 to 64 bars"), ("C " * 65, "1 to 64 bars"), ("|", "1 to 64"),
+        ("Am H", "'H' is not a chord"), ("Am | | C", "bar 2"), ("% C", "'%' is not"),
+        ("C D E F G | A", "bar 1"), ("am f", "'am' is not"), ("Cfoo", "'Cfoo' is not"),
+    ],
+)  # fmt: skip
+def test_what_is_none_is_named(text, said):
+    with pytest.raises(ConfigError, match=said):
+        read_progression(text)
+
+
+def test_orders_are_written_in_one_way():
+    assert chords_order(" AUTO ") == "auto"
+    assert chords_order("None") == "none"
+    assert chords_order("A-  Dbm7 G♭") == "Am C#m7 F#"
+
+
+@pytest.mark.parametrize(
+    ("text", "chords"),
+    [
+        ("pop song, chords Am F C G", "Am F C G"),
+        ("jazz, chord progression Dm7 - G7 - Cmaj7", "Dm7 G7 Cmaj7"),
+        ("Am, F, C, G chords on a piano", "Am F C G"),
+        ("piano (chords: C | Am F | G)", "C | Am F | G"),
+        ("the changes are Em7 A7 Dmaj7", "Em7 A7 Dmaj7"),
+        ("the chords G D/F# Em C, bright", "G D Em C"),
+        ("house in A minor", None), ("Am F C G", None), ("long chords of a pad", None),
+        ("Chords C and A great melody", None), ("a calm day at A B C", None),
+        ("chords Am F, then chords C G", None),
+    ],
+)  # fmt: skip
+def test_chords_that_a_text_names(text, chords):
+    found = named_chords(text)
+    assert (found and found.name) == chords
