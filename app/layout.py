@@ -12,10 +12,11 @@ from app import words
 from app.cards import Card, make_card
 from app.playback import stream_facts
 from app.service import Job, Service
-from app.settings import GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Settings, fresh_settings
+from app.settings import CHORD_ROWS, GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Settings, fresh_settings
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
-from musicgen_rl.checkpoint.holds import BEAT, HOLDS, KEY, can_find, has_hold
+from musicgen_rl.checkpoint.holds import BEAT, CHORDS, HOLDS, KEY, can_find, has_hold
+from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
 from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
@@ -225,25 +226,34 @@ def place_controls(services: dict[str, Service]) -> tuple[Controls, Actions]:
     return Controls(at), Actions(go, stop, status, history, restore, link, link_text)
 
 
-_KEY_ORDERS = {AUTO_KEY: words.AUTO_KEY, "": words.AS_NAMED, NO_KEY: words.NO_KEY}
-"""What is shown for an order that names no key."""
+_ORDERS = {AUTO_KEY: words.FITTING, "": words.AS_NAMED, NO_KEY: words.NONE_HELD}
+"""What is shown for an order that names no key and no chords: it is the same for both."""
+assert (AUTO_CHORDS, NO_CHORDS) == (AUTO_KEY, NO_KEY)
 
 
 def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Settings) -> None:
     """Place what clips are held to, where a model can."""
     can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in HOLDS}
     finds = {hold: any(can_find(one.info, hold) for one in services.values()) for hold in HOLDS}
-    with gr.Row(visible=can[BEAT] or can[KEY]):
+    with gr.Row(visible=any(can.values())):
         at["tempo"] = gr.Number(
             label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_NAMED,
             min_width=130, visible=can[BEAT], elem_id="tempo",
         )  # fmt: skip
         at["key"] = gr.Dropdown(
             [
-                *((s, key) for key, s in _KEY_ORDERS.items() if key != AUTO_KEY or finds[KEY]),
+                *((s, key) for key, s in _ORDERS.items() if key != AUTO_KEY or finds[KEY]),
                 *((key, key) for key in KEYS),
             ],
             value=fresh.key, label="Key", min_width=130, visible=can[KEY], elem_id="key",
+        )  # fmt: skip
+        at["chords"] = gr.Dropdown(
+            [
+                *((s, row) for row, s in _ORDERS.items() if row != AUTO_CHORDS or finds[CHORDS]),
+                *((row, row) for row in CHORD_ROWS),
+            ],
+            value=fresh.chords, label="Chords, a bar each", min_width=130, allow_custom_value=True,
+            visible=can[CHORDS], elem_id="chords",
         )  # fmt: skip
     at["steady"] = gr.Checkbox(
         value=fresh.steady, label="Steady beat", info=words.STEADY,
@@ -340,13 +350,13 @@ def place_jam(services: dict[str, Service]) -> None:
     most = service.limits.max_prompt_characters
     own = {model: fresh_settings(one).guidance for model, one in services.items()}
     guidance, owns = own[service.info.name], html.escape(json.dumps(own), quote=True)
-    said = {said: key for key, said in _KEY_ORDERS.items()}
-    keys = html.escape(json.dumps(said), quote=True)
+    said = {said: key for key, said in _ORDERS.items()}
+    orders = html.escape(json.dumps(said), quote=True)
     low, high = GUIDANCE
     gr.HTML(
         f'''<section class="jam"><p class="hint">{html.escape(words.LIVE)}</p>
 <div class="row"><button class="big" data-studio="live-start" data-model="{name}"
- data-dialled="{dialled}" data-guidance="{owns}" data-keys="{keys}">Start the jam</button>
+ data-dialled="{dialled}" data-guidance="{owns}" data-orders="{orders}">Start the jam</button>
 <button data-studio="live-stop" disabled>Stop the jam</button></div>
 <canvas data-studio="live-picture" width="800" height="110" role="img"
  aria-label="How loud the jam is; the colour is where the dial stood"></canvas>

@@ -37,6 +37,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         tempo: float = -1.0,
         key: str = "",
         steady: bool = False,
+        chords: str = "",
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
         """Make music from text; returns the seed, and of each file its name and URL.
@@ -57,6 +58,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             key: To hold, such as "D minor"; empty takes the prompt's, "auto" that one or one that
                 goes with the prompt, "none" holds none.
             steady: Hold a tempo that goes with the prompt where it names none.
+            chords: To hold, a bar each, such as "Am F C G"; empty takes the prompt's ("chords Am
+                F"), "auto" those or some that go with the prompt, "none" holds none.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)
@@ -75,6 +78,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             duration_s=duration,
             tempo_bpm=None if tempo < 0 else tempo,
             key=key or None,
+            chords=chords or None,
             steady=steady and tempo < 0,
             variations=variations,
             seed=None if seed < 0 else seed,

@@ -28,6 +28,7 @@ from app.playback import stream, stream_facts
 from app.service import ACTIVE, Job, QueueFullError, Service, ServiceClosedError
 from app.service.jam import JamRequest, LiveJam
 from app.service.metrics import together
+from app.service.request import on_the_beat
 from app.shelf import Shelf
 from app.visits import Visits
 from musicgen_rl.audio.encoding import FORMATS
@@ -112,14 +113,16 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
         if service is None:
             raise ConfigError("this studio does not have that model")
         service.check_rate(address_of(request))
+        tempo, steady = _number(body, "tempo"), body.get("steady") is True
         wanted = JamRequest(
             prompt=_text(body, "prompt") or "",
             diversity=_number(body, "diversity"),
             seed=_whole(body, "seed"),
             sampling=_sampling(body),
-            tempo_bpm=_number(body, "tempo"),
-            steady=body.get("steady") is True and body.get("tempo") is None,
+            tempo_bpm=tempo,
+            steady=steady and tempo is None,
             key=_text(body, "key") or None,
+            chords=on_the_beat(_text(body, "chords"), tempo, steady=steady),
         )
         visit = _text(body, "visit") or ""  # with which it ends
         jam = await asyncio.to_thread(service.live.open, wanted, visit)

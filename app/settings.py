@@ -8,10 +8,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.service import JobRequest, Limits, Service
+from app.service.request import on_the_beat
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.checkpoint.holds import BEAT, KEY, can_find
+from musicgen_rl.checkpoint.holds import BEAT, CHORDS, KEY, can_find
+from musicgen_rl.data.chords import AUTO_CHORDS, chords_order
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key
+from musicgen_rl.errors import ConfigError
 from musicgen_rl.merging.recipe import METHODS
 from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
 
@@ -27,6 +30,7 @@ class Settings:
     tempo: float | None = None
     steady: bool = False
     key: str = ""
+    chords: str = ""
     variations: int = 2
     seed: int | None = None
     locked: bool = False
@@ -50,6 +54,7 @@ class Settings:
             tempo_bpm=self.tempo,
             steady=self.steady and self.tempo is None,
             key=self.key or None,
+            chords=on_the_beat(self.chords, self.tempo, steady=self.steady),
             variations=self.variations,
             seed=self.seed if self.locked else None,
             first_index=max(0, int(self.first or 1) - 1),
@@ -77,7 +82,7 @@ class Settings:
             value = "" if value is None else value
             left_out = plain[name] if plain[name] is not None else ""
             # An empty box means the same as none, except where a fresh page has words in it.
-            if value != left_out and (value != "" or name in ("negative", "key")):
+            if value != left_out and (value != "" or name in ("negative", "key", "chords")):
                 found[name] = int(value) if isinstance(value, bool) else value
         if not self.locked:
             found.pop("seed", None)
@@ -86,9 +91,15 @@ class Settings:
 
 KEYS = [Key(tonic, scale).name for scale in ("major", "minor") for tonic in range(12)]
 """The keys that can be chosen; a prompt may name others."""
+CHORD_ROWS = (
+    "C G Am F", "Am F C G", "C Am F G", "Am G F E", "Em C G D", "G D C G", "Dm7 G7 Cmaj7 Cmaj7",
+    "Cmaj7 Am7 Dm7 G7", "Am Dm E7 Am", "Bm G D A", "Dm Bb F C",
+    "A7 D7 A7 A7 D7 D7 A7 A7 E7 D7 A7 E7",
+)  # fmt: skip
+"""Chords that can be chosen; any others can be written."""
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
 """From where to where these controls go; a link's numbers too."""
-OWN = ("steady", "key", "guidance", "negative", "temperature", "top_k")
+OWN = ("steady", "key", "chords", "guidance", "negative", "temperature", "top_k")
 """The settings for which each model has defaults of its own."""
 
 
@@ -104,6 +115,7 @@ def fresh_settings(service: Service, *, base: bool = False) -> Settings:
         base=base,
         steady=can_find(service.info, BEAT),
         key=AUTO_KEY if can_find(service.info, KEY) else "",
+        chords=AUTO_CHORDS if can_find(service.info, CHORDS) else "",
         guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
         negative="" if dialled else own.negative_prompt,
         temperature=min(max(own.temperature, TEMPERATURE[0]), TEMPERATURE[1]),
@@ -156,6 +168,11 @@ def read_query(
         elif name in choices:
             if text in choices[name]:
                 found[name] = text
+        elif name == "chords":
+            try:
+                found[name] = text and chords_order(text)
+            except ConfigError:  # as on a fresh page
+                continue
         elif name in ("locked", "levelled", "steady"):
             if text:
                 found[name] = _yes(text)

@@ -60,7 +60,7 @@ def describe(
         clips: variations asked for.
         playing_later: sound is held back until it can play without a gap.
         kept: whether there are files.
-        held: the tempo and the key that the clips are held to, in words.
+        held: what the clips are held to, in words.
     """
     left = "" if update.seconds_left is None else f", about {in_words(update.seconds_left)} left"
     what = "one clip" if clips == 1 else f"{clips} clips"

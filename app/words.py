@@ -29,8 +29,8 @@ TOP_K = (
 )
 SEED = "Same seed and settings, same music. Unlocked, each run draws one and shows it here."
 AS_NAMED = "as named"
-AUTO_KEY = "fits the words"
-NO_KEY = "none held"
+FITTING = "fits the words"
+NONE_HELD = "none held"
 STEADY = "Where no tempo is named, each clip finds one that goes with the words, and keeps it."
 
 DIAL = (
@@ -50,8 +50,8 @@ LOUDNESS = "How loud clips come out, in LUFS. Changes neither quality nor variet
 FIRST = "Which variation of the seed comes first: with a locked seed, 3 makes the third one alone."
 LIVE = (
     "Endless music that you steer while it plays. Moves are heard about two seconds later: that "
-    "much is always made ahead. Tempo and key are those that its words name, else those set above, "
-    "which go on until others are named."
+    "much is always made ahead. Tempo, key and chords are those that its words name, else those "
+    "set above, which go on until others are named."
 )
 COMPARE = "The same prompt and seed at two positions of the dial, played in step."
 SPREAD = (

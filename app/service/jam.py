@@ -73,6 +73,8 @@ class JamRequest:
     """Begin with a tempo that goes with the words."""
     key: str | None = None
     """Key to begin with, likewise, "auto" one that goes with the words; "none" holds none."""
+    chords: str | None = None
+    """Chords to begin with, likewise, "auto" some that go with the words; "none" holds none."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of SamplingConfig the visitor set."""
 
@@ -80,9 +82,11 @@ class JamRequest:
         """Say to what it is to be held, checked.
 
         Raises:
-            ConfigError: a tempo or a key that cannot be.
+            ConfigError: a tempo, a key or chords that cannot be.
         """
-        return GenerationConfig(tempo_bpm=self.tempo_bpm, steady=self.steady, key=self.key)
+        return GenerationConfig(
+            tempo_bpm=self.tempo_bpm, steady=self.steady, key=self.key, chords=self.chords
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

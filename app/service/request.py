@@ -9,6 +9,7 @@ from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.config import SamplingConfig, require, require_number
+from musicgen_rl.data.chords import AUTO_CHORDS
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
 from musicgen_rl.pipeline.holds import held_to, require_holds
@@ -75,6 +76,9 @@ class JobRequest:
     key: str | None = None
     """Key to hold; the one that the prompt names where None, "auto" that one or one that goes with
     the words, "none" holds none."""
+    chords: str | None = None
+    """Chords to hold; those that the prompt names where None, "auto" those or some that go with
+    the words, "none" holds none."""
     variations: int = GenerationConfig.clips_per_prompt
     """Clips of this prompt."""
     seed: int | None = None
@@ -108,7 +112,7 @@ class Admitted:
     format: str
     """wav, flac, ogg or mp3."""
     held: str = ""
-    """The tempo and the key it is held to, in words."""
+    """What it is held to, in words."""
     continue_from: Path | None = None
     """What all clips go on from."""
 
@@ -129,8 +133,8 @@ class Admitted:
 
 
 _SHARED = (
-    "duration_s", "tempo_bpm", "steady", "key", "diversity", "merge_method", "merge_strength",
-    "max_batch",
+    "duration_s", "tempo_bpm", "steady", "key", "chords", "diversity", "merge_method",
+    "merge_strength", "max_batch",
 )  # fmt: skip
 
 
@@ -147,7 +151,8 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
 
     Raises:
         InputError: an empty or overlong prompt.
-        ConfigError: a number out of range, or a dial, a tempo or a key that the model cannot have.
+        ConfigError: a number out of range, or a dial or something to be held that the model cannot
+            have.
     """
     prompt = checked_text(request.prompt, "the prompt", limits.max_prompt_characters)
     require_endpoints(info, request.diversity)
@@ -165,6 +170,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
         tempo_bpm=request.tempo_bpm,
         steady=request.steady,
         key=request.key,
+        chords=request.chords,
         seed=draw_seed() if request.seed is None else request.seed,
         clips_per_prompt=request.variations,
         first_index=request.first_index,
@@ -181,6 +187,15 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
         format=request.format,
         continue_from=request.continue_from,
     )
+
+
+def on_the_beat(chords: str | None, tempo_bpm: float | None, *, steady: bool) -> str | None:
+    """Take an order for chords; where no beat is to be held none are to be found.
+
+    A page has them found by default, and whoever switches the beat off has not ordered chords.
+    """
+    beat = steady if tempo_bpm is None else tempo_bpm > 0.0
+    return None if chords == AUTO_CHORDS and not beat else chords or None
 
 
 def checked_text(text: str, name: str, most: int) -> str:

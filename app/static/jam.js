@@ -100,7 +100,7 @@ export async function liveStart() {
     find("live-prompt").value = wanted.prompt;
     wanted.model = live.model || button.dataset.model;
     wanted.visit = find("visit")?.dataset.visit;
-    Object.assign(wanted, liveHeld(JSON.parse(button.dataset.keys)));
+    Object.assign(wanted, liveHeld(JSON.parse(button.dataset.orders)));
     if (!JSON.parse(button.dataset.dialled).includes(wanted.model)) wanted.diversity = null;
     const jam = new LiveJam(await (await post("studio/live/start", wanted)).json());
     live.jam = jam;
@@ -119,13 +119,14 @@ export async function liveStart() {
   }
 }
 
-// Read the controls above: tempo and key to begin with. A choice shows its words, not its value.
-function liveHeld(keys) {
+// Read the controls above: what to begin with. A choice shows its words, not its value.
+function liveHeld(orders) {
   const read = (id) => document.querySelector(`#${id} input`)?.value ?? "";
-  const key = read("key");
+  const chosen = (id) => orders[read(id)] ?? read(id);
   return {
     tempo: read("tempo") === "" ? null : Number(read("tempo")),
-    key: keys[key] ?? key,
+    key: chosen("key"),
+    chords: chosen("chords"),
     steady: document.querySelector("#steady input")?.checked ?? false,
   };
 }

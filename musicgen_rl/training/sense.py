@@ -17,6 +17,7 @@ from musicgen_rl.audio.tempo import named_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import CHORD_SENSE, KEY_SENSE, TEMPO_SENSE, Hold, save_hold
 from musicgen_rl.config import require_number
+from musicgen_rl.data.chords import named_chords
 from musicgen_rl.data.keys import named_key, stated_key
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.progressions import PROGRESSIONS
@@ -112,7 +113,7 @@ CHORDS = Subject(
     ProgressionSense,
     'a "progression" of those known',
     _progression_number,
-    lambda text: False,
+    lambda text: named_chords(text) is not None,
 )
 
 

@@ -14,8 +14,8 @@ from musicgen_rl.checkpoint.holds import BEAT, load_beat, save_hold
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.lm.beat import FIRST_BEAT_S, BeatAdapter
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
-from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.pipeline.asked import asked_tempo
+from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
 from musicgen_rl.pipeline.tempo import beats_of, within_reach
 from tests.audio.test_tempo import clicks
 from tests.models import TINY_LM

@@ -1,4 +1,4 @@
-"""Which tempi and which scales go with which words is learnt from captions alone."""
+"""Which tempi, scales and chords go with which words is learnt from captions alone."""
 
 import json
 import shutil
@@ -12,16 +12,26 @@ from musicgen_rl.cli.train import app
 from musicgen_rl.data.manifest import read_manifest
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.text.key import SCALES
-from musicgen_rl.training.sense import KEY, TEMPO, SenseTrainConfig, Subject, told, train_sense
+from musicgen_rl.training.sense import (
+    CHORDS,
+    KEY,
+    TEMPO,
+    SenseTrainConfig,
+    Subject,
+    told,
+    train_sense,
+)
 
 WORDS = ("a slow calm lullaby for {}", "furious drum and bass with {}")
 THINGS = ["piano", "guitar", "flute", "harp", "organ", "strings", "brass", "synth", "bass", "voice"]
 FACTS = {
     TEMPO: ({"tempo_bpm": 60.0}, {"tempo_bpm": 170.0}),
     KEY: ({"key": "D", "mode": "major"}, {"key": "A", "mode": "minor", "scale": "phrygian"}),
+    CHORDS: ({"progression": "I | V | vi | IV"}, {"progression": "i | bVI | bIII | bVII"}),
 }
-SAID = {TEMPO: ("60 bpm", "170 bpm"), KEY: ("in D major", "in A minor")}
-both = pytest.mark.parametrize("subject", [TEMPO, KEY], ids=["tempo", "key"])
+SAID = {TEMPO: ("60 bpm", "170 bpm"), KEY: ("in D major", "in A minor"),
+        CHORDS: ("chords C G Am F", "chords Am F C G")}  # fmt: skip
+each = pytest.mark.parametrize("subject", [TEMPO, KEY, CHORDS], ids=["tempo", "key", "chords"])
 
 
 def write_words(folder: Path, subject: Subject, pieces: int = 120, **facts: object) -> Path:
@@ -37,7 +47,7 @@ def write_words(folder: Path, subject: Subject, pieces: int = 120, **facts: obje
     return path
 
 
-@both
+@each
 def test_captions_that_say_it_themselves_tell_nothing(subject: Subject, tmp_path: Path) -> None:
     found = told(subject, read_manifest(write_words(tmp_path, subject, 4)))
     assert [one.caption for one in found] == [WORDS[n % 2].format(THINGS[n // 2]) for n in range(4)]
@@ -49,6 +59,9 @@ def test_facts_that_tell_nothing_are_passed_over(tmp_path: Path) -> None:
         assert not told(TEMPO, read_manifest(write_words(tmp_path, TEMPO, 4, tempo_bpm=wrong)))
     for wrong in ("H", True, 3.0, None):
         assert not told(KEY, read_manifest(write_words(tmp_path, KEY, 4, key=wrong)))
+    for unknown in ("I | I | I", "", 3, None):
+        words = write_words(tmp_path, CHORDS, 4, progression=unknown)
+        assert not told(CHORDS, read_manifest(words))
 
 
 def test_a_scale_stands_above_major_and_minor(tmp_path: Path) -> None:
@@ -56,7 +69,7 @@ def test_a_scale_stands_above_major_and_minor(tmp_path: Path) -> None:
     assert {SCALES[one.number] for one in found} == {"major", "phrygian"}
 
 
-@both
+@each
 def test_what_goes_with_words_is_learnt(
     subject: Subject, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -94,7 +107,7 @@ def test_a_stop_writes_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-@both
+@each
 def test_the_command(subject: Subject, tiny_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_folder, tmp_path / "model")
     name = subject.hold.name
