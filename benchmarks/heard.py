@@ -5,7 +5,8 @@
 
 Variations of each style's name alone, of the examples on the studio's page and of the plain
 prompts of `pocket_prompts.py` that ask for one are played left free, to a steady beat, in a key
-that goes with the words, and with both. Told is of how many the style probe hears the style asked
+that goes with the words, with both, with chords that go with the words (which bring a beat with
+them), and with all three. Told is of how many the style probe hears the style asked
 for. What a prompt names itself is held in all but the first.
 """
 
@@ -20,6 +21,7 @@ import torch
 from pocket_prompts import PROMPTS, REWARDS
 
 from app.words import EXAMPLES
+from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.errors import MusicgenRLError
@@ -29,10 +31,12 @@ from musicgen_rl.rewards.probe import Probe
 from musicgen_rl.storage import write_json
 
 WAYS: dict[str, dict[str, Any]] = {
-    "free": {"tempo_bpm": 0.0, "key": NO_KEY},
+    "free": {"tempo_bpm": 0.0, "key": NO_KEY, "chords": NO_CHORDS},
     "steady": {"steady": True},
     "in a key": {"key": AUTO_KEY},
     "both": {"steady": True, "key": AUTO_KEY},
+    "chords": {"chords": AUTO_CHORDS},
+    "all": {"key": AUTO_KEY, "chords": AUTO_CHORDS},
 }
 EXAMPLE_STYLES = (
     "solo piano", "chiptune", "house", "ambient", "lo-fi", "bossa nova", "metal", "folk",
@@ -76,7 +80,13 @@ def render(found: Mapping[str, Any]) -> str:
         shares = [sum(each[way] for each in prompts.values()) / clips for way in WAYS]
         lines.append(row(name, [*(f"{share:.2f}" for share in shares), clips]))
     for name, prompts in found["sets"].items():
-        lines += ["", f"## {name.capitalize()}", "", row("", list(WAYS)), "|---" * 5 + "|"]
+        lines += [
+            "",
+            f"## {name.capitalize()}",
+            "",
+            row("", list(WAYS)),
+            "|---" * (len(WAYS) + 1) + "|",
+        ]
         lines += [row(prompt, [each[way] for way in WAYS]) for prompt, each in prompts.items()]
     return "\n".join([*lines, ""])
 

@@ -1,7 +1,7 @@
 """Is it music? Key, beat, form, drift and loops, of generated clips and of real ones beside them.
 
     python benchmarks/pocket_music.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0.5] [--held] [--clips 20] [--long 6] [--real 40]
+        [--diversity 0.5] [--held] [--chords] [--clips 20] [--long 6] [--real 40]
         [--picture docs/images/pocket_chromagrams.png]
 
 Captions of held-out pieces, styles in turn and those that name a tempo first, are played once each,
@@ -27,7 +27,8 @@ alone they say nothing:
   music does.
 
 With `--held` each clip is held to the tempo and the key that its caption names or, where it names
-none, to those that the model finds, as the studio does.
+none, to those that the model finds; with `--chords` instead to chords beside these, as the studio
+does.
 
 Writes pocket_music.json and .md, and one sheet of what each clip plays: energy by semitone (up)
 and time, the clip above, the piece whose caption it was given below.
@@ -48,6 +49,7 @@ from pocket_prompts import in_scale, save_small
 
 from musicgen_rl.audio.tempo import named_tempo, tempo_fits
 from musicgen_rl.codec.base import Codec
+from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key, named_key
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.listen import ANALYSIS_RATE, harmonic_chroma
@@ -56,6 +58,8 @@ from musicgen_rl.storage import write_json
 from musicgen_rl.training.reward_mels import read_mono
 
 RATE = ANALYSIS_RATE
+HELD = ("", "a tempo and a key", "a tempo, a key and chords")
+"""To what clips may be held."""
 SHORT_S, LONG_S = 30.0, 60.0
 HOP = 512
 COARSE = 2
@@ -231,7 +235,7 @@ def summarise(
 def markdown(about: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """Write the table."""
     lines = [
-        f"# Is it music? {about['model']}{', held to a tempo and a key' * about['held']}", "",
+        f"# Is it music? {about['model']}{about['held'] and ', held to ' + about['held']}", "",
         f"Made by `benchmarks/pocket_music.py` ({about['seconds']:.0f} s of generating and "
         "measuring; its first lines say what the measures are). *Outside* counts generated clips "
         "beyond what 95 % of the real ones keep, on the bad side.", "",
@@ -294,9 +298,9 @@ def generate(
     captions: list[str],
     seconds: float,
     diversity: float | None,
-    held: bool,
+    held: str,
 ) -> list[Sound]:
-    """Play every caption once, seed 0."""
+    """Play every caption once, seed 0; `held` is one of HELD."""
     if not captions:
         return []
     made = pipeline.generate(
@@ -305,8 +309,9 @@ def generate(
         seed=0,
         diversity=diversity,
         tempo_bpm=None if held else 0.0,
-        steady=held,
+        steady=bool(held),
         key=AUTO_KEY if held else NO_KEY,
+        chords=AUTO_CHORDS if held == HELD[2] else NO_CHORDS,
     )
     return [
         Sound(at_rate(clip.samples.mean(0), clip.sample_rate), np.asarray(clip.codes),
@@ -320,7 +325,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, action="append")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--diversity", type=float)
-    parser.add_argument("--held", action="store_true", help="to a tempo and a key, as the studio")
+    parser.add_argument(
+        "--held", action="store_const", const=HELD[1], default="", help="to a tempo and a key"
+    )
+    parser.add_argument(
+        "--chords", action="store_const", const=HELD[2], dest="held", help="to chords beside these"
+    )
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--long", type=int, default=6, help="how many of them are 60 s long")
     parser.add_argument("--real", type=int, default=40)

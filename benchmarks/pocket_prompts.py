@@ -1,6 +1,7 @@
 """Thirty prompts in plain words, one clip each, measured instead of picked.
 
     python benchmarks/pocket_prompts.py [--model pocket] [--diversity 0] [--steady] [--key auto]
+        [--chords auto]
         [--keep FOLDER]
     python benchmarks/pocket_prompts.py --own captions.csv --out own_words   # people's own words
     python benchmarks/pocket_prompts.py --calibrate held_out/manifest.jsonl
@@ -292,6 +293,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--diversity", type=float)
     parser.add_argument("--steady", action="store_true", help="each finds a tempo and holds it")
     parser.add_argument("--key", help="to hold; auto finds one where the words name none")
+    parser.add_argument("--chords", help="to hold; auto finds some where the words name none")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--own", type=Path)
     parser.add_argument("--calibrate", type=Path, action="append")
@@ -320,7 +322,7 @@ def main() -> None:
     for name, prompt, styles, tempo in asked:
         clip = pipeline.generate(
             prompt, duration_s=10, seed=0, diversity=options.diversity, steady=options.steady,
-            key=options.key,
+            key=options.key, chords=options.chords,
         )[0]  # fmt: skip
         if options.keep:
             clip.save(options.keep / (re.sub(r"\W+", "-", name) + ".ogg"), overwrite=True)
@@ -338,6 +340,7 @@ def main() -> None:
     at = "as shipped" if options.diversity is None else f"diversity {options.diversity:g}"
     at += ", with a steady beat" if options.steady else ""
     at += f", key {options.key}" if options.key else ""
+    at += f", chords {options.chords}" if options.chords else ""
     words = "captions in people's own words" if options.own else "prompts in plain words"
     text = markdown(rows, limits, f"{len(rows)} {words}: {options.model}, {at}, 10 s, seed 0", real)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -345,6 +348,7 @@ def main() -> None:
     write_json(options.out.with_suffix(".json"), {
         "model": pipeline.info.name, "model_sha256": pipeline.model_sha256,
         "diversity": options.diversity, "steady": options.steady, "key": options.key,
+        "chords": options.chords,
         "limits": vars(limits),
         "real no fault": real, "rows": rows,
     })  # fmt: skip

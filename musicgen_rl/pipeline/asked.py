@@ -22,17 +22,26 @@ def asked_tempo(prompt: str, request: GenerationConfig) -> float | None:
     return request.tempo_bpm or None
 
 
+def wants_no_beat(prompt: str) -> bool:
+    """Tell whether no tempo is to be found for words: they want no beat, or one in threes.
+
+    A beat is told in twos, and music in threes loses its style to it
+    (docs/experiments/2026-11-30-chords.md).
+    """
+    return has_no_beat(prompt) or named_beats_per_bar(prompt) == 3
+
+
 def finds_tempo(prompt: str, request: GenerationConfig) -> bool:
     """Tell whether a model is to find a tempo: it is to be steady, and the words leave it open.
 
-    They do where no tempo is asked for and they do not say that there is to be no beat. Chords
-    change on beats, so those that are asked for need a tempo whatever the words say.
+    They do where no tempo is asked for and they are not of music without a beat or in threes.
+    Chords change on beats, so those that are asked for need a tempo whatever the words say.
     """
     if request.tempo_bpm == 0.0 or asked_tempo(prompt, request) is not None:
         return False
     if asked_chords(prompt, request) is not None:
         return True
-    return (request.steady or request.chords == AUTO_CHORDS) and not has_no_beat(prompt)
+    return (request.steady or request.chords == AUTO_CHORDS) and not wants_no_beat(prompt)
 
 
 def asked_key(prompt: str, request: GenerationConfig) -> Key | None:
@@ -57,10 +66,10 @@ def asked_chords(prompt: str, request: GenerationConfig) -> Progression | None:
 def finds_chords(prompt: str, request: GenerationConfig) -> bool:
     """Tell whether a model is to find chords: none are named, and some are to be held.
 
-    Where the words want no beat there is none for chords to change on.
+    Where no tempo is asked for and none is to be found there is no beat for chords to change on.
     """
     unnamed = request.chords == AUTO_CHORDS and named_chords(prompt) is None
-    return unnamed and not (asked_tempo(prompt, request) is None and has_no_beat(prompt))
+    return unnamed and not (asked_tempo(prompt, request) is None and wants_no_beat(prompt))
 
 
 def beats_per_bar(prompt: str, request: GenerationConfig) -> int:

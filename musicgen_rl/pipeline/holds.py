@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from musicgen_rl.audio.tempo import has_no_beat, without_tempo
+from musicgen_rl.audio.tempo import without_tempo
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import (
     BEAT,
@@ -34,6 +34,7 @@ from musicgen_rl.pipeline.asked import (
     finds_chords,
     finds_key,
     finds_tempo,
+    wants_no_beat,
 )
 from musicgen_rl.pipeline.chords import ChordHold
 from musicgen_rl.pipeline.key import KeyHold
@@ -187,7 +188,7 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
     if request.chords not in (None, NO_CHORDS, AUTO_CHORDS):
         chords = read_progression(str(request.chords))
     wants_beat = request.steady or request.chords == AUTO_CHORDS
-    if bpm is None and (chords is not None or (wants_beat and not has_no_beat(prompt))):
+    if bpm is None and (chords is not None or (wants_beat and not wants_no_beat(prompt))):
         bpm = holds.tempo.find(prompt, seed)
     if request.key not in (None, NO_KEY, AUTO_KEY):
         key = read_key(str(request.key))

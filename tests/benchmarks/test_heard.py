@@ -38,5 +38,5 @@ def test_shares_are_of_all_clips_of_a_set():
     about = {"model": "m", "diversity": 0.5, "variations": 4, "seconds": 10.0, "seed": 0,
              "sets": {"styles by name": each}}  # fmt: skip
     text = render(about)
-    assert "| styles by name | 0.62 | 0.62 | 0.62 | 0.38 | 8 |" in text
-    assert text.endswith("| waltz | 1 | 1 | 1 | 1 |\n| jazz | 4 | 4 | 4 | 2 |\n")
+    assert "| styles by name | 0.62 | 0.62 | 0.62 | 0.38 | 0.62 | 0.62 | 8 |" in text
+    assert text.endswith("| waltz | 1 | 1 | 1 | 1 | 1 | 1 |\n| jazz | 4 | 4 | 4 | 2 | 4 | 4 |\n")

@@ -8,6 +8,7 @@ import soundfile
 
 from benchmarks import pocket_music
 from benchmarks.pocket_music import (
+    HELD,
     MEASURES,
     RATE,
     Sound,
@@ -25,10 +26,11 @@ from benchmarks.pocket_music import (
     silent,
     summarise,
 )
-from musicgen_rl.checkpoint.holds import KEY_SENSE
+from musicgen_rl.checkpoint.holds import CHORD_SENSE, KEY_SENSE
 from musicgen_rl.data.keys import Key
 from musicgen_rl.pipeline import Pipeline
 from tests.judged import save_judged
+from tests.pipeline.test_chords import write_chords
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_steady import write_sense
 from tests.pipeline.test_tempo import write_beat
@@ -157,7 +159,7 @@ def test_outside_counts_what_passes_real_clips_on_the_bad_side_only() -> None:
     assert found["drift of level, dB"]["outside"] == 2
     assert found["tempo"] == {"made": None, "real": None, "format": ".0%", "clips": 0,
                               "real clips": 0, "outside": None}  # fmt: skip
-    text = markdown({"model": "m", "seconds": 1.0, "held": False}, found)
+    text = markdown({"model": "m", "seconds": 1.0, "held": ""}, found)
     assert "| pulse | 0.53 | 3 | 0.60 | 21 | 1 of 3 |" in text
     assert text.count("\n|") == len(MEASURES) + 2
 
@@ -222,10 +224,16 @@ def test_held_clips_are_held_to_what_is_named_or_found(tiny_folder, tmp_path):
     write_sense(write_sense(folder), hold=KEY_SENSE)
     pipeline = Pipeline.load(folder, device="cpu", dtype="int8")
     captions = ["house", "house in D minor, 124 bpm"]
-    made = {told: generate(pipeline, captions, 0.3, None, told) for told in (True, False)}
-    for told, asked in ((True, {"steady": True, "key": "auto"}),
-                        (False, {"tempo_bpm": 0, "key": "none"})):  # fmt: skip
-        clips = pipeline.generate(captions, duration_s=0.3, seed=0, **asked)
-        for sound, clip in zip(made[told], clips, strict=True):
+    both = {"steady": True, "key": "auto"}
+    write_sense(write_chords(folder), hold=CHORD_SENSE)
+    able = Pipeline.load(folder, device="cpu", dtype="int8")
+    for player, told, asked in (
+        (pipeline, HELD[0], {"tempo_bpm": 0, "key": "none"}), (pipeline, HELD[1], both),
+        (able, HELD[2], both | {"chords": "auto"}),
+    ):  # fmt: skip
+        made = generate(player, captions, 0.3, None, told)
+        clips = player.generate(captions, duration_s=0.3, seed=0, **asked)
+        for sound, clip in zip(made, clips, strict=True):
             assert np.array_equal(sound.codes, clip.codes)
-            assert (clip.settings["tempo"] is not None) == told
+            assert (clip.settings["tempo"] is not None) == bool(told)
+            assert (clip.settings["chords"] is not None) == (told == HELD[2])

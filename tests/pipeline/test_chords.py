@@ -138,7 +138,11 @@ def test_the_tags_make_it_again_without_what_found_them(folder, pipeline, tmp_pa
     for hold in (KEY_SENSE, CHORD_SENSE):
         write_sense(tmp_path / "other", seed=1, hold=hold)
     other = Pipeline.load(tmp_path / "other", device="cpu", dtype=pipeline.dtype)
-    for prompt, chords in (("a waltz", "auto"), ("house, chords Am F C G", None), ("bells", None)):
+    for prompt, chords in (
+        ("a waltz, 120 bpm", "auto"),
+        ("house, chords Am F C G", None),
+        ("bells", None),
+    ):
         (clip,) = pipeline.generate(prompt, duration_s=3.0, seed=7, chords=chords, diversity=0.5)
         recipe = read_recipe(json.loads(json.dumps(clip.settings)))
         check_holds(recipe, other.info)

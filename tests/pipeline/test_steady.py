@@ -80,6 +80,9 @@ def test_what_is_named_or_ordered_stands_above_it(pipeline):
     assert tempi(pipeline, "house, 124 bpm", tempo_bpm=99.0) == [99.0]
     assert tempi(pipeline, "house", steady=False) == [None]
     assert tempi(pipeline, ["pads, no beat", "no beat, 90 bpm"]) == [None, 90.0]
+    waltzes = ["viennese waltz", "piano in 3/4", "waltz, 150 bpm", "piano in 4/4"]
+    assert tempi(pipeline, waltzes)[:3] == [None, None, 150.0]
+    assert tempi(pipeline, waltzes)[3] in TEMPI
     with pytest.raises(ConfigError, match="a tempo of 0 holds none"):
         tempi(pipeline, tempo_bpm=0.0)
     with pytest.raises(ConfigError, match="steady must be True or False, got 'yes'"):

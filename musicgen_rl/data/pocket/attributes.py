@@ -86,12 +86,12 @@ def entrances(piece: Piece) -> dict[str, float]:
     return first
 
 
-def chords(piece: Piece) -> list[tuple[float, str]]:
+def chords(piece: Piece) -> list[list[float | str]]:
     """Return the chords with the seconds at which they begin; one that stays is told once."""
-    found: list[tuple[float, str]] = []
+    found: list[list[float | str]] = []
     for beat, chord in piece.chords:
         if not found or found[-1][1] != chord.name:
-            found.append((round(LEAD_IN_S + piece.score.time_of(beat), 2), chord.name))
+            found.append([round(LEAD_IN_S + piece.score.time_of(beat), 2), chord.name])
     return found
 
 
