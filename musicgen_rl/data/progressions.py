@@ -70,20 +70,3 @@ def in_key(progression: str, tonic: int) -> Progression:
 def goes_with(key: Key) -> tuple[str, ...]:
     """List the progressions for keys of one third: MAJOR or MINOR."""
     return MAJOR if 4 in MODES[key.scale] else MINOR
-
-
-def key_of(progression: Progression) -> Key:
-    """Find a key for chords: the one with most of their notes, on their first root if it can be.
-
-    Of scales that hold as many, major and minor come before the others.
-    """
-    chords = [chord for bar in progression.bars for chord in bar]
-    first = chords[0]
-
-    def fit(key: Key) -> tuple[float, float]:
-        inside = sum(note in key.notes for chord in chords for note in chord.notes)
-        at_home = key.tonic == first.root
-        third = (key.tonic + (3 if 3 in MODES[key.scale] else 4)) % 12 in first.notes
-        return (inside + 1.0 * at_home + 0.5 * (at_home and third), -list(MODES).index(key.scale))
-
-    return max((Key(tonic, scale) for tonic in range(12) for scale in MODES), key=fit)

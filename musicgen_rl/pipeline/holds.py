@@ -20,9 +20,8 @@ from musicgen_rl.checkpoint.holds import (
 )
 from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS, Progression, read_progression
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key, read_key
-from musicgen_rl.data.progressions import key_of
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.lm.beat import MovingMetronome
+from musicgen_rl.lm.beat import Beat, MovingMetronome
 from musicgen_rl.lm.chords import Chart, MovingLeadSheet
 from musicgen_rl.lm.key import MovingSignature
 from musicgen_rl.lm.told import Teller, Tellers
@@ -109,13 +108,14 @@ def held_to(
     """
     asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
     chords = asked_chords(prompt, request) if has_hold(info, CHORDS) else None
+    fitting = finds_chords(prompt, request) and not goes_on
     said = [
         *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
         *([_STEADY] if finds_tempo(prompt, request) else []),
         *([key.name] if key is not None and has_hold(info, KEY) else []),
-        *([_AUTO] if finds_key(prompt, request) and not goes_on else []),
+        *([_AUTO] if finds_key(prompt, request) and not (goes_on or chords or fitting) else []),
         *([f"the chords {chords.name}"] if chords is not None else []),
-        *([_FITTING] if finds_chords(prompt, request) and not goes_on else []),
+        *([_FITTING] if fitting else []),
     ]
     return ", ".join([*said[:-2], " and ".join(said[-2:])])
 
@@ -148,29 +148,33 @@ class Holds:
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> Teller | None:
         """Make what tells a batch its beats, keys and chords; None where no clip has any."""
+        beats, keys, charts = self._told(batch, request, source)
         return _together(
-            self.tempo.metronome(batch, request, source),
-            self.key.signature(batch, request, source),
-            self.chords.lead_sheet(self._charts(batch, request, source)),
+            self.tempo.metronome(beats),
+            self.key.signature(keys),
+            self.chords.lead_sheet(charts),
         )
 
-    def _charts(
+    def _told(
         self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[Chart | None]:
+    ) -> tuple[list[Beat | None], list[Key | None], list[Chart | None]]:
+        """Say what each clip of a batch is told."""
         beats = self.tempo.beats(batch, request, source)
-        keys = self.key.of_chords(batch, request, source)
-        return self.chords.charts(batch, request, source, beats, keys)
+        homes = self.key.homes(batch, request, source)
+        charts = self.chords.charts(batch, request, source, beats, homes)
+        return beats, self.key.keys(batch, request, homes, charts), charts
 
     def describe(
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> list[dict[str, Any]]:
         """Say for the settings of each clip what it is held to, and by what."""
-        tempi = self.tempo.describe(batch, request, source)
-        keys = self.key.describe(batch, request, source)
-        chords = map(self.chords.describe, self._charts(batch, request, source))
-        holds = [hold.holds for hold in HOLDS]
         return [
-            dict(zip(holds, held, strict=True)) for held in zip(tempi, keys, chords, strict=True)
+            {
+                BEAT.holds: self.tempo.describe(beat),
+                KEY.holds: self.key.describe(key),
+                CHORDS.holds: self.chords.describe(chart),
+            }
+            for beat, key, chart in zip(*self._told(batch, request, source), strict=True)
         ]
 
 
@@ -192,11 +196,11 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
         bpm = holds.tempo.find(prompt, seed)
     if request.key not in (None, NO_KEY, AUTO_KEY):
         key = read_key(str(request.key))
-    elif request.key == AUTO_KEY:
-        key = holds.key.find(prompt, seed) if chords is None else key_of(chords)
     if request.chords == AUTO_CHORDS and (bpm is not None or asked_tempo(prompt, _FREE)):
         home = asked_key(prompt, _FREE) or key or holds.key.find(prompt, seed)
         chords = None if home is None else holds.chords.find(prompt, seed, home)
+    if request.key == AUTO_KEY and chords is None:
+        key = holds.key.find(prompt, seed)
     beatless = request.tempo_bpm == 0.0
     never = {
         BEAT: beatless,

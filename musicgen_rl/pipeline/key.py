@@ -1,13 +1,14 @@
 """The key a clip is held to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.holds import KEY, has_hold, hold_hash, load_key
 from musicgen_rl.data.keys import Key
-from musicgen_rl.data.progressions import key_of
+from musicgen_rl.lm.chords import Chart
 from musicgen_rl.lm.key import KeySignature
-from musicgen_rl.pipeline.asked import asked_chords, asked_key, finds_key
+from musicgen_rl.pipeline.asked import asked_key, finds_key
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
@@ -34,44 +35,45 @@ class KeyHold:
         self._sense = load_sense(info, KEY, KeySense)
         self._text = text
 
-    def keys(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[Key | None]:
-        """Say which key each clip is held to; None for those that are held to none.
-
-        What goes on from a clip goes on in the key that one was held to; where it was held to none
-        no other is found.
-        """
-        if self.adapter is None:
-            return [None] * len(batch.prompts)
-        found = self.of_chords(batch, request, source)
-        return [
-            key if finds_key(prompt, request) else asked_key(prompt, request)
-            for prompt, key in zip(batch.prompts, found, strict=True)
-        ]
-
-    def of_chords(
+    def homes(
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> list[Key | None]:
         """Say which key goes with each clip, whether or not it is held to it.
 
-        It is the one that is asked for, or that of the chords that are, or one that is found.
+        What goes on from a clip goes on in the key that one was held to; where it was held to none
+        no other is found.
         """
         seeds = batch.seeds_or(request.seed or 0)
         return [
-            self._going_with(prompt, index, seed, request, source)
+            asked_key(prompt, request)
+            or (self.find(prompt, seed, index) if source is None else source.held_key)
             for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)
         ]
 
-    def _going_with(
-        self, prompt: str, index: int, seed: int, request: GenerationConfig, source: Source | None
-    ) -> Key | None:
-        asked, chords = asked_key(prompt, request), asked_chords(prompt, request)
-        if asked is not None:
-            return asked
-        if chords is not None:
-            return key_of(chords)
-        return self.find(prompt, seed, index) if source is None else source.held_key
+    def keys(
+        self,
+        batch: Batch,
+        request: GenerationConfig,
+        homes: Sequence[Key | None],
+        charts: Sequence[Chart | None],
+    ) -> list[Key | None]:
+        """Say which key each clip is held to; None for those that are held to none.
+
+        Chords say which notes to play, so no key that was not asked for is held beside them: told
+        both, the music loses more of its style (docs/experiments/2026-11-30-chords.md).
+
+        Args:
+            batch: the clips.
+            request: their orders.
+            homes: from `homes`.
+            charts: the chords each is held to.
+        """
+        if self.adapter is None:
+            return [None] * len(batch.prompts)
+        return [
+            home if finds_key(prompt, request) and chart is None else asked_key(prompt, request)
+            for prompt, home, chart in zip(batch.prompts, homes, charts, strict=True)
+        ]
 
     def find(self, prompt: str, seed: int, index: int = 0) -> Key | None:
         """Find a key that goes with a prompt, for a variation of a seed; None where it cannot."""
@@ -79,20 +81,12 @@ class KeyHold:
             return None
         return self._sense.choose(meaning_of(self._text, prompt), clip_seed(seed, index))
 
-    def signature(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> KeySignature | None:
+    def signature(self, keys: Sequence[Key | None]) -> KeySignature | None:
         """Make what tells a batch its keys; None where no clip is held to one."""
-        keys = self.keys(batch, request, source)
         if self.adapter is None or not any(keys):
             return None
         return KeySignature(self.adapter, keys)
 
-    def describe(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[dict[str, Any] | None]:
-        """Say for the settings of each clip which key it is held to, and by what."""
-        return [
-            None if key is None else {"name": key.name, "sha256": self.sha256}
-            for key in self.keys(batch, request, source)
-        ]
+    def describe(self, key: Key | None) -> dict[str, Any] | None:
+        """Say for the settings of a clip which key it is held to, and by what."""
+        return None if key is None else {"name": key.name, "sha256": self.sha256}

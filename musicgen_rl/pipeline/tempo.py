@@ -111,22 +111,14 @@ class TempoHold:
             for prompt, beat in zip(batch.prompts, beats, strict=True)
         ]
 
-    def metronome(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> Metronome | None:
+    def metronome(self, beats: Sequence[Beat | None]) -> Metronome | None:
         """Make what tells a batch its beats; None where no clip holds a tempo."""
-        beats = self.beats(batch, request, source)
         if self.adapter is None or not any(beats):
             return None
         return Metronome(self.adapter, beats, self._frame_rate)
 
-    def describe(
-        self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> list[dict[str, Any] | None]:
-        """Say for the settings of each clip which tempo it is held to, and by what."""
-        return [
-            None
-            if beat is None
-            else {"bpm": beat.bpm, "first_beat_s": beat.first_s, "sha256": self.sha256}
-            for beat in self.beats(batch, request, source)
-        ]
+    def describe(self, beat: Beat | None) -> dict[str, Any] | None:
+        """Say for the settings of a clip which tempo it is held to, and by what."""
+        if beat is None:
+            return None
+        return {"bpm": beat.bpm, "first_beat_s": beat.first_s, "sha256": self.sha256}
