@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from app.service import Service, Update
-from musicgen_rl.checkpoint.holds import KEY_SENSE
+from musicgen_rl.checkpoint.holds import CHORD_SENSE, KEY_SENSE
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
 from musicgen_rl.rewards.towers import TowerConfig
 from tests.app.browsing import described, opened
 from tests.models import save_tiny_dial
+from tests.pipeline.test_chords import write_chords
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_steady import write_sense
 from tests.pipeline.test_tempo import write_beat
@@ -27,9 +28,10 @@ def pipeline(tiny_folder) -> Pipeline:
 
 @pytest.fixture(scope="session")
 def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold a tiny model with a dial, with what holds a tempo and a key, and with an encoder."""
+    """Hold a tiny model with a dial, with what holds tempo, key and chords, and with an encoder."""
     folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
     write_sense(write_sense(write_key(write_beat(folder))), hold=KEY_SENSE)
+    write_sense(write_chords(folder), hold=CHORD_SENSE)
     tower = TowerConfig(width=16, layers=2, heads=2, patch_frames=8, window_s=2.0)
     torch.manual_seed(1)
     save_reward_model(

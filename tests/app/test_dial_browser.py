@@ -9,6 +9,7 @@ import soundfile
 
 from musicgen_rl.audio.io import read_tags
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.data.chords import read_progression
 from musicgen_rl.data.keys import read_key
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
 from musicgen_rl.text.tempo import TEMPI
@@ -40,7 +41,7 @@ def set_dial(page, value):
     number.blur()
 
 
-STEADY = " held to a steady beat and one key"
+STEADY = " held to a steady beat and chords that go with it"
 
 
 def generate(page, clips=1):
@@ -512,6 +513,50 @@ def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
     page.get_by_text("Done: one clip held to one key.").wait_for()
     ((name, data),) = downloads(page, 1)
     assert tags_of(data, tmp_path, name)["tempo"] is None
+
+
+def test_chords_are_held_as_written_and_come_back(visit, tmp_path):
+    page = visit()
+    settle(page, "house", seconds=1, seed=5)
+    chords = page.locator("#chords input")
+    chords.fill("Am | F G")
+    chords.press("Enter")
+    chords.blur()
+    button(page, "Generate").click()
+    page.get_by_text("Done: one clip held to a steady beat and the chords Am | F G.").wait_for()
+    ((name, data),) = downloads(page, 1)
+    assert tags_of(data, tmp_path, name)["chords"]["name"] == "Am | F G"
+    chords.fill("Am H")
+    chords.press("Enter")
+    chords.blur()
+    button(page, "Generate").click()
+    page.get_by_text("'H' is not a chord").wait_for()  # refused, what is there stays
+    link = "?prompt=house&duration=1&variations=1&chords=Em+C+G+D&tempo=90"
+    other = visit(page.url.split("?")[0] + link)
+    other.wait_for_function("document.querySelector('#chords input')?.value === 'Em C G D'")
+    button(other, "Generate").click()
+    other.get_by_text("Done: one clip held to 90 bpm and the chords Em C G D.").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("asked", "chords"),
+    [
+        ({"chords": "Am F"}, "Am F"), ({"prompt": "house, chords Em C"}, "Em C"),
+        ({"chords": "auto"}, "found"), ({"prompt": "chords Em C", "chords": "none"}, None),
+    ],
+)  # fmt: skip
+def test_a_program_asks_for_chords(studio, tmp_path, asked, chords):
+    import httpx
+    from gradio_client import Client
+
+    client = Client(studio.url, verbose=False)
+    given = {"prompt": "house", "duration": 1.0, "seed": 7} | asked
+    made = client.predict(**given, api_name="/generate")["files"][0]
+    client.close()
+    told = tags_of(httpx.get(made["url"]).content, tmp_path, made["name"])["chords"]
+    assert (
+        read_progression(told["name"]) if chords == "found" else (told and told["name"]) == chords
+    )
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,8 @@ def test_what_cannot_be_changed_is_said_and_the_jam_goes_on(begin):
     for orders, said in (
         ({"key": "Dm"}, "cannot hold a key, so D minor"), ({"steady": True}, "a steady beat"),
         ({"tempo_bpm": 5.0}, "tempo must be"), ({"key": "H"}, "key must be a note"),
+        ({"chords": "Am F"}, "cannot hold chords"), ({"chords": "Am H"}, "'H' is not a chord"),
+        ({"chords": "Am", "tempo_bpm": 0.0}, "change on beats"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
             service.live.open(JamRequest(prompt="drums", **orders))
@@ -199,16 +201,20 @@ def test_what_cannot_be_changed_is_said_and_the_jam_goes_on(begin):
 def test_a_jam_begins_with_what_is_ordered_or_found(hearing_folder):
     pipeline = Pipeline.load(hearing_folder, device="cpu", dtype="int8")
     with closing(Service(pipeline, warm_up=False)) as service:
-        for orders, bpm, key in (
-            ({"tempo_bpm": 124.0, "key": "Am"}, 124.0, "A minor"),
-            ({"tempo_bpm": 0.0, "key": "none"}, None, None),
-            ({"steady": True, "key": "auto"}, pipeline.holds.tempo.find("drums", 7),
-             pipeline.holds.key.find("drums", 7).name),
-        ):  # fmt: skip
+        found, key = pipeline.holds.tempo.find("drums", 7), pipeline.holds.key.find("drums", 7)
+        fitting = pipeline.holds.chords.find("drums", 7, key).name
+        for orders, begun in (
+            ({"tempo_bpm": 124.0, "key": "Am"}, (124.0, "A minor", None)),
+            ({"tempo_bpm": 0.0, "key": "none"}, (None, None, None)),
+            ({"steady": True, "key": "auto"}, (found, key.name, None)),
+            ({"steady": True, "key": "auto", "chords": "auto"}, (found, None, fitting)),
+            ({"chords": "Am | F G"}, (found, None, "Am | F G")),
+        ):
             jam = service.live.open(JamRequest(prompt="drums", seed=7, **orders))
             settle(jam)
             settings = jam.jam.settings(LoudnessConfig())
-            assert (settings["steady_bpm"], settings["steady_key"]) == (bpm, key)
+            names = ("steady_bpm", "steady_key", "steady_chords")
+            assert tuple(settings[name] for name in names) == begun
             jam.stop()
 
 

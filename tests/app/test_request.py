@@ -86,6 +86,8 @@ def test_a_job_says_what_it_is_held_to(hearing_folder):
     assert held(able, named, tempo_bpm=99.5, key="none") == "99.5 bpm"
     assert held(able, "house", steady=True) == "a steady beat"
     assert held(able, "house", key="auto") == "one key"
+    assert held(able, "house", chords="Am F C") == "a steady beat and the chords Am F C"
+    assert held(able, "chords Am F, 90 bpm", chords="none") == "90 bpm"
     assert held(able, "house") == held(able, named, tempo_bpm=0.0, key="none") == ""
     assert held(DEFAULTS, named) == ""  # which has nothing to hold it by
     plain = admit(JobRequest(prompt="house"), Limits(), able)
@@ -94,6 +96,8 @@ def test_a_job_says_what_it_is_held_to(hearing_folder):
         {"tempo_bpm": 90.0},
         {"key": "Am"},
         {"key": "auto"},
+        {"chords": "Am F"},
+        {"chords": "auto"},
     ):  # nor made side by side
         assert not plain.goes_with(admit(JobRequest(prompt="house", **asked), Limits(), able))
     order = admit(JobRequest(prompt="house", tempo_bpm=90.0, key="Am"), Limits(), able)

@@ -56,9 +56,10 @@ def test_a_model_that_is_chosen_brings_its_own_but_what_was_set_stays():
         replace(fresh_settings(HUB), guidance=1.0, negative="", temperature=1.0, top_k=0),
         replace(fresh_settings(DIAL), tempo=124.0, key="F# minor"),
         replace(fresh_settings(DIAL), tempo=0.0, key="none"),
+        replace(fresh_settings(DIAL), chords="Am | F G | C#m7"),
         fresh_settings(HUB),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_link_brings_back_every_setting(settings):
     fresh = fresh_settings(SERVICES[settings.model], base=settings.base)
@@ -86,7 +87,8 @@ def test_what_a_control_cannot_be_set_to_is_left_as_on_a_fresh_page(text):
 
 
 @pytest.mark.parametrize(
-    "query", ["?tempo=fast&key=H+minor", "?tempo=-3&key=d+minor", "?tempo=nan&key=D+dorian"]
+    "query",
+    ["?tempo=fast&key=H+minor", "?tempo=-3&key=d+minor", "?tempo=nan&key=D+dorian", "?chords=sad"],
 )
 def test_what_a_link_cannot_ask_for_is_left_to_the_words(query):
     assert read(query) == fresh_settings(DIAL)
@@ -119,6 +121,24 @@ def test_a_key_fits_the_words_where_the_model_can_unless_it_is_left_free(hearing
     services = {able.info.name: able}
     for settings in (fresh, chosen, replace(fresh, key="none"), replace(fresh, key="")):
         query = settings.query(fresh).removeprefix("?")
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        assert read_query(given, services, Limits()) == settings
+
+
+def test_chords_are_found_where_there_is_a_beat_for_them(hearing_folder):
+    able = SimpleNamespace(has_dial=True, info=read_info(hearing_folder))
+    auto = replace(fresh_settings(able), chords="auto")
+    assert auto.request(able).chords == "auto"
+    assert replace(auto, steady=False, tempo=90.0).request(able).chords == "auto"
+    for beatless in ({"steady": False}, {"tempo": 0.0}):
+        assert replace(auto, **beatless).request(able).chords is None
+        written = replace(auto, chords="Am F", **beatless)
+        assert written.request(able).chords == "Am F"  # an order; what cannot be is said
+    assert fresh_settings(HUB).chords == ""
+    assert carried_over(auto, replace(auto, steady=False), fresh_settings(HUB)).chords == ""
+    services = {able.info.name: able}
+    for settings in (auto, replace(auto, chords=""), replace(auto, chords="Am F")):
+        query = settings.query(fresh_settings(able)).removeprefix("?")
         given = dict(parse_qsl(query, keep_blank_values=True))
         assert read_query(given, services, Limits()) == settings
 

@@ -11,10 +11,12 @@ import pytest
 
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import read_audio, read_tags
-from musicgen_rl.checkpoint.holds import BEAT, KEY, KEY_SENSE
+from musicgen_rl.checkpoint.holds import BEAT, CHORD_SENSE, KEY, KEY_SENSE
+from musicgen_rl.data.chords import read_progression
 from musicgen_rl.data.keys import read_key
 from musicgen_rl.text.tempo import TEMPI
 from tests.cli.conftest import REPOSITORY, command, environment
+from tests.pipeline.test_chords import write_chords
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_steady import write_sense
 from tests.pipeline.test_tempo import write_beat
@@ -161,6 +163,40 @@ def test_a_key_is_held_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--key", "sad").refused("key must be a note and a scale", "'sad'")
     done = call("generate", "x", "--key", "dm", "--model", tiny_folder)
     done.refused("tiny cannot hold a key, so D minor cannot be set", "use a model that can")
+
+
+def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
+    model = tmp_path / "chorded"
+    shutil.copytree(tiny_folder, model)
+    write_sense(write_sense(write_chords(write_key(write_beat(model)))), hold=KEY_SENSE)
+    write_sense(model, hold=CHORD_SENSE)
+    options = ("--duration", "0.2", "--seed", "7", "--dtype", "fp32", "-o", tmp_path / "out")
+
+    def held(*arguments):
+        done = call("generate", *arguments, "--model", model, *options)
+        return done, settings_of(done)["chords"]
+
+    done, told = held("a waltz", "--chords", "Am | F G")
+    assert (told["name"], told["beats_per_bar"]) == ("Am | F G", 3)
+    assert "held to a steady beat and the chords Am | F G, " in done.err
+    assert call("replay", done.paths[0], "--model", model).code == 0
+    assert held("house", "--chords", "Am F", "--beats-per-bar", "6")[1]["beats_per_bar"] == 6
+    assert held("house, chords Am F")[1]["name"] == "Am F"
+    assert held("house, chords Am F", "--chords", "none")[1] is None
+    done, told = held("house", "--chords", "auto", "--key", "auto")
+    assert read_progression(told["name"])
+    assert "held to a steady beat and chords that go with it, " in done.err
+    said = (
+        "names and, without a tempo, to a steady beat and, without chords, to fitting ones, chord"
+    )
+    several = ("house, chords Am F", "house", "--chords", "auto", "--model", model, *options)
+    assert said in call("generate", *several).err
+    assert "--chords does; --chords auto finds some" in call("info", model).out
+    call("generate", "x", "--chords", "Am H").refused("'H' is not a chord", "such as Am")
+    call("generate", "x", "--chords", "Am", "--tempo", "0").refused("change on beats")
+    call("generate", "x", "--beats-per-bar", "0").refused("beats_per_bar")
+    done = call("generate", "x", "--chords", "Am", "--model", tiny_folder)
+    done.refused("tiny cannot hold chords, so chords Am cannot be set", "use a model that can")
 
 
 def test_a_tempo_that_cannot_be_held_is_refused_in_a_line(call, tiny_folder):
