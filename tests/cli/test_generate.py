@@ -187,7 +187,7 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     assert read_progression(told["name"])
     assert "held to a steady beat and chords that go with it, " in done.err
     said = (
-        "names and, without a tempo, to a steady beat and, without chords, to fitting ones, chord"
+        "names and, without a tempo, to a steady beat and, without chords, to fitting ones, tiny"
     )
     several = ("house, chords Am F", "house", "--chords", "auto", "--model", model, *options)
     assert said in call("generate", *several).err
