@@ -1,5 +1,6 @@
 """One card for each variation: player, picture, download."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gradio.data_classes import FileData
 
 from app.picture import spectrogram
 from musicgen_rl.audio.io import read_audio
+from musicgen_rl.checkpoint.holds import HOLDS
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Card:
             self.download: None,
         }
 
-    def showing(self, path: Path, picture: Path) -> dict[Any, Any]:
-        """Update that shows a finished file."""
+    def showing(self, path: Path, picture: Path, held: str = "") -> dict[Any, Any]:
+        """Update that shows a finished file, and what it was held to, in words."""
         whole = not path.stem.endswith("-stopped")
         label = f"Variation {self.number}" + ("" if whole else " (stopped)")
+        label += f": {held}" if held else ""
         return {
             self.box: gr.update(visible=True),
             self.player: gr.update(value=_file(path), label=label),
@@ -85,6 +88,17 @@ def make_card(number: int) -> Card:
                 for text in ("More like this", "Continue", "Use these settings")
             )
     return Card(number, box, player, picture, download, more, go_on, use)
+
+
+def held_by(settings: Mapping[str, Any]) -> str:
+    """Say what a clip's settings held it to: "124 bpm, D minor, Am F C G"; empty for nothing."""
+    tempo, key, chords = (settings.get(hold.holds) for hold in HOLDS)
+    said = [
+        *([f"{tempo['bpm']:g} bpm"] if tempo else []),
+        *([key["name"]] if key else []),
+        *([chords["name"]] if chords else []),
+    ]
+    return ", ".join(said)
 
 
 def _file(path: Path) -> dict[str, Any]:

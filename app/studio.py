@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.cards import draw
+from app.cards import draw, held_by
 from app.explore import Explorer
 from app.gate import address_of
 from app.layout import (
@@ -36,6 +36,7 @@ from app.settings import OWN, Settings, carried_over, fresh_settings, read_query
 from app.shelf import Shelf
 from app.status import describe, line, refusal, waiting
 from app.visits import Run, Visits
+from musicgen_rl.audio.io import read_tags
 from musicgen_rl.errors import MusicgenRLError
 
 CSS = Path(__file__).parent / "static" / "studio.css"
@@ -290,11 +291,12 @@ class Studio:
         for card, path in zip(self.results.cards, files, strict=False):
             try:
                 picture = await asyncio.to_thread(draw, path)
+                held = held_by(await asyncio.to_thread(read_tags, path))
             except (OSError, MusicgenRLError):
                 if path.is_file():
                     raise
                 continue  # the page was closed, and its files went with it
-            shown |= card.showing(path, picture)
+            shown |= card.showing(path, picture, held)
         return shown
 
     def reopen(self, request: gr.Request) -> dict[Any, Any]:

@@ -536,6 +536,7 @@ def test_chords_are_held_as_written_and_come_back(visit, tmp_path):
     other.wait_for_function("document.querySelector('#chords input')?.value === 'Em C G D'")
     button(other, "Generate").click()
     other.get_by_text("Done: one clip held to 90 bpm and the chords Em C G D.").wait_for()
+    other.get_by_text("Variation 1: 90 bpm, Em C G D", exact=True).first.wait_for()
 
 
 @pytest.mark.parametrize(

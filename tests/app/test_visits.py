@@ -201,7 +201,7 @@ def make_studio(rooms, *cards):
 
 
 def card():
-    return SimpleNamespace(hidden=dict, showing=lambda path, picture: {path: picture})
+    return SimpleNamespace(hidden=dict, showing=lambda path, picture, held: {path: picture})
 
 
 def test_a_run_that_ends_is_shown_whatever_was_restored_meanwhile(rooms, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app import words
+from app.cards import held_by
 from app.figures import apart
 from app.picture import spectrogram
 from app.playback import Playback, sample_bytes, start_after_s
@@ -191,3 +192,12 @@ def test_points_that_cover_each_other_are_moved_apart_and_others_stay():
     assert moved[0].tolist() == pytest.approx([4.0, 10.0], abs=0.1)
     assert moved[2].tolist() == [10.0, 90.0]
     assert np.hypot(*np.subtract(*apart(np.zeros((2, 2)), 16.0))) == pytest.approx(16.0, abs=0.2)
+
+
+def test_a_card_says_what_its_clip_was_held_to():
+    tempo, key, chords = {"bpm": 92.5}, {"name": "D minor"}, {"name": "Am F"}
+    for told, said in (
+        ({"tempo": tempo, "key": key, "chords": chords}, "92.5 bpm, D minor, Am F"),
+        ({"tempo": None, "key": key}, "D minor"), ({"moves": []}, ""), ({"chords": chords}, "Am F"),
+    ):  # fmt: skip
+        assert held_by(told) == said
