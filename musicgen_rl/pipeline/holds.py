@@ -274,9 +274,10 @@ class MovingHolds:
         return self._key
 
     def _next_chords(self, prompt: str) -> Progression | None:
-        """Say which chords go on with a prompt; None where none do."""
+        """Say which chords go on with a prompt; None where none do, as when it names a key."""
         asked = asked_chords(prompt, _FREE)
-        if asked is not None or self._begins.chords is None:
+        elsewhere = self.lead_sheet is not None and asked_key(prompt, _FREE) is not None
+        if asked is not None or elsewhere or self._begins.chords is None:
             self._chords = asked
         return self._chords
 

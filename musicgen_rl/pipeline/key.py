@@ -8,7 +8,7 @@ from musicgen_rl.checkpoint.holds import KEY, has_hold, hold_hash, load_key
 from musicgen_rl.data.keys import Key
 from musicgen_rl.lm.chords import Chart
 from musicgen_rl.lm.key import KeySignature
-from musicgen_rl.pipeline.asked import asked_key, finds_key
+from musicgen_rl.pipeline.asked import asked_chords, asked_key, finds_key
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
@@ -59,8 +59,9 @@ class KeyHold:
     ) -> list[Key | None]:
         """Say which key each clip is held to; None for those that are held to none.
 
-        Chords say which notes to play, so no key that was not asked for is held beside them: told
-        both, the music loses more of its style (docs/experiments/2026-11-30-chords.md).
+        Chords say which notes to play: those that are found are in the clip's key, which is then
+        not told beside them, nor is a key found for chords that are asked for. Told both, the music
+        loses more of its style (docs/experiments/2026-11-30-chords.md).
 
         Args:
             batch: the clips.
@@ -70,10 +71,12 @@ class KeyHold:
         """
         if self.adapter is None:
             return [None] * len(batch.prompts)
-        return [
-            home if finds_key(prompt, request) and chart is None else asked_key(prompt, request)
-            for prompt, home, chart in zip(batch.prompts, homes, charts, strict=True)
-        ]
+        held: list[Key | None] = []
+        for prompt, home, chart in zip(batch.prompts, homes, charts, strict=True):
+            by_chords = chart is not None and asked_chords(prompt, request) is None
+            found = home if finds_key(prompt, request) and chart is None else None
+            held.append(None if by_chords else asked_key(prompt, request) or found)
+        return held
 
     def find(self, prompt: str, seed: int, index: int = 0) -> Key | None:
         """Find a key that goes with a prompt, for a variation of a seed; None where it cannot."""

@@ -52,7 +52,7 @@ class GenerationConfig:
     "Am | F G | C". Without it those that the prompt names ("chords Am F C G") are held, by models
     that can, such as pocket; "auto" holds some that go with the words where they name none, each
     variation its own, and "none" holds none. They change on beats, so a tempo is held too; and they
-    say which notes to play, so no key is found beside them."""
+    say which notes to play, so no key is found beside them. Those found are in the key named."""
     beats_per_bar: int | None = None
     """Beats of a bar of chords; three where the prompt is of a waltz or of 3/4, four for others."""
     max_batch: int = 0

@@ -186,9 +186,7 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     done, told = held("house", "--chords", "auto", "--key", "auto")
     assert read_progression(told["name"])
     assert "held to a steady beat and chords that go with it, " in done.err
-    said = (
-        "names and, without a tempo, to a steady beat and, without chords, to fitting ones, tiny"
-    )
+    said = "names and, without a tempo, to a steady beat and, without chords, to fitting ones, tiny"
     several = ("house, chords Am F", "house", "--chords", "auto", "--model", model, *options)
     assert said in call("generate", *several).err
     assert "--chords does; --chords auto finds some" in call("info", model).out

@@ -110,15 +110,19 @@ def test_chords_are_found_in_the_key_of_the_clip(quick):
     assert names(quick, chords="auto") == names(quick, chords="auto", key="auto")
 
 
-def test_no_key_is_found_beside_chords_but_one_that_is_asked_for_is_held(quick):
-    for chords in ("auto", "Em C G D"):
+def test_found_chords_are_told_in_place_of_the_key_and_others_beside_one_that_is_asked_for(quick):
+    asked = (("house", "auto"), ("house in D minor", "auto"), ("house", "Am"),
+             ("pads, no beat, in F major", "auto"))  # fmt: skip
+    for chords, keys in (
+        ("auto", [None, None, None, "F major"]),
+        ("Em C G D", [None, "D minor", "A minor", "F major"]),
+    ):
         told = [
-            clip.settings["key"] and clip.settings["key"]["name"]
-            for prompt, key in (("house", "auto"), ("house in D minor", "auto"), ("house", "Am"),
-                                ("pads, no beat, in F major", "auto"))
-            for clip in quick.generate(prompt, duration_s=0.2, seed=7, chords=chords, key=key)
-        ]  # fmt: skip
-        assert told == [None, "D minor", "A minor", "F major"]
+            quick.generate(prompt, duration_s=0.2, seed=7, chords=chords, key=key)[0].settings
+            for prompt, key in asked
+        ]
+        assert [each["key"] and each["key"]["name"] for each in told] == keys
+        assert [each["chords"] is None for each in told] == [False] * 3 + [chords == "auto"]
     (clip,) = quick.generate("pads, no beat", duration_s=0.2, seed=7, chords="auto", key="auto")
     assert clip.settings["key"]["name"] == quick.holds.key.find("pads, no beat", 7).name
 
@@ -261,6 +265,24 @@ def test_a_jam_keeps_its_chords_until_others_are_named_and_is_made_again(folder)
             read_recipe(settings | {name: wrong})
     old = {k: v for k, v in settings.items() if k not in ("steady_chords", "beats_per_bar")}
     assert read_recipe(old).begins.chords is None
+
+
+def test_a_jam_whose_prompt_names_a_key_lets_its_chords_go(folder):
+    pipeline = Pipeline.load(folder, device="cpu", dtype="fp32")
+    kept, bare = (
+        begin(pipeline, begins=Begins(bpm=300.0, chords=chords, beats_per_bar=1))
+        for chords in (read_progression("Am F C G"), None)
+    )
+    for jam in (kept, bare):
+        played(jam, 20, {"prompt": "house in D minor"}, 20)
+    told = [jam._holds.told(20, 20) for jam in (kept, bare)]
+    assert torch.equal(*told)
+    assert not torch.equal(*(jam._holds.told(0, 20) for jam in (kept, bare)))
+    named = begin(pipeline, prompt="house in D minor",
+                  begins=Begins(bpm=300.0, chords=read_progression("Dm F")))  # fmt: skip
+    assert not torch.equal(named._holds.told(0, 20), bare._holds.told(0, 20))
+    for jam in (kept, bare, named):
+        jam.close()
 
 
 def test_orders_are_what_a_jam_begins_with(quick):
