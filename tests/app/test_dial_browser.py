@@ -175,7 +175,8 @@ def test_a_jam_is_heard_moves_within_three_seconds_and_is_kept(visit, studio, tm
         ("drums", 0.2), ("drums", 0.9), ("slow flute", 0.9),
     ]  # fmt: skip
     assert 49 <= tags["steady_bpm"] <= 209
-    assert read_key(tags["steady_key"])
+    assert tags["steady_key"] is None  # the chords say it
+    assert read_progression(tags["steady_chords"])
     pipeline = studio.service._pipeline.twin()
     recipe = read_recipe(tags)
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
@@ -462,14 +463,26 @@ def test_the_dial_is_reached_and_moved_by_keyboard(visit):
     assert page.evaluate("document.activeElement.value") != before
 
 
+def choose(page, control, words):
+    page.locator(f"#{control} input").click()
+    page.get_by_role("option", name=words).click()
+
+
 def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     page = visit()
     settle(page, "house", seconds=1, seed=5)
     tempo, key = page.locator("#tempo input"), page.locator("#key input")
     assert (tempo.input_value(), key.input_value()) == ("", "fits the words")
     tempo.fill("124")
-    key.click()
-    page.get_by_role("option", name="F# minor").click()
+    choose(page, "key", "F# minor")
+    button(page, "Generate").click()
+    held = "held to 124 bpm, F# minor and chords that go with it"
+    page.get_by_text(f"Done: one clip {held}.").wait_for()
+    ((name, data),) = downloads(page, 1)
+    tags = tags_of(data, tmp_path, name)
+    assert (tags["tempo"]["bpm"], tags["key"]) == (124, None)
+    assert read_progression(tags["chords"]["name"])
+    choose(page, "chords", "none held")
     button(page, "Generate").click()
     page.get_by_text("Done: one clip held to 124 bpm and F# minor.").wait_for()
     ((name, data),) = downloads(page, 1)
@@ -482,14 +495,14 @@ def test_a_tempo_and_a_key_are_held_as_set_and_come_back(visit, tmp_path):
     tempo.fill("")
     tempo.blur()
     page.get_by_label("What to play", exact=True).fill("house in D minor")
-    key.click()
-    page.get_by_role("option", name="none held").click()
+    choose(page, "key", "none held")
     generate(page)
     unfold(page, "History and links")
     button(page, "Make a link to these settings").click()
     page.wait_for_function("document.querySelector('#link textarea, #link input')?.value")
     link = page.locator("#link textarea, #link input").first.input_value()
     assert "key=none" in link
+    assert "chords=none" in link
     assert "tempo" not in link
     other = visit(link.replace("key=none", "key=A+minor&tempo=90"))
     other.wait_for_function("document.querySelector('#key input')?.value === 'A minor'")
@@ -504,7 +517,7 @@ def test_a_beat_is_steady_unless_it_is_switched_off(visit, tmp_path):
     steady = page.locator("#steady input")
     assert steady.is_checked()
     button(page, "Generate").click()
-    page.get_by_text("Done: 2 clips held to a steady beat and one key.").wait_for()
+    page.get_by_text("Done: 2 clips held to a steady beat and chords that go with it.").wait_for()
     tempi = [tags_of(data, tmp_path, name)["tempo"]["bpm"] for name, data in downloads(page, 2)]
     assert all(49 <= bpm <= 209 for bpm in tempi)
     steady.uncheck()
