@@ -235,7 +235,7 @@ def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Setting
     """Place what clips are held to, where a model can."""
     can = {hold: any(has_hold(one.info, hold) for one in services.values()) for hold in HOLDS}
     finds = {hold: any(can_find(one.info, hold) for one in services.values()) for hold in HOLDS}
-    with gr.Row(visible=any(can.values())):
+    with gr.Row(visible=can[BEAT] or can[KEY]):
         at["tempo"] = gr.Number(
             label="Tempo (bpm)", minimum=0, maximum=MAX_TEMPO_BPM, placeholder=words.AS_NAMED,
             min_width=130, visible=can[BEAT], elem_id="tempo",
@@ -247,14 +247,14 @@ def _place_held(at: dict[str, Any], services: dict[str, Service], fresh: Setting
             ],
             value=fresh.key, label="Key", min_width=130, visible=can[KEY], elem_id="key",
         )  # fmt: skip
-        at["chords"] = gr.Dropdown(
-            [
-                *((s, row) for row, s in _ORDERS.items() if row != AUTO_CHORDS or finds[CHORDS]),
-                *((row, row) for row in CHORD_ROWS),
-            ],
-            value=fresh.chords, label="Chords, a bar each", min_width=130, allow_custom_value=True,
-            visible=can[CHORDS], elem_id="chords",
-        )  # fmt: skip
+    at["chords"] = gr.Dropdown(
+        [
+            *((s, row) for row, s in _ORDERS.items() if row != AUTO_CHORDS or finds[CHORDS]),
+            *((row, row) for row in CHORD_ROWS),
+        ],
+        value=fresh.chords, label="Chords", info=words.CHORDS, allow_custom_value=True,
+        visible=can[CHORDS], elem_id="chords",
+    )  # fmt: skip
     at["steady"] = gr.Checkbox(
         value=fresh.steady, label="Steady beat", info=words.STEADY,
         visible=finds[BEAT], elem_id="steady",

@@ -6,6 +6,7 @@ them (`Am | F G | C`). `%` is the bar before once more.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musicgen_rl.data.keys import KEY_NAMES
@@ -36,6 +37,8 @@ _ALIASES = {
 }  # fmt: skip
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _BENDS = {"#": 1, "♯": 1, "b": -1, "♭": -1, "": 0}
+_SHARP = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_FLAT = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 _CHORD = re.compile(r"([A-G])([#b♯♭]?)([^/\s]*)(?:/[A-G][#b♯♭]?)?")
 
 _WORD = (
@@ -66,11 +69,21 @@ class Chord:
         """As musicians write it; notes that no suffix has are left out of the name."""
         suffix = next((name for name, shape in SUFFIXES.items() if shape == self.intervals), None)
         if suffix is None:
-            suffix = "m" if 3 in self.intervals and 4 not in self.intervals else ""
+            suffix = "m" if self.minor else ""
         root = KEY_NAMES[self.root]
-        if suffix.startswith(("m", "dim")) and not suffix.startswith("maj"):
+        if self.minor:
             root = {"Db": "C#", "Ab": "G#"}.get(root, root)
         return f"{root}{suffix}"
+
+    @property
+    def minor(self) -> bool:
+        """Whether it has a minor third and no major one."""
+        return 3 in self.intervals and 4 not in self.intervals
+
+    def spelt(self, names: Sequence[str]) -> str:
+        """Write it with a root out of twelve names, from C."""
+        own = self.name
+        return names[self.root] + own[2 if own[1:2] in ("#", "b") else 1 :]
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,14 @@ class Progression:
 
     @property
     def name(self) -> str:
-        """As musicians write it."""
-        bars = [" ".join(chord.name for chord in bar) for bar in self.bars]
+        """As musicians write it: with sharps or with flats, as the key of its first chord has."""
+        first = self.bars[0][0]
+        fifths = (first.root + (3 if first.minor else 0)) * 7 % 12
+        names = KEY_NAMES if fifths == 0 else (_SHARP if fifths <= 6 else _FLAT)
+        bars = [
+            " ".join(c.name if names is KEY_NAMES else c.spelt(names) for c in bar)
+            for bar in self.bars
+        ]
         if all(len(bar) == 1 for bar in self.bars):
             return " ".join(bars)
         return " | ".join(bars) + (" |" if len(bars) == 1 else "")

@@ -42,6 +42,16 @@ def test_every_chord_is_read_from_its_own_name():
     assert Chord(2, (0, 3, 7, 17)).name == "Dm"  # no suffix has these notes
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Abm Dbm Eb7", "G#m C#m D#7"), ("Fm C# G# Eb", "Fm Db Ab Eb"), ("Am Bb G#dim", "Am Bb G#dim"),
+     ("E Db7", "E C#7"), ("Ebmaj7 Gbm7", "Ebmaj7 Gbm7"), ("F# C#", "F# C#")],
+)  # fmt: skip
+def test_a_progression_has_sharps_or_flats_as_its_key_has(text, name):
+    assert read_progression(text).name == name
+    assert read_progression(name) == read_progression(text)
+
+
 def test_progressions_by_hand():
     each = read_progression("Am F C G")
     assert [len(bar) for bar in each.bars] == [1, 1, 1, 1]
