@@ -44,7 +44,8 @@ class Item:
     one that goes with the words, "none" none."""
     chords: str | None = NO_CHORDS
     """Chords to hold, such as "Am F C G"; None holds those that the prompt names, "auto" those or
-    some that go with the words, "none" none. They change on beats, so a tempo is held too."""
+    some that go with the words, "none" none. They change on beats: a tempo is held too, and
+    `tempo_bpm` must be None or one."""
     beats_per_bar: int | None = None
     """Of the chords' bars; as the prompt has it where None."""
     diversity: float | None = None

@@ -16,6 +16,7 @@ from musicgen_rl.checkpoint.holds import (
     KEY_SENSE,
     TEMPO_SENSE,
     Hold,
+    can_find,
     has_hold,
 )
 from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS, Progression, read_progression
@@ -107,11 +108,13 @@ def held_to(
         goes_on: whether it goes on from another; its key and its chords are not known here.
     """
     asked, key = asked_tempo(prompt, request), asked_key(prompt, request)
-    chords = asked_chords(prompt, request) if has_hold(info, CHORDS) else None
+    steady = finds_tempo(prompt, request) and can_find(info, BEAT)  # named chords want one too
+    beat = steady or (asked is not None and has_hold(info, BEAT))
+    chords = asked_chords(prompt, request) if beat and has_hold(info, CHORDS) else None
     fitting = finds_chords(prompt, request) and not goes_on
     said = [
         *([f"{asked:g} bpm"] if asked is not None and has_hold(info, BEAT) else []),
-        *([_STEADY] if finds_tempo(prompt, request) else []),
+        *([_STEADY] if steady else []),
         *([key.name] if key is not None and has_hold(info, KEY) else []),
         *([_AUTO] if finds_key(prompt, request) and not (goes_on or chords or fitting) else []),
         *([f"the chords {chords.name}"] if chords is not None else []),

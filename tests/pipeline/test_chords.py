@@ -199,6 +199,11 @@ def test_models_that_cannot_are_named(dial_folder, folder, tmp_path):
     assert names(able, chords="Am F", tempo_bpm=90.0) == ["Am F"]
     assert names(able, "90 bpm, chords Am F") == ["Am F"]
     assert names(able, "chords Am F") == [None]  # no beat, no change
+    for info in (plain.info, able.info):
+        assert held_to(info, "house, chords Am F", GenerationConfig()) == ""
+    assert held_to(able.info, "90 bpm, chords Am F", GenerationConfig()) == (
+        "90 bpm and the chords Am F"
+    )
 
 
 def test_it_is_said_in_words(folder):
