@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from musicgen_rl.data.chords import Chord, Progression
 from musicgen_rl.lm.beat import Beat, MovingMetronome
-from musicgen_rl.lm.told import Course
+from musicgen_rl.lm.told import Course, LinearAdapter
 
 FEATURES = 24
 
@@ -35,7 +35,7 @@ def chord_features(chords: Sequence[Chord]) -> Tensor:
     return features
 
 
-class ChordAdapter(nn.Module):
+class ChordAdapter(LinearAdapter):
     """From the chord of each frame to what each block of a language model is told.
 
     Args:
@@ -44,11 +44,7 @@ class ChordAdapter(nn.Module):
     """
 
     def __init__(self, width: int, num_layers: int) -> None:
-        super().__init__()
-        self.width, self.num_layers = width, num_layers
-        self.outer = nn.Linear(FEATURES, num_layers * width)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        super().__init__(FEATURES, width, num_layers)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute what is added before each block.
@@ -59,9 +55,7 @@ class ChordAdapter(nn.Module):
         Returns:
             float32 [L, B, S, D].
         """
-        told: Tensor = self.outer(features.to(self.outer.weight.device))
-        B, S, _ = told.shape
-        return told.view(B, S, self.num_layers, self.width).permute(2, 0, 1, 3)
+        return self.added(features)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ the style of the music that is learnt from. It is left out of what is played
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from musicgen_rl.data.keys import Key
-from musicgen_rl.lm.told import Course
+from musicgen_rl.lm.told import Course, LinearAdapter
 
 FEATURES = 24
 _NOTES = 7  # of every scale
@@ -35,7 +35,7 @@ def key_features(keys: Sequence[Key]) -> Tensor:
     return features
 
 
-class KeyAdapter(nn.Module):
+class KeyAdapter(LinearAdapter):
     """From a key to what each block of a language model is told.
 
     Args:
@@ -44,11 +44,7 @@ class KeyAdapter(nn.Module):
     """
 
     def __init__(self, width: int, num_layers: int) -> None:
-        super().__init__()
-        self.width, self.num_layers = width, num_layers
-        self.outer = nn.Linear(FEATURES, num_layers * width)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        super().__init__(FEATURES, width, num_layers)
 
     def forward(self, keys: Sequence[Key]) -> Tensor:
         """Compute what is added before each block, at every frame alike.
@@ -59,9 +55,7 @@ class KeyAdapter(nn.Module):
         Returns:
             float32 [L, B, 1, D].
         """
-        features = key_features(keys).to(self.outer.weight.device)
-        told: Tensor = self.outer(features)
-        return told.view(len(keys), self.num_layers, self.width).transpose(0, 1).unsqueeze(2)
+        return self.added(key_features(keys).unsqueeze(1))
 
 
 class KeySignature:

@@ -11,9 +11,39 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
+
+
+class LinearAdapter(nn.Module):
+    """From what is told to what each block of a language model is told, by one layer.
+
+    Args:
+        features: F, numbers that describe what is told.
+        width: D of the model.
+        num_layers: L of the model.
+    """
+
+    def __init__(self, features: int, width: int, num_layers: int) -> None:
+        super().__init__()
+        self.width, self.num_layers = width, num_layers
+        self.outer = nn.Linear(features, num_layers * width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def added(self, features: Tensor) -> Tensor:
+        """Compute what is added before each block.
+
+        Args:
+            features: [B, S, F].
+
+        Returns:
+            float32 [L, B, S, D].
+        """
+        told: Tensor = self.outer(features.to(self.outer.weight.device))
+        B, S, _ = told.shape
+        return told.view(B, S, self.num_layers, self.width).permute(2, 0, 1, 3)
 
 
 class Teller(Protocol):

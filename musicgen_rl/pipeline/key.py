@@ -8,7 +8,7 @@ from musicgen_rl.checkpoint.holds import KEY, has_hold, hold_hash, load_key
 from musicgen_rl.data.keys import Key
 from musicgen_rl.lm.chords import Chart
 from musicgen_rl.lm.key import KeySignature
-from musicgen_rl.pipeline.asked import asked_chords, asked_key, finds_key
+from musicgen_rl.pipeline.asked import asked_chords, asked_key, finds_chords, finds_key
 from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.work import Batch
@@ -38,17 +38,19 @@ class KeyHold:
     def homes(
         self, batch: Batch, request: GenerationConfig, source: Source | None
     ) -> list[Key | None]:
-        """Say which key goes with each clip, whether or not it is held to it.
+        """Say which key goes with each clip that asks for one, or for chords to be found in it.
 
         What goes on from a clip goes on in the key that one was held to; where it was held to none
         no other is found.
         """
         seeds = batch.seeds_or(request.seed or 0)
-        return [
-            asked_key(prompt, request)
-            or (self.find(prompt, seed, index) if source is None else source.held_key)
-            for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True)
-        ]
+        homes: list[Key | None] = []
+        for prompt, index, seed in zip(batch.prompts, batch.indices, seeds, strict=True):
+            home = asked_key(prompt, request)
+            if home is None and (finds_key(prompt, request) or finds_chords(prompt, request)):
+                home = self.find(prompt, seed, index) if source is None else source.held_key
+            homes.append(home)
+        return homes
 
     def keys(
         self,

@@ -339,3 +339,18 @@ def test_an_adapter_comes_back_from_disk_and_another_shape_is_named(tiny_folder,
     write_chords(tmp_path / "m", width=16)
     with pytest.raises(CheckpointError, match="was not trained for tiny"):
         load_chords(info)
+
+
+def test_nothing_is_looked_for_where_nothing_is_to_be_found(quick, monkeypatch):
+    looked = []
+
+    def meaning(text, prompt):
+        looked.append(prompt)
+        return torch.ones(384)
+
+    for module in ("key", "tempo", "chords"):
+        monkeypatch.setattr(f"musicgen_rl.pipeline.{module}.meaning_of", meaning)
+    names(quick, ["house", "house in D minor, 124 bpm", "90 bpm, chords Am F"])
+    assert looked == []
+    names(quick, "bells", chords="auto", tempo_bpm=90.0)
+    assert set(looked) == {"bells"}
