@@ -11,6 +11,7 @@ from gradio.data_classes import FileData
 from app.picture import spectrogram
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.checkpoint.holds import HOLDS
+from musicgen_rl.data.chords import read_progression
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,24 @@ def make_card(number: int) -> Card:
 
 
 def held_by(settings: Mapping[str, Any]) -> str:
-    """Say what a clip's settings held it to: "124 bpm, D minor, Am F C G"; empty for nothing."""
+    """Say what a clip's settings held it to: "124 bpm, D minor, Am F C G"; empty for nothing.
+
+    Sections of chords that it does not last for are left out.
+    """
     tempo, key, chords = (settings.get(hold.holds) for hold in HOLDS)
     said = [
         *([f"{tempo['bpm']:g} bpm"] if tempo else []),
         *([key["name"]] if key else []),
-        *([chords["name"]] if chords else []),
+        *([_reached(settings)] if chords else []),
     ]
     return ", ".join(said)
+
+
+def _reached(settings: Mapping[str, Any]) -> str:
+    """Name the chords that a clip plays of those it is held to."""
+    chords, bpm = settings["chords"], settings["tempo"]["bpm"]
+    beats = chords["passed"] + settings["duration_s"] * bpm / 60
+    return read_progression(chords["name"]).within(beats / chords["beats_per_bar"]).name
 
 
 def _file(path: Path) -> dict[str, Any]:

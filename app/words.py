@@ -31,7 +31,10 @@ SEED = "Same seed and settings, same music. Unlocked, each run draws one and sho
 AS_NAMED = "as named"
 FITTING = "fits the words"
 NONE_HELD = "none held"
-CHORDS = "A bar of each, over and over. Choose some, or write your own: Am F C G, or Am | F G | C."
+CHORDS = (
+    "A bar of each, over and over. Choose some, or write your own: Am F C G, or Am | F G | C, or "
+    "sections, Am F C G x4; F G Em Am x2."
+)
 STEADY = "Where no tempo is named, each clip finds one that goes with the words, and keeps it."
 
 DIAL = (

@@ -21,6 +21,7 @@ from musicgen_rl.batch.item import Item
 from musicgen_rl.checkpoint import ModelInfo, find_model, read_info
 from musicgen_rl.checkpoint.holds import ALL
 from musicgen_rl.config import SamplingConfig, require
+from musicgen_rl.data.progressions import FORMS
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.asked import (
@@ -184,7 +185,8 @@ def clip_id(
         sound["chords"] = {"name": chords.name, "bar": bar, "chords": model.chords}
     elif model.chords and model.progression and finds_chords(item.prompt, item.request()):
         sound["chords"] = {
-            "found": model.progression, "scale": model.scale, "bar": bar, "chords": model.chords,
+            "found": model.progression, "forms": FORMS, "scale": model.scale, "bar": bar,
+            "chords": model.chords,
         }  # fmt: skip
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]

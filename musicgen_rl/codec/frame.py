@@ -47,6 +47,9 @@ TONE_HIGH_HZ = 10000.0
 START_LEVEL = -6.5
 MAX_LEVEL = 1.0
 """Natural logarithms of an amplitude: before training, and at most."""
+EMPHASIS = 0.1
+"""How much more than they do latents are taken to change from frame to frame when they are coded:
+codes blur changes, and attacks with them (docs/experiments/2026-11-30-search.md)."""
 NOISE_BANDS = 48
 NOISE_STEPS = 4
 """Noise levels a part: attacks are placed to 5 ms."""
@@ -294,7 +297,7 @@ class FrameCodec(nn.Module):
             raise InputError(f"this codec encodes samples [B, 1, M], got {tuple(samples.shape)}")
         if not bool(torch.isfinite(samples).all()):
             raise InputError("samples hold nan or infinite values: check the file they came from")
-        return self.quantizer.encode(self.latents(samples[:, 0].float()))
+        return self.quantizer.encode(emphasize_changes(self.latents(samples[:, 0].float())))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode the codes of a whole clip, [B, K, T], to samples [B, 1, T * hop_length]."""
@@ -326,6 +329,21 @@ class FrameCodec(nn.Module):
             raise InputError(f"codes must lie in [0, {self.codebook_size}), got {low} to {high}")
         start = torch.tensor([start_frame], device=codes.device)
         return self.synthesize(self.quantizer.decode(codes), start)[:, None]
+
+
+def emphasize_changes(latents: Tensor, share: float = EMPHASIS) -> Tensor:
+    """Move latents away from their neighbours in time.
+
+    Args:
+        latents: [B, T, D].
+        share: how much further a frame is moved, of its way from the mean of its two neighbours.
+
+    Returns:
+        [B, T, D].
+    """
+    before = torch.cat([latents[:, :1], latents[:, :-1]], 1)
+    after = torch.cat([latents[:, 1:], latents[:, -1:]], 1)
+    return latents + share * (latents - 0.5 * (before + after))
 
 
 def _amplitudes(

@@ -2,9 +2,11 @@
 
 A chord is a note with a suffix: `Am7`, `F#dim`, `Bbmaj9`, `C/E` (what stands below is not kept).
 A progression is chords in a row, a bar each (`Am F C G`), or bars parted by `|` whose chords share
-them (`Am | F G | C`). `%` is the bar before once more.
+them (`Am | F G | C`). `%` is the bar before once more. Sections of a song are parted by `;`, and
+`x4` plays one so often: `Am F C G x4; F G Em Am x2`.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +49,7 @@ _WORD = (
 )
 _APART = r"(?:\s*[-–—>→,|]+\s*|\s+)"
 _ROW = re.compile(rf"(?<![\w#♯♭'])({_WORD}(?:{_APART}{_WORD})+)")
+_TIMES = re.compile(r"(.*?)\s*[x×](\d{1,4})\s*", re.DOTALL)
 _SAID = re.compile(r"\b(?:chords?|progressions?|changes)\b", re.IGNORECASE)
 
 
@@ -87,11 +90,41 @@ class Chord:
 
 
 @dataclass(frozen=True)
-class Progression:
-    """Bars of chords that come round and round."""
+class Section:
+    """Bars of chords, played once or several times."""
 
     bars: tuple[tuple[Chord, ...], ...]
     """Chords of each bar, which share it evenly."""
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Progression:
+    """Chords of a piece: its sections, which come round and round."""
+
+    sections: tuple[Section, ...]
+
+    @classmethod
+    def of(cls, *bars: tuple[Chord, ...]) -> "Progression":
+        """Make one of a single section."""
+        return cls((Section(bars),))
+
+    @property
+    def bars(self) -> tuple[tuple[Chord, ...], ...]:
+        """Chords of each bar, sections as often as they are played."""
+        return tuple(bar for part in self.sections for bar in part.bars * part.times)
+
+    def within(self, bars: float) -> "Progression":
+        """Leave out the sections that so many bars do not reach; the last that is left stands once.
+
+        The whole of it is left where all of several sections are reached.
+        """
+        starts = itertools.accumulate((len(s.bars) * s.times for s in self.sections), initial=0)
+        kept = [s for s, start in zip(self.sections, starts, strict=False) if start < bars]
+        if len(kept) == len(self.sections) > 1:
+            return self
+        last = kept[-1] if kept else self.sections[0]
+        return Progression((*kept[:-1], Section(last.bars)))
 
     @property
     def name(self) -> str:
@@ -99,13 +132,19 @@ class Progression:
         first = self.bars[0][0]
         fifths = (first.root + (3 if first.minor else 0)) * 7 % 12
         names = KEY_NAMES if fifths == 0 else (_SHARP if fifths <= 6 else _FLAT)
-        bars = [
-            " ".join(c.name if names is KEY_NAMES else c.spelt(names) for c in bar)
-            for bar in self.bars
-        ]
-        if all(len(bar) == 1 for bar in self.bars):
-            return " ".join(bars)
-        return " | ".join(bars) + (" |" if len(bars) == 1 else "")
+        return "; ".join(
+            _row(part.bars, names) + (f" x{part.times}" if part.times > 1 else "")
+            for part in self.sections
+        )
+
+
+def _row(bars: Sequence[Sequence[Chord]], names: Sequence[str]) -> str:
+    written = [
+        " ".join(c.name if names is KEY_NAMES else c.spelt(names) for c in bar) for bar in bars
+    ]
+    if all(len(bar) == 1 for bar in bars):
+        return " ".join(written)
+    return " | ".join(written) + (" |" if len(written) == 1 else "")
 
 
 def named_chords(text: str) -> Progression | None:
@@ -148,25 +187,51 @@ def read_chord(text: str) -> Chord:
 
 
 def read_progression(text: str) -> Progression:
-    """Read a progression such as "Am F C G" or "Dm7 | G7 | Cmaj7 | A7 D7".
+    """Read a progression such as "Am F C G", "Dm7 | G7 | Cmaj7 | A7 D7" or "Am F x4; C G x2".
 
     Raises:
         ConfigError: a chord is none, or there are too few or too many.
     """
-    listed = text if isinstance(text, str) else ""
-    apart = "|" in listed
-    bars = listed.strip().strip("|").split("|") if apart else listed.split()
-    if not 1 <= len(bars) <= MAX_BARS or not any(bar.split() for bar in bars):
-        raise ConfigError(
-            f"chords must be 1 to {MAX_BARS} bars, such as 'Am F C G', a chord a bar, or "
-            f"'Am | F G | C', '{NO_CHORDS}' to hold none, or '{AUTO_CHORDS}' to find some that go "
-            f"with the words; got {text!r:.60}"
-        )
+    parts = text.strip().strip(";").split(";") if isinstance(text, str) else [""]
+    sections: list[Section] = []
+    for part in parts:
+        row, times = part, 1
+        if counted := _TIMES.fullmatch(part):
+            row, times = counted[1], int(counted[2])
+        before = sections[-1].bars[-1] if sections else None
+        bars = _read_row(row, sum(len(s.bars) * s.times for s in sections), before)
+        if not bars or times < 1:
+            raise _no_chords(text)
+        sections.append(Section(bars, times))
+    if sum(len(part.bars) * part.times for part in sections) > MAX_BARS:
+        raise _no_chords(text)
+    return Progression(tuple(sections))
+
+
+def _no_chords(text: object) -> ConfigError:
+    return ConfigError(
+        f"chords must be 1 to {MAX_BARS} bars, such as 'Am F C G', a chord a bar, 'Am | F G | C', "
+        f"or sections, 'Am F C G x4; F G Em Am x2', '{NO_CHORDS}' to hold none, or "
+        f"'{AUTO_CHORDS}' to find some that go with the words; got {text!r:.60}"
+    )
+
+
+def _read_row(
+    text: str, passed: int, before: tuple[Chord, ...] | None
+) -> tuple[tuple[Chord, ...], ...]:
+    """Read the bars of a section, none where there are none or too many.
+
+    `passed` bars come first; `before` is the last of them, which a % at the beginning means.
+    """
+    bars = text.strip().strip("|").split("|") if "|" in text else text.split()
+    if len(bars) > MAX_BARS or not any(bar.split() for bar in bars):
+        return ()
     read: list[tuple[Chord, ...]] = []
-    for number, bar in enumerate(bars, 1):
+    for number, bar in enumerate(bars, passed + 1):
         words = bar.split()
-        if words == ["%"] and read:
-            read.append(read[-1])
+        last = read[-1] if read else before
+        if words == ["%"] and last:
+            read.append(last)
             continue
         if not 1 <= len(words) <= MAX_CHORDS_A_BAR:
             raise ConfigError(
@@ -174,7 +239,7 @@ def read_progression(text: str) -> Progression:
                 f"chords, or % to play the one before again; got {text!r:.60}"
             )
         read.append(tuple(read_chord(word) for word in words))
-    return Progression(tuple(read))
+    return tuple(read)
 
 
 def chords_order(text: str) -> str:

@@ -4,7 +4,9 @@ Which of them goes with which words is learnt (text/progression.py); the order o
 to what was learnt: another order needs it to be learnt again.
 """
 
-from musicgen_rl.data.chords import Chord, Progression
+import itertools
+
+from musicgen_rl.data.chords import Chord, Progression, Section
 from musicgen_rl.data.keys import MODES, Key
 from musicgen_rl.data.pocket.theory import parse_progression
 
@@ -57,13 +59,41 @@ MINOR: tuple[str, ...] = (
 PROGRESSIONS = MAJOR + MINOR
 
 
+FORMS = ("AB", "AAB", "ABB")
+"""Orders of two progressions through a piece, which come round and round."""
+SECTION_BARS = 16
+"""About how many bars a section has: progressions are played until they fill it. So half a minute
+is mostly one of them, and comes back (docs/experiments/2026-11-30-chords.md)."""
+
+
 def in_key(progression: str, tonic: int) -> Progression:
     """Give a progression in roman numerals its chords on a tonic, semitones above C."""
-    return Progression(
-        tuple(
-            tuple(Chord((tonic + chord.root) % 12, chord.intervals) for chord in bar)
-            for bar in parse_progression(progression)
-        )
+    return Progression.of(*_bars(progression, tonic))
+
+
+def in_form(first: str, second: str, form: str, tonic: int) -> Progression:
+    """Lay out a piece of two progressions in roman numerals.
+
+    Args:
+        first: A.
+        second: B; the same as A makes a piece of one.
+        form: a letter for each section.
+        tonic: semitones above C.
+    """
+    if first == second:
+        return in_key(first, tonic)
+    sections = []
+    for letter, run in itertools.groupby(form):
+        bars = _bars(first if letter == "A" else second, tonic)
+        fill = max(1, round(SECTION_BARS / len(bars)))
+        sections.append(Section(bars, fill * len(list(run))))
+    return Progression(tuple(sections))
+
+
+def _bars(progression: str, tonic: int) -> tuple[tuple[Chord, ...], ...]:
+    return tuple(
+        tuple(Chord((tonic + chord.root) % 12, chord.intervals) for chord in bar)
+        for bar in parse_progression(progression)
     )
 
 

@@ -49,10 +49,12 @@ class GenerationConfig:
     with the words where they name none, each variation its own, and "none" holds none."""
     chords: str | None = None
     """Chords to hold, a bar each, over and over, such as "Am F C G", or bars parted by "|", such as
-    "Am | F G | C". Without it those that the prompt names ("chords Am F C G") are held, by models
-    that can, such as pocket; "auto" holds some that go with the words where they name none, each
-    variation its own, and "none" holds none. They change on beats, so a tempo is held too; and they
-    say which notes to play, so no key is found beside them. Those found are in the key named."""
+    "Am | F G | C"; sections are parted by ";" and may come several times, such as
+    "Am F C G x4; F G Em Am x2". Without it those that the prompt names ("chords Am F C G") are
+    held, by models that can, such as pocket; "auto" holds some that go with the words where they
+    name none, each variation its own, often in two sections, and "none" holds none. They change on
+    beats, so a tempo is held too; and they say which notes to play, so no key is found beside
+    them. Those found are in the key named."""
     beats_per_bar: int | None = None
     """Beats of a bar of chords; three where the prompt is of a waltz or of 3/4, four for others."""
     max_batch: int = 0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from musicgen_rl.data.chords import Progression
 from musicgen_rl.data.keys import Key
-from musicgen_rl.data.progressions import PROGRESSIONS, goes_with, in_key
+from musicgen_rl.data.progressions import FORMS, PROGRESSIONS, goes_with, in_form
 from musicgen_rl.text.sense import Sense
 
 _STREAM = 0xC40D5
@@ -23,14 +23,16 @@ class ProgressionSense(Sense):
     subject, count, typical = "chords", len(PROGRESSIONS), 1.5
 
     def choose(self, meaning: Tensor, seed: int, key: Key) -> Progression:
-        """Draw chords for a clip.
+        """Draw chords for a clip: two progressions in a form; one where they happen to be the same.
 
         Args:
             meaning: of its prompt, [D].
             seed: of the clip; the same draws the same.
             key: of the clip; drawn is what has its third.
         """
-        place = np.random.default_rng([_STREAM, seed]).random()
+        random = np.random.default_rng([_STREAM, seed])
         fits = set(goes_with(key))
         among = torch.tensor([name in fits for name in PROGRESSIONS])
-        return in_key(PROGRESSIONS[self.draw(meaning, place, among)], key.tonic)
+        first, second = (self.draw(meaning, random.random(), among) for _ in range(2))
+        form = FORMS[random.integers(len(FORMS))]
+        return in_form(PROGRESSIONS[first], PROGRESSIONS[second], form, key.tonic)

@@ -195,9 +195,16 @@ def test_points_that_cover_each_other_are_moved_apart_and_others_stay():
 
 
 def test_a_card_says_what_its_clip_was_held_to():
-    tempo, key, chords = {"bpm": 92.5}, {"name": "D minor"}, {"name": "Am F"}
+    tempo, key = {"bpm": 92.5}, {"name": "D minor"}
+    chords = {"name": "Am F x2; C; Dm", "beats_per_bar": 4, "passed": 0}
     for told, said in (
-        ({"tempo": tempo, "key": key, "chords": chords}, "92.5 bpm, D minor, Am F"),
-        ({"tempo": None, "key": key}, "D minor"), ({"moves": []}, ""), ({"chords": chords}, "Am F"),
+        ({"tempo": tempo, "key": key}, "92.5 bpm, D minor"),
+        ({"tempo": None, "key": key}, "D minor"), ({"moves": []}, ""),
     ):  # fmt: skip
         assert held_by(told) == said
+    for seconds, passed, said in (
+        (10.3, 0, "Am F"), (10.5, 0, "Am F x2; C"), (60.0, 0, "Am F x2; C; Dm"),
+        (1.0, 15, "Am F x2; C"),
+    ):  # fmt: skip
+        told = {"tempo": tempo, "chords": chords | {"passed": passed}, "duration_s": seconds}
+        assert held_by(told) == f"92.5 bpm, {said}"

@@ -69,8 +69,40 @@ def test_progressions_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("text", "bars", "name"),
+    [
+        ("Am F C G x4; F G Em Am×2", 24, "Am F C G x4; F G Em Am x2"),
+        ("Am | F G x2 ; C", 5, "Am | F G x2; C"),
+        ("Am F x2; % | C ;", 6, "Am F x2; F C"),
+        ("| C G | x3", 3, "C G | x3"),
+        ("Fm x2; C# Ab", 4, "Fm x2; Db Ab"),
+    ],
+)  # fmt: skip
+def test_sections_are_played_so_often_and_after_each_other(text, bars, name):
+    found = read_progression(text)
+    assert (len(found.bars), found.name) == (bars, name)
+    assert read_progression(name) == found
+    rows = [(read_progression(part.split(" x")[0]), part) for part in name.split(";")]
+    unrolled = [bar for row, part in rows for bar in row.bars * int((part + " x1").split(" x")[1])]
+    assert list(found.bars) == unrolled
+
+
+def test_what_a_clip_does_not_reach_is_left_out():
+    song = read_progression("Am F C G x2; F G; Am F C G")
+    for bars, name in (
+        (0.5, "Am F C G"), (8, "Am F C G"), (8.1, "Am F C G x2; F G"), (10, "Am F C G x2; F G"),
+        (10.5, song.name), (99, song.name),
+    ):  # fmt: skip
+        assert song.within(bars).name == name
+    assert read_progression("Am F x2").within(99).name == "Am F"
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("Am x0", "1 to 64 bars"), ("Am F x33", "1 to 64"), ("C;;D", "1 to 64"), ("x2", "1 to 64"),
+        ("C x40; D x25", "1 to 64"), ("C x99999", "'Cx?' is not|'x99999' is not"),
+        ("C; D | | E", "bar 3"), (";", "1 to 64"),
         ("", "1 to 64 bars"), (None, "1 to 64 bars"), ("C " * 65, "1 to 64 bars"), ("|", "1 to 64"),
         ("Am H", "'H' is not a chord"), ("Am | | C", "bar 2"), ("% C", "'%' is not"),
         ("C D E F G | A", "bar 1"), ("am f", "'am' is not"), ("Cfoo", "'Cfoo' is not"),

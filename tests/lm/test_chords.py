@@ -1,5 +1,7 @@
 """A chord is told at the frames in which it sounds, round and round."""
 
+import re
+
 import pytest
 import torch
 
@@ -28,7 +30,9 @@ def adapter_of(width=8, layers=2, seed=0):
 
 def sounding(text, first=0, frames=10, **how):
     """Name the chord of each frame."""
-    known = {name: chord_features([read_chord(name)])[0] for name in set(text.split()) - {"|"}}
+    known = {
+        name: chord_features([read_chord(name)])[0] for name in set(re.findall(r"[A-G]m?", text))
+    }
     told = Chart(read_progression(text), how.pop("beat", BEAT), **how)
     rows = told.sounding(first, frames, RATE)
     assert rows.shape == (frames, FEATURES)
@@ -52,6 +56,12 @@ def test_a_bar_each_round_and_round():
     heard = sounding("Am F", frames=170, beats_per_bar=4)
     assert heard == ["Am"] * 40 + ["F"] * 40 + ["Am"] * 40 + ["F"] * 40 + ["Am"] * 10
     assert sounding("Am F", frames=65, beats_per_bar=3) == ["Am"] * 30 + ["F"] * 30 + ["Am"] * 5
+
+
+def test_sections_are_told_as_often_as_they_are_played():
+    heard = sounding("Am F x2; G", frames=240)
+    assert heard[:200] == (["Am"] * 40 + ["F"] * 40) * 2 + ["G"] * 40
+    assert heard[200:] == ["Am"] * 40
 
 
 def test_chords_of_a_bar_share_it():

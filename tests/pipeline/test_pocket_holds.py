@@ -69,9 +69,9 @@ def test_the_chords_that_are_asked_for_are_played(pocket):
 
 def test_chords_go_with_the_words(pocket):
     blues, trance = (
-        [clip.settings["chords"]["name"].split() for clip in pocket.generate(
+        [read_progression(clip.settings["chords"]["name"]).sections[0] for clip in pocket.generate(
             prompt, duration_s=0.2, seed=3, clips_per_prompt=4, chords="auto")]
         for prompt in ("slow blues with harmonica", "uplifting trance")
     )  # fmt: skip
-    assert [len(chords) for chords in blues] == [12] * 4
-    assert [len(chords) for chords in trance] == [4] * 4
+    assert [len(section.bars) for section in blues] == [12] * 4
+    assert [len(section.bars) for section in trance] == [4] * 4
