@@ -59,7 +59,7 @@ class Uncoded:
     def encode(self, samples: Tensor) -> Tensor:
         """Keep the latents of samples [1, 1, M]; return the codes they would have had."""
         self._latents = self._codec.latents(samples[:, 0])
-        return self._codec.quantizer.encode(self._latents)
+        return self._codec.encode(samples)
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def train_decoder(
         optimizer.param_groups[0]["lr"] = RATE * warm * 0.5 * (1.0 + math.cos(math.pi * done))
         crops = draw_crops(pool, BATCH, length, 5, step, TRANSPOSE)
         with torch.no_grad():
-            latents = codec.quantizer.decode(codec.quantizer.encode(codec.latents(crops)))
+            latents = codec.quantizer.decode(codec.encode(crops[:, None]))
         made = codec.synthesize(latents, torch.randint(0, PERIOD, (BATCH,), generator=generator))
         distances = training_distances(made, crops, codec.sample_rate)
         spectral = torch.stack(

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 import secrets
 import unicodedata
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from musicgen_rl.errors import MusicgenRLError, StorageError
 MAX_SLUG_BYTES = 60
 """Room for the prompt in a file name; with seed, index and ending it stays far below 255 bytes."""
 
+_BENT_NOTE = re.compile(r"(?<![^\W_])([A-Ga-g])([#♯♭])")
 _NO_HARD_LINKS = {
     getattr(errno, name)
     for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EINVAL", "EACCES")
@@ -27,7 +29,8 @@ def slug(text: str) -> str:
 
     Letters, their accents, and digits of any script stay, in lower case; everything else,
     separators and control characters among it, becomes one hyphen. That leaves no character
-    that Windows, macOS or a network share refuses.
+    that Windows, macOS or a network share refuses. Sharps and flats are written out: F# minor is
+    another key than F minor.
 
     Args:
         text: any string.
@@ -37,7 +40,8 @@ def slug(text: str) -> str:
         nothing is left.
     """
     # The cut below looks at 60 bytes, so a prompt of a megabyte need not be normalised whole.
-    folded = unicodedata.normalize("NFKC", text[:1000]).lower()
+    spelt = _BENT_NOTE.sub(lambda n: n[1] + ("b" if n[2] == "♭" else " sharp "), text[:1000])
+    folded = unicodedata.normalize("NFKC", spelt).lower()
     kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
     out = ""
     for word in kept.split():

@@ -48,7 +48,8 @@ _WORD = (
     r"(?:/[A-G][#b♯♭]?)?(?![\w#♯♭])"
 )
 _APART = r"(?:\s*[-–—>→,|]+\s*|\s+)"
-_ROW = re.compile(rf"(?<![\w#♯♭'])({_WORD}(?:{_APART}{_WORD})+)")
+_ROW = rf"{_WORD}(?:{_APART}{_WORD})+(?:\s*\|?\s*[x×]\d{{1,2}}(?!\w))?"
+_SONG = re.compile(rf"(?<![\w#♯♭'])({_ROW}(?:\s*;\s*{_ROW})*)")
 _TIMES = re.compile(r"(.*?)\s*[x×](\d{1,4})\s*", re.DOTALL)
 _SAID = re.compile(r"\b(?:chords?|progressions?|changes)\b", re.IGNORECASE)
 
@@ -154,19 +155,26 @@ def named_chords(text: str) -> Progression | None:
     name two or more in a row.
 
     Returns:
-        A bar each, or bars as parted by "|"; None where it names none, or several rows.
+        A bar each, or bars as parted by "|", or sections as parted by ";"; None where it names
+        none, or several rows.
     """
     if not _SAID.search(text):
         return None
     rows = []
-    for match in _ROW.finditer(text):
-        bars = [re.split(_APART, bar.strip()) for bar in match[1].split("|")]
-        apart = bars if len(bars) > 1 else [[word] for word in bars[0]]
+    for match in _SONG.finditer(text):
         try:
-            rows.append(read_progression(" | ".join(" ".join(filter(None, b)) for b in apart)))
+            rows.append(read_progression(";".join(map(_plain, match[1].split(";")))))
         except ConfigError:
             continue
     return rows[0] if len(rows) == 1 else None
+
+
+def _plain(row: str) -> str:
+    """Write a row of chords with spaces between them, parted by other marks in a text."""
+    counted = _TIMES.fullmatch(row)
+    bars = [re.split(_APART, bar.strip()) for bar in (counted[1] if counted else row).split("|")]
+    words = (" | " if len(bars) > 1 else " ").join(" ".join(filter(None, bar)) for bar in bars)
+    return f"{words} x{counted[2]}" if counted else words
 
 
 def read_chord(text: str) -> Chord:

@@ -32,8 +32,8 @@ SECTIONS = {
 RESULTS = {
     "adherence": "pocket_adherence.json", "prompts": "pocket_prompts.json",
     "music": "pocket_music.json", "loss": "pocket_loss.json",
-    "codec_held_out": "codec_held_out.json", "codec_before": "codec_before.json",
-    "codec_real": "codec_real.json", "codec_usage": "codec_usage.json",
+    "codec_held_out": "codec_held_out.json", "codec_real": "codec_real.json",
+    "codec_usage": "codec_usage.json",
 }  # fmt: skip
 """Result -> file."""
 MEASURED = ("adherence", "prompts", "music")
@@ -194,7 +194,6 @@ def _numbers(
         found["loss"].append(f"The held-out loss, step: nats a code; {course}.")
     clips = {
         "of held-out pieces": "codec_held_out",
-        "of held-out pieces of the maker before": "codec_before",
         "of real recordings": "codec_real",
     }
     reports = {text: results[name] for text, name in clips.items() if name in results}

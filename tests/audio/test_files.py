@@ -28,6 +28,9 @@ WINDOWS_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.
         ("", "clip-s7-0.wav"),
         ("\x00\n\u202e", "clip-s7-0.wav"),
         ("CON", "con-s7-0.wav"),
+        ("house in F# minor", "house-in-f-sharp-minor-s7-0.wav"),
+        ("chords C♯m B♭7", "chords-c-sharp-m-bb7-s7-0.wav"),
+        ("take #3, C# (the language)", "take-3-c-sharp-the-language-s7-0.wav"),
     ],
 )
 def test_a_name_says_prompt_seed_and_index(prompt, name):

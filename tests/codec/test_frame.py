@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.frame import FrameCodec, emphasize_changes
 from musicgen_rl.codec.spectral import PERIOD, TONE_PERIOD, magnitudes
 from musicgen_rl.config import FrameCodecConfig
 from musicgen_rl.errors import ConfigError, InputError
@@ -218,3 +218,19 @@ def test_parts_hear_what_short_frames_hear() -> None:
     levels = torch.rand(1, 20, len(long.tone_hz)) * 0.1
     place = torch.arange(20)[None]
     assert torch.equal(long._tones(levels, place), short._tones(levels, place))
+
+
+def test_changes_from_frame_to_frame_are_made_larger_and_what_stands_is_left() -> None:
+    latents = torch.tensor([[0.0], [0.0], [2.0], [2.0], [2.0]])[None]
+    moved = emphasize_changes(latents, 0.2)
+    assert moved[0, :, 0].tolist() == pytest.approx([0.0, -0.2, 2.2, 2.0, 2.0])
+    assert torch.equal(emphasize_changes(latents[:, :1], 0.2), latents[:, :1])
+
+
+def test_codes_are_of_changes_made_larger() -> None:
+    codec = tiny_codec()
+    samples = torch.randn(2, 1, 3000, generator=torch.Generator().manual_seed(3))
+    latents = codec.latents(samples[:, 0])
+    wanted = codec.quantizer.encode(emphasize_changes(latents))
+    assert torch.equal(codec.encode(samples), wanted)
+    assert not torch.equal(codec.quantizer.encode(latents), wanted)
