@@ -1,13 +1,14 @@
 """Is the style asked for still heard where a beat and a key are found for the words?
 
     python benchmarks/heard.py [--model pocket] [--diversity 0.5] [--variations 8] [--seconds 10]
-        [--seed 0] [--out STEM]
+        [--seed 0] [--ways free steady ...] [--louder 1] [--out STEM]
 
 Variations of each style's name alone, of the examples on the studio's page and of the plain
 prompts of `pocket_prompts.py` that ask for one are played left free, to a steady beat, in a key
 that goes with the words, with both, with chords that go with the words (which bring a beat with
-them), and with all three. Told is of how many the style probe hears the style asked
-for. What a prompt names itself is held in all but the first.
+them), and with all three; `--ways` plays some of these, `--louder` tells chords so many times as
+strongly. Told is of how many the style probe hears the style asked for. What a prompt names itself
+is held in all but the first.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from pocket_prompts import PROMPTS, REWARDS
+from takes import tell_louder
 
 from app.words import EXAMPLES
 from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS
@@ -64,6 +66,7 @@ def count(pipeline: Pipeline, probe: Probe, prompt: str, styles: set[str], **how
 
 def render(found: Mapping[str, Any]) -> str:
     """Write the counts as Markdown."""
+    ways, louder = found["ways"], found["louder"]
 
     def row(name: str, cells: Sequence[Any]) -> str:
         return f"| {name} | " + " | ".join(map(str, cells)) + " |"
@@ -72,22 +75,23 @@ def render(found: Mapping[str, Any]) -> str:
         "# Is the style asked for heard?", "",
         f"Made by `benchmarks/heard.py`; its first lines say what is measured. {found['model']} at "
         f"{found['diversity']:g} of the dial, {found['variations']} variations of "
-        f"{found['seconds']:g} s of each prompt, seed {found['seed']}.", "",
-        row("", [*WAYS, "clips"]), "|---" * (len(WAYS) + 2) + "|",
+        f"{found['seconds']:g} s of each prompt, seed {found['seed']}"
+        + ("." if louder == 1 else f", chords told {louder:g} times as strongly."),
+        "", row("", [*ways, "clips"]), "|---" * (len(ways) + 2) + "|",
     ]  # fmt: skip
     for name, prompts in found["sets"].items():
         clips = len(prompts) * found["variations"]
-        shares = [sum(each[way] for each in prompts.values()) / clips for way in WAYS]
+        shares = [sum(each[way] for each in prompts.values()) / clips for way in ways]
         lines.append(row(name, [*(f"{share:.2f}" for share in shares), clips]))
     for name, prompts in found["sets"].items():
         lines += [
             "",
             f"## {name.capitalize()}",
             "",
-            row("", list(WAYS)),
-            "|---" * (len(WAYS) + 1) + "|",
+            row("", ways),
+            "|---" * (len(ways) + 1) + "|",
         ]
-        lines += [row(prompt, [each[way] for way in WAYS]) for prompt, each in prompts.items()]
+        lines += [row(prompt, [each[way] for way in ways]) for prompt, each in prompts.items()]
     return "\n".join([*lines, ""])
 
 
@@ -98,10 +102,13 @@ def main() -> int:
     parser.add_argument("--variations", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
+    parser.add_argument("--louder", type=float, default=1.0, help="the chords, so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/heard"))
     given = parser.parse_args()
     try:
         pipeline, probe = Pipeline.load(given.model), load_probe(REWARDS / "probe")
+        tell_louder(pipeline.holds.chords.adapter, given.louder)
         how = {
             "duration_s": given.seconds, "seed": given.seed, "diversity": given.diversity,
             "clips_per_prompt": given.variations,
@@ -109,8 +116,8 @@ def main() -> int:
         found = {
             name: {
                 prompt: {
-                    way: count(pipeline, probe, prompt, styles, **how, **orders)
-                    for way, orders in WAYS.items()
+                    way: count(pipeline, probe, prompt, styles, **how, **WAYS[way])
+                    for way in given.ways
                 }
                 for prompt, styles in prompts
             }

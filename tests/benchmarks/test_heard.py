@@ -36,7 +36,11 @@ def test_clips_heard_as_one_of_the_styles_are_counted(tiny_folder):
 def test_shares_are_of_all_clips_of_a_set():
     each = {"waltz": dict.fromkeys(WAYS, 1), "jazz": dict.fromkeys(WAYS, 4) | {"both": 2}}
     about = {"model": "m", "diversity": 0.5, "variations": 4, "seconds": 10.0, "seed": 0,
-             "sets": {"styles by name": each}}  # fmt: skip
+             "ways": list(WAYS), "louder": 1.0, "sets": {"styles by name": each}}  # fmt: skip
     text = render(about)
     assert "| styles by name | 0.62 | 0.62 | 0.62 | 0.38 | 0.62 | 0.62 | 8 |" in text
+    assert "seed 0.\n" in text
+    some = render(about | {"ways": ["chords", "both"], "louder": 0.75})
+    assert "seed 0, chords told 0.75 times as strongly.\n" in some
+    assert some.endswith("| waltz | 1 | 1 |\n| jazz | 4 | 2 |\n")
     assert text.endswith("| waltz | 1 | 1 | 1 | 1 | 1 | 1 |\n| jazz | 4 | 4 | 4 | 2 | 4 | 4 |\n")
