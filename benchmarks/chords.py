@@ -1,12 +1,13 @@
 """Are the chords that are asked for played, and does a clip come back to what it played?
 
     python benchmarks/chords.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--louder 1 ...] [--split test] [--pieces 30] [--seconds 30] [--seed 0]
-        [--out STEM]
+        [--diversity 0 ...] [--louder 1 ...] [--returning 1 ...] [--split test] [--pieces 30]
+        [--seconds 30] [--seed 0] [--out STEM]
 
 Of each held-out piece whose chords are known a caption that names no tempo is played, unpicked, at
 the piece's tempo: in its key (*key*), with the progression of its first theme over and over
-(*chords*), and with both. With `--louder 1.5` the chords are told half as strongly again. Real
+(*chords*), and with both. With `--louder 1.5` the chords are told half as strongly again, with
+`--returning 0` nothing that was played over them is called back (sampling/recall.py). Real
 pieces stand beside them.
 
 - on its chords: the share of tonal energy that lies on the notes of the chord that is asked for at
@@ -20,6 +21,7 @@ Errors are standard errors over pieces. `musicgen-rl data make probe --hours 1 -
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,7 +150,9 @@ def measure(given: argparse.Namespace) -> tuple[dict[str, Any], Pipeline]:
     pipeline = Pipeline.load(given.model)
     for diversity in (None, *given.diversity):
         for way, (key, chords) in WAYS.items():
-            for louder in given.louder if chords else (1.0,):
+            for louder, returning in itertools.product(
+                given.louder if chords else (1.0,), given.returning if chords else (0.0,)
+            ):
                 tell_louder(pipeline.holds.chords.adapter, louder)
                 clips = [
                     pipeline.generate(
@@ -157,12 +161,14 @@ def measure(given: argparse.Namespace) -> tuple[dict[str, Any], Pipeline]:
                         beats_per_bar=int(piece.attributes["meter"][0]),
                         key=key_of(piece.attributes).name if key else NO_KEY,
                         chords=progression_of(piece).name if chords else NO_CHORDS,
+                        returning=returning,
                     )[0]
                     for piece, caption in zip(pieces, captions, strict=True)
                 ]  # fmt: skip
                 tell_louder(pipeline.holds.chords.adapter, 1 / louder)
                 name = given.model + ("" if diversity is None else f", dial {diversity:g}")
                 name += f": {way}" + ("" if louder == 1.0 else f" x {louder:g}")
+                name += "" if returning == 1.0 or not chords else f", returning {returning:g}"
                 rows[name] = table(clips, asked)
     return {"pieces": len(pieces), "rows": rows}, pipeline
 
@@ -188,6 +194,9 @@ def main() -> int:
     parser.add_argument("--diversity", type=float, nargs="*", default=[], help="dial places too")
     parser.add_argument(
         "--louder", type=float, nargs="+", default=[1.0], help="the chords, so many times, in turn"
+    )
+    parser.add_argument(
+        "--returning", type=float, nargs="+", default=[1.0], help="how strongly, in turn"
     )
     parser.add_argument("--split", default="test", help="of the manifest")
     parser.add_argument("--pieces", type=int, default=30)

@@ -48,6 +48,8 @@ class Item:
     `tempo_bpm` must be None or one."""
     beats_per_bar: int | None = None
     """Of the chords' bars; as the prompt has it where None."""
+    returning: float = 1.0
+    """How strongly what was played over the chords before comes back."""
     diversity: float | None = None
     """Where the dial stands, 0 quality to 1 diversity; None plays the base."""
     merge_method: str = "lerp"
@@ -106,6 +108,7 @@ class Item:
             key=self.key,
             chords=self.chords,
             beats_per_bar=self.beats_per_bar,
+            returning=self.returning,
             loudness=self.loudness,
             diversity=self.diversity,
             merge_method=self.merge_method,

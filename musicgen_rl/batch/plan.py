@@ -188,6 +188,8 @@ def clip_id(
             "found": model.progression, "forms": FORMS, "scale": model.scale, "bar": bar,
             "chords": model.chords,
         }  # fmt: skip
+    if "chords" in sound:
+        sound["returning"] = _number(item.returning)
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 
@@ -209,7 +211,7 @@ def lay_out(
         key = (
             item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
             item.tempo_bpm, item.steady, item.key,
-            item.chords, item.beats_per_bar,
+            item.chords, item.beats_per_bar, item.returning,
         )  # fmt: skip
         groups.setdefault(key, []).append(id)
     models = list(infos)
@@ -363,7 +365,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
     "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
-    "steady", "key", "chords", "beats_per_bar",
+    "steady", "key", "chords", "beats_per_bar", "returning",
 )  # fmt: skip
 
 

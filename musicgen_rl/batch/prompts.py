@@ -20,6 +20,7 @@ COLUMNS = {
     "seed": "seed",
     "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm", "steady": "steady", "key": "key",
     "chords": "chords", "beats_per_bar": "beats_per_bar",
+    "returning": "returning",
     "n": "clips", "clips_per_prompt": "clips",
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",
@@ -245,6 +246,7 @@ def _as_positions(column: str, value: Any) -> tuple[float | None, ...]:
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "duration_s": _as_number, "guidance_scale": _as_number, "temperature": _as_number,
     "top_p": _as_number, "merge_strength": _as_number, "tempo_bpm": _as_number,
+    "returning": _as_number,
     "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole, "beats_per_bar": _as_whole,
     "diversity": _as_positions, "steady": _as_yes_or_no,
 }  # fmt: skip

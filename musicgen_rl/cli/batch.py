@@ -23,6 +23,7 @@ from musicgen_rl.cli.music_options import (
     Model,
     NegativePrompt,
     NoLoudness,
+    Returning,
     Steady,
     Temperature,
     Tempo,
@@ -74,6 +75,7 @@ def batch(
     key: Key = None,
     chords: Chords = None,
     beats_per_bar: BeatsPerBar = None,
+    returning: Returning = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -173,6 +175,7 @@ def batch(
             "chords": chords,
             "beats_per_bar": whole("--beats-per-bar", beats_per_bar),
         }
+        | given(returning=number("--returning", returning))
         | values,
         **given(
             clips=whole("-n", clips_per_prompt),

@@ -38,6 +38,12 @@ BeatsPerBar = Annotated[
     str | None,
     typer.Option(metavar=WHOLE, help=_REQUEST["beats_per_bar"], show_default="the prompt's"),
 ]
+Returning = Annotated[
+    str | None,
+    typer.Option(
+        metavar=NUMBER, help=_REQUEST["returning"], show_default=f"{GenerationConfig.returning:g}"
+    ),
+]
 Guidance = Annotated[
     str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN)
 ]

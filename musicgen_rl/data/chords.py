@@ -7,6 +7,7 @@ them (`Am | F G | C`). `%` is the bar before once more. Sections of a song are p
 """
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,6 +115,27 @@ class Progression:
     def bars(self) -> tuple[tuple[Chord, ...], ...]:
         """Chords of each bar, sections as often as they are played."""
         return tuple(bar for part in self.sections for bar in part.bars * part.times)
+
+    def since_last(self, fewest: float) -> tuple[int, ...]:
+        """Say for each bar how many bars ago the same place of the same section was last played.
+
+        Args:
+            fewest: bars; nearer places do not count.
+
+        Returns:
+            Bars back for each of `bars`, the whole coming round and round.
+        """
+        places = [
+            (part.bars, place)
+            for part in self.sections
+            for _ in range(part.times)
+            for place in range(len(part.bars))
+        ]
+        n, least = len(places), max(1, math.ceil(fewest))
+        return tuple(
+            next(back for back in range(least, least + n) if places[(i - back) % n] == places[i])
+            for i in range(n)
+        )
 
     def within(self, bars: float) -> "Progression":
         """Leave out the sections that so many bars do not reach; the last that is left stands once.

@@ -17,6 +17,8 @@ from musicgen_rl.lm.beat import Beat, MovingMetronome
 from musicgen_rl.lm.told import Course, LinearAdapter
 
 FEATURES = 24
+NEAREST_S = 4.0
+"""Seconds: what lies nearer is not called back, since it would be a loop."""
 
 
 def chord_features(chords: Sequence[Chord]) -> Tensor:
@@ -93,6 +95,26 @@ class Chart:
         told = chord_features([chord for bar in self.progression.bars for chord in bar])
         return told[torch.searchsorted(begun, bars, right=True) - 1]
 
+    def lags(self, first_frame: int, frames: int, frame_rate: float) -> Tensor:
+        """Say how many frames ago the same place of the chords was last played.
+
+        Args:
+            first_frame: frame of the new music; negative before it.
+            frames: S.
+            frame_rate: frames a second.
+
+        Returns:
+            long [S]; 0 where it is played for the first time.
+        """
+        bar_s = self.beats_per_bar * 60.0 / self.beat.bpm
+        since = torch.tensor(self.progression.since_last(NEAREST_S / bar_s))
+        places = (self.beat.places(first_frame, frames, frame_rate) + self.passed) / (
+            self.beats_per_bar
+        )
+        back = since[places.floor().long() % len(since)]
+        frames_back = (back * bar_s * frame_rate).round().long()
+        return torch.where(places >= back, frames_back, 0)
+
 
 class LeadSheet:
     """Tells a batch of clips their chords.
@@ -118,6 +140,14 @@ class LeadSheet:
                 sounding = chart.sounding(first_frame, steps, self.frame_rate)
                 told[:, row] = adapter(sounding[None])[:, 0]
         return told
+
+    def lags(self, first_frame: int, steps: int) -> Tensor:
+        """Say how many frames ago what each clip comes back to was played, as `Recall.lags`."""
+        lags = torch.zeros(len(self.charts), steps, dtype=torch.long)
+        for row, chart in enumerate(self.charts):
+            if chart is not None:
+                lags[row] = chart.lags(first_frame, steps, self.frame_rate)
+        return lags
 
 
 class MovingLeadSheet:

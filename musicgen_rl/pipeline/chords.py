@@ -100,13 +100,14 @@ class ChordHold:
             return None
         return LeadSheet(self.adapter, charts, self._frame_rate)
 
-    def describe(self, chart: Chart | None) -> dict[str, Any] | None:
-        """Say for the settings of a clip which chords it is held to, and by what."""
+    def describe(self, chart: Chart | None, returning: float) -> dict[str, Any] | None:
+        """Say for the settings of a clip which chords it is held to, how, and by what."""
         if chart is None:
             return None
         return {
             "name": chart.progression.name,
             "beats_per_bar": chart.beats_per_bar,
             "passed": chart.passed,
+            "returning": returning,
             "sha256": self.sha256,
         }

@@ -158,6 +158,7 @@ class Pipeline:
         key: str | None = None,
         chords: str | None = None,
         beats_per_bar: int | None = None,
+        returning: float = 1.0,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -182,6 +183,7 @@ class Pipeline:
             chords: to hold, a bar each, such as "Am F C G"; those of the prompt ("chords Am F")
                 where None and the model can, some that go with the words where "auto".
             beats_per_bar: of the chords' bars; three for a waltz and four for others where None.
+            returning: how strongly what was played over the chords before comes back; 0 not at all.
             continue_from: a clip or audio file to go on from; the result starts with it.
             loudness: how loud; EBU R 128 levelling by default.
             diversity: where the dial stands, 0 quality to 1 diversity; None plays the base.
@@ -211,6 +213,7 @@ class Pipeline:
             key=key,
             chords=chords,
             beats_per_bar=beats_per_bar,
+            returning=returning,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -275,6 +278,7 @@ class Pipeline:
         key: str | None = None,
         chords: str | None = None,
         beats_per_bar: int | None = None,
+        returning: float = 1.0,
         continue_from: Clip | str | Path | None = None,
         loudness: LoudnessConfig | None = None,
         diversity: float | None = None,
@@ -304,6 +308,7 @@ class Pipeline:
             key=key,
             chords=chords,
             beats_per_bar=beats_per_bar,
+            returning=returning,
             loudness=LoudnessConfig() if loudness is None else loudness,
             diversity=diversity,
             merge_method=merge_method,
@@ -380,6 +385,7 @@ class Pipeline:
         B = len(batch.prompts)
         stands = (request.diversity, request.merge_method, request.merge_strength)
         self.move(*stands)
+        teller, recall = self.holds.teller(batch, request, source)
         with self._runners.lease() as make_runner:
             stream = DecodeStream(
                 self.info.lm,
@@ -394,7 +400,9 @@ class Pipeline:
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
                 null=self.negative_condition(sampling, B),
-                teller=self.holds.teller(batch, request, source),
+                teller=teller,
+                recall=recall,
+                returning=request.returning,
             )
             decoder = StreamingDecoder(self.codec)
             take = Taker(round(request.duration_s * self.sample_rate))

@@ -43,6 +43,7 @@ from musicgen_rl.pipeline.request import GenerationConfig
 from musicgen_rl.pipeline.source import Source
 from musicgen_rl.pipeline.tempo import TempoHold, beats_of, within_reach
 from musicgen_rl.pipeline.work import Batch
+from musicgen_rl.sampling.recall import Recall
 from musicgen_rl.text.base import TextEncoder
 
 _STEADY, _AUTO, _FITTING = "a steady beat", "one key", "chords that go with it"
@@ -149,14 +150,16 @@ class Holds:
 
     def teller(
         self, batch: Batch, request: GenerationConfig, source: Source | None
-    ) -> Teller | None:
-        """Make what tells a batch its beats, keys and chords; None where no clip has any."""
+    ) -> tuple[Teller | None, Recall | None]:
+        """Make what tells a batch its beats, keys and chords, and what its chords call back.
+
+        Returns:
+            Each None where no clip has any.
+        """
         beats, keys, charts = self._told(batch, request, source)
-        return _together(
-            self.tempo.metronome(beats),
-            self.key.signature(keys),
-            self.chords.lead_sheet(charts),
-        )
+        lead_sheet = self.chords.lead_sheet(charts)
+        teller = _together(self.tempo.metronome(beats), self.key.signature(keys), lead_sheet)
+        return teller, lead_sheet
 
     def _told(
         self, batch: Batch, request: GenerationConfig, source: Source | None
@@ -175,7 +178,7 @@ class Holds:
             {
                 BEAT.holds: self.tempo.describe(beat),
                 KEY.holds: self.key.describe(key),
-                CHORDS.holds: self.chords.describe(chart),
+                CHORDS.holds: self.chords.describe(chart, request.returning),
             }
             for beat, key, chart in zip(*self._told(batch, request, source), strict=True)
         ]

@@ -203,6 +203,7 @@ def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         chords = _take(settings, CHORDS.holds, dict)
         orders["chords"] = _take(chords, "name", str)
         orders["beats_per_bar"] = _whole(chords, "beats_per_bar", 1, 16)
+        orders["returning"] = _number(chords, "returning") if "returning" in chords else 0.0
         held[CHORDS.name] = _take(chords, "sha256", str)
     return orders, held
 

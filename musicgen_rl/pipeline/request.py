@@ -15,6 +15,7 @@ from musicgen_rl.merging.recipe import MergeConfig
 MAX_DURATION_S = 600.0
 MAX_CLIPS = 1000
 MAX_TAKES = 64
+MAX_RETURNING = 4.0
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
 MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0
@@ -57,6 +58,9 @@ class GenerationConfig:
     them. Those found are in the key named."""
     beats_per_bar: int | None = None
     """Beats of a bar of chords; three where the prompt is of a waltz or of 3/4, four for others."""
+    returning: float = 1.0
+    """Where chords are held, how strongly what was played when they came before comes back; 0
+    leaves it free."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -110,6 +114,7 @@ class GenerationConfig:
         )
         if self.beats_per_bar is not None:
             _require_whole("beats_per_bar", self.beats_per_bar, 1, 16)
+        require_number("returning", self.returning, 0.0, MAX_RETURNING)
         if self.diversity is not None:
             require_number("diversity", self.diversity, 0.0, 1.0)
         MergeConfig(method=self.merge_method, strength=self.merge_strength)

@@ -20,6 +20,7 @@ from musicgen_rl.lm.delay import delays, shift_right
 from musicgen_rl.lm.told import Teller
 from musicgen_rl.sampling.draw import Draw, draw_for
 from musicgen_rl.sampling.randomness import ClipUniforms
+from musicgen_rl.sampling.recall import Recall, Remembered
 from musicgen_rl.sampling.runner import Runner, pad_condition
 
 
@@ -64,6 +65,8 @@ class DecodeStream:
         null: what guidance steers away from; the null condition where None.
         teller: tells B clips their beats and keys; nothing is told where None. Guidance hears it in
             both rows, so that it steers by the words alone.
+        recall: knows which earlier places of B clips are to come back; nothing is where None.
+        returning: how strongly it does, 0 not at all.
 
     Source: arXiv:2306.05284 (delay pattern, guidance); sliding as in its released code, windows of
     our own length.
@@ -82,8 +85,13 @@ class DecodeStream:
         prompt: Tensor | None = None,
         null: Condition | None = None,
         teller: Teller | None = None,
+        recall: Recall | None = None,
+        returning: float = 1.0,
     ) -> None:
         self._teller = teller
+        self._remembered: Remembered | None = None
+        if recall is not None and returning:
+            self._remembered = Remembered(recall, returning, config.codebook_size)
         self.config, self.sampling, self.window = config, sampling, window
         self._make_runner = make_runner
         self._condition, self._null = condition, null
@@ -177,12 +185,16 @@ class DecodeStream:
             inputs = shift_right(self._grid[..., : s + 1], self.config.pad_token)
             self._logits = self._runner.prefill(self._double(inputs))
         self._grid[..., s] = self._column(s, self._logits)
+        if self._remembered is not None:
+            self._remembered.hear(self._grid[..., s])
         self._decided += 1
         if self._decided < self._grid.shape[-1] and not self._finished():
             self._logits = self._runner.step(self._double(self._grid[..., s]))
 
     def _column(self, s: int, logits: Tensor) -> Tensor:
         """Choose the tokens [B, K] of column s: given, drawn, or padding outside the pattern."""
+        if self._remembered is not None:
+            logits = self._remembered.favour(s, logits)
         drawn = self._draw(logits, self._uniforms.next(), self.sampling)
         ends = self._end is not None and s >= self._end
         if s - self._late[-1] >= self._prompt_frames and not ends:
@@ -219,6 +231,8 @@ class DecodeStream:
         if self._teller is not None and self._runner is not None:
             told = self._teller.told(self._first, self._grid.shape[-1])
             self._runner.follow(told if self.rows == self.num_clips else torch.cat([told] * 2, 1))
+        if self._remembered is not None:
+            self._remembered.follow(self._first, self._grid.shape[-1])
 
     def _double(self, tokens: Tensor) -> Tensor:
         """Give guidance its second row for every clip: prompts first, nulls behind."""
@@ -255,6 +269,9 @@ class DecodeStream:
         self._prompt_frames = self._handed_out = P
         if self._end is not None:
             self._end += P
+        if self._remembered is not None:
+            for column in self._grid[..., :P].unbind(-1):
+                self._remembered.hear(column)
 
     def _complete_frames(self) -> int:
         """Count the frames of the grid whose last codebook is decided."""

@@ -87,6 +87,19 @@ def test_sections_are_played_so_often_and_after_each_other(text, bars, name):
     assert list(found.bars) == unrolled
 
 
+@pytest.mark.parametrize(
+    ("text", "fewest", "back"),
+    [
+        ("Am F C G", 1.0, (4, 4, 4, 4)), ("Am F C G", 4.1, (8, 8, 8, 8)),
+        ("Am", 1.9, (2,)), ("Am", 2.1, (3,)),
+        ("Am F x2; C", 1.0, (3, 3, 2, 2, 5)), ("Am F x2; C", 3.0, (3, 3, 5, 5, 5)),
+        ("Am F; C; Am F", 1.0, (2, 2, 5, 3, 3)), ("Am F; F", 1.0, (3, 3, 3)),
+    ],
+)  # fmt: skip
+def test_a_place_was_last_played_where_the_same_section_stood(text, fewest, back):
+    assert read_progression(text).since_last(fewest) == back
+
+
 def test_what_a_clip_does_not_reach_is_left_out():
     song = read_progression("Am F C G x2; F G; Am F C G")
     for bars, name in (

@@ -115,3 +115,19 @@ def test_a_moving_sheet_follows_the_beat_and_keeps_what_was_told():
     assert not after[:, :, 95:].any()
     sheet.move(0, None)
     assert not sheet.told(0, 100).any()
+
+
+def test_a_chart_calls_back_the_round_before_but_not_what_was_before_it():
+    chart = Chart(read_progression("Am F"), BEAT)  # a bar is 4 s, 40 frames
+    assert chart.lags(0, 200, RATE).tolist() == [0] * 80 + [80] * 120
+    later = Chart(read_progression("Am F"), Beat(60.0, -1.0), passed=6)
+    assert later.lags(-20, 120, RATE).tolist() == [0] * 30 + [80] * 90
+    short = Chart(read_progression("Am"), Beat(120.0, 0.0))  # a bar is 2 s: two of them come back
+    assert short.lags(30, 30, RATE).tolist() == [0] * 10 + [40] * 20
+
+
+def test_a_lead_sheet_calls_back_for_each_clip():
+    charts = [Chart(read_progression("Am F"), BEAT), None]
+    assert LeadSheet(adapter_of(), charts, RATE).lags(75, 10).tolist() == [
+        [0] * 5 + [80] * 5, [0] * 10,
+    ]  # fmt: skip

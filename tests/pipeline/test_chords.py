@@ -158,6 +158,41 @@ def test_the_tags_make_it_again_without_what_found_them(folder, pipeline, tmp_pa
     assert parts[-1].settings["codes_sha256"] == clip.settings["codes_sha256"]
 
 
+ROUND = {"duration_s": 10.0, "seed": 7, "chords": "Am", "tempo_bpm": 240.0, "beats_per_bar": 1}
+
+
+def test_what_was_played_over_the_chords_comes_back_as_strongly_as_is_said(quick):
+    lag = round(4.0 * quick.info.frame_rate)
+
+    def coming_back(returning):
+        (clip,) = quick.generate("house", **ROUND, returning=returning)
+        assert clip.settings["chords"]["returning"] == returning
+        return float((clip.codes[:, lag:] == clip.codes[:, :-lag]).mean())
+
+    assert coming_back(0.0) < coming_back(1.0) < coming_back(4.0)
+    (usual,), (said,) = (
+        quick.generate("house", **ROUND),
+        quick.generate("house", **ROUND, returning=1),
+    )
+    assert np.array_equal(usual.codes, said.codes)
+    none = ROUND | {"chords": "none"}
+    (one,), (other,) = (quick.generate("house", **none, returning=r) for r in (0.0, 4.0))
+    assert np.array_equal(one.codes, other.codes)
+    with pytest.raises(ConfigError, match="returning must"):
+        quick.generate("house", returning=4.5)
+
+
+def test_a_clip_is_made_again_with_what_came_back_and_an_older_one_without(pipeline):
+    for returning in (0.0, 1.5):
+        (clip,) = pipeline.generate("house", **ROUND, returning=returning)
+        settings = json.loads(json.dumps(clip.settings))
+        if not returning:  # as tags were before anything was called back
+            del settings["chords"]["returning"]
+        recipe = read_recipe(settings)
+        assert recipe.request.returning == returning
+        assert remake(pipeline, recipe).codes.tolist() == clip.codes.tolist()
+
+
 def test_clips_from_before_there_were_chords_are_made_again(pipeline):
     (clip,) = pipeline.generate("house in D minor, 124 bpm, chords Am F", duration_s=0.4, seed=7,
                                 chords="none")  # fmt: skip

@@ -1,0 +1,88 @@
+"""What was played at the same place before is made likelier: so music comes back.
+
+A model that hears its last seconds repeats itself less exactly than music does. Where it is known
+which earlier place is to come back - the same bar of the chords that go round - the codes that were
+played there are worth some nats more when the next ones are drawn. It is a cache (arXiv:1612.04426)
+that looks up one place instead of comparing all.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+BONUS = (1.0, 2.0, 3.0)
+"""Nats for a code of the first, the second and every further codebook: what comes back is then as
+like what it was as in music that was composed (docs/experiments/2026-11-30-recall.md)."""
+
+
+class Recall(Protocol):
+    """Knows which earlier place each clip is to come back to."""
+
+    def lags(self, first_frame: int, steps: int) -> Tensor:
+        """Say how many frames before each frame that place lies.
+
+        Args:
+            first_frame: frame of the new music; negative before it.
+            steps: S.
+
+        Returns:
+            long [B, S]; 0 where there is none.
+        """
+        ...
+
+
+class Remembered:
+    """The columns of a delayed grid that were decided, and what they make likelier.
+
+    Args:
+        recall: of the clips.
+        strength: the bonus so many times.
+        codebook_size: V; what is not below is padding, and is not repeated.
+    """
+
+    def __init__(self, recall: Recall, strength: float, codebook_size: int) -> None:
+        self._recall, self._strength, self._size = recall, strength, codebook_size
+        self._past: list[Tensor] = []
+        self._lags: list[list[int]] = []
+        self._heard: Tensor | None = None
+
+    def hear(self, column: Tensor) -> None:
+        """Remember what was decided, or given, [B, K]; copied."""
+        self._past.append(column.clone())
+
+    def follow(self, first_frame: int, steps: int) -> None:
+        """Look up where the next window comes back to."""
+        self._lags = self._recall.lags(first_frame, steps).tolist()
+
+    def favour(self, step: int, logits: Tensor) -> Tensor:
+        """Add the bonus.
+
+        Args:
+            step: of the window.
+            logits: for the next column, [rows, K, V]; under guidance the null rows come behind, and
+                get the same, so that guidance leaves the bonus as it is.
+
+        Returns:
+            [rows, K, V]; may be overwritten by the next call. `logits` is left as it is.
+        """
+        K, B = logits.shape[1], len(self._lags)
+        if self._heard is None or self._heard.shape != logits.shape:
+            self._heard = torch.empty_like(logits)
+        heard = self._heard.copy_(logits)
+        bonus = bonus_of(K).to(heard) * self._strength
+        for clip, lags in enumerate(self._lags):
+            lag = lags[step]
+            if not 0 < lag <= len(self._past):
+                continue
+            codes = self._past[-lag][clip].to(heard.device)  # [K]
+            places = torch.arange(K, device=heard.device)
+            there = codes < self._size
+            for row in range(clip, len(heard), B):
+                heard[row, places[there], codes[there]] += bonus[there]
+        return heard
+
+
+def bonus_of(num_codebooks: int) -> Tensor:
+    """Give each of K codebooks its bonus, float32 [K]."""
+    return torch.tensor([BONUS[min(k, len(BONUS) - 1)] for k in range(num_codebooks)])
