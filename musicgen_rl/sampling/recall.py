@@ -46,6 +46,7 @@ class Remembered:
         self._past: list[Tensor] = []
         self._lags: list[list[int]] = []
         self._heard: Tensor | None = None
+        self._bonus = torch.zeros(0)
 
     def hear(self, column: Tensor) -> None:
         """Remember what was decided, or given, [B, K]; copied."""
@@ -64,22 +65,23 @@ class Remembered:
                 get the same, so that guidance leaves the bonus as it is.
 
         Returns:
-            [rows, K, V]; may be overwritten by the next call. `logits` is left as it is.
+            [rows, K, V]; `logits` itself where there is none, else overwritten by the next call.
         """
-        K, B = logits.shape[1], len(self._lags)
+        back = [lags[step] for lags in self._lags]
+        clips = [clip for clip, lag in enumerate(back) if 0 < lag <= len(self._past)]
+        if not clips:
+            return logits
         if self._heard is None or self._heard.shape != logits.shape:
             self._heard = torch.empty_like(logits)
+            self._bonus = bonus_of(logits.shape[1]).to(logits) * self._strength
         heard = self._heard.copy_(logits)
-        bonus = bonus_of(K).to(heard) * self._strength
-        for clip, lags in enumerate(self._lags):
-            lag = lags[step]
-            if not 0 < lag <= len(self._past):
-                continue
-            codes = self._past[-lag][clip].to(heard.device)  # [K]
-            places = torch.arange(K, device=heard.device)
-            there = codes < self._size
-            for row in range(clip, len(heard), B):
-                heard[row, places[there], codes[there]] += bonus[there]
+        codes = torch.stack([self._past[-back[clip]][clip] for clip in clips]).to(heard.device)
+        there = codes < self._size  # [clips, K]
+        bonus = torch.where(there, self._bonus, 0.0)[..., None]
+        for first in range(0, len(heard), len(back)):
+            rows = torch.tensor([first + clip for clip in clips], device=heard.device)
+            now = heard[rows]
+            heard[rows] = now.scatter_add(2, torch.where(there, codes, 0)[..., None], bonus)
         return heard
 
 
