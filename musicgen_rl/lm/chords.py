@@ -187,3 +187,22 @@ class MovingLeadSheet:
                 sounding = chart.sounding(begin, end - begin, rate)
                 told[:, :, begin - first_frame : end - first_frame] = adapter(sounding[None])
         return told
+
+    def lags(self, first_frame: int, steps: int) -> Tensor:
+        """Say how many frames ago what comes back was played, as `Recall.lags`.
+
+        Nothing from before its chords or its tempo were others comes back.
+        """
+        rate, tempi = self.metronome.frame_rate, self.metronome.course
+        lags = torch.zeros(1, steps, dtype=torch.long)
+        for start, stop, beat in tempi.spans(first_frame, first_frame + steps):
+            for begin, end, progression in self._course.spans(start, stop):
+                if beat is None or progression is None:
+                    continue
+                chart = Chart(progression, beat, self._beats_per_bar)
+                back = chart.lags(begin, end - begin, rate)
+                for since in (tempi.since(begin), self._course.since(begin)):
+                    if since is not None:
+                        back = torch.where(torch.arange(begin, end) - back >= since, back, 0)
+                lags[0, begin - first_frame : end - first_frame] = back
+        return lags

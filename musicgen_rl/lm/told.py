@@ -102,6 +102,10 @@ class Course(Generic[T]):
         if self._parts[-1][1] != value:
             self._parts.append((frame, value))
 
+    def since(self, frame: int) -> int | None:
+        """Say from which frame on that has held which holds at a frame; None for all along."""
+        return next(s for s, _ in reversed(self._parts) if s is None or s <= frame)
+
     def spans(self, first: int, end: int) -> Iterator[tuple[int, int, T]]:
         """Divide frames, from `first` to before `end`, by what holds: (from, to, what)."""
         starts = [first if s is None else max(first, s) for s, _ in self._parts] + [end]

@@ -215,7 +215,7 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
     }
     return Begins(
         which=[hold for hold in HOLDS if not never[hold]], bpm=bpm, key=key, chords=chords,
-        beats_per_bar=beats_per_bar(prompt, request),
+        beats_per_bar=beats_per_bar(prompt, request), returning=request.returning,
     )  # fmt: skip
 
 
@@ -311,6 +311,7 @@ class MovingHolds:
         return said | {
             "steady_bpm": bpm, "steady_key": key and key.name,
             "steady_chords": chords and chords.name, "beats_per_bar": begins.beats_per_bar,
+            "returning": begins.returning,
         }  # fmt: skip
 
 

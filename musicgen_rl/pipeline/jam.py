@@ -71,7 +71,8 @@ class Jam:
         """Frames made so far, [K, t] each."""
         self.frames = 0
         """How many there are."""
-        self._holds = MovingHolds(pipeline.holds, first.prompt, begins or Begins())
+        begins = begins or Begins()
+        self._holds = MovingHolds(pipeline.holds, first.prompt, begins)
         self._stack = ExitStack()
         make_runner = self._stack.enter_context(pipeline.lease_runners())
         self.pipeline.move(first.diversity, merge_method)
@@ -84,6 +85,8 @@ class Jam:
             window=pipeline.info.window,
             null=self._null(first.sampling),
             teller=self._holds or None,
+            recall=self._holds.lead_sheet,
+            returning=begins.returning,
         )
         self._decoder = StreamingDecoder(pipeline.codec)
 

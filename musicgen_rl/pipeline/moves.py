@@ -59,6 +59,8 @@ class Begins:
     """Chords at first, likewise; they change on the beats of a tempo that is held."""
     beats_per_bar: int = BEATS_PER_BAR
     """Of the chords' bars."""
+    returning: float = 1.0
+    """How strongly what was played over its chords before comes back."""
 
 
 def read_moves(stored: object) -> tuple[Move, ...]:

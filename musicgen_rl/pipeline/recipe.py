@@ -15,6 +15,7 @@ from musicgen_rl.pipeline.asked import BEATS_PER_BAR
 from musicgen_rl.pipeline.moves import Begins, Move, read_moves
 from musicgen_rl.pipeline.request import (
     MAX_DURATION_S,
+    MAX_RETURNING,
     MAX_TEMPO_BPM,
     MIN_TEMPO_BPM,
     GenerationConfig,
@@ -203,7 +204,7 @@ def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         chords = _take(settings, CHORDS.holds, dict)
         orders["chords"] = _take(chords, "name", str)
         orders["beats_per_bar"] = _whole(chords, "beats_per_bar", 1, 16)
-        orders["returning"] = _number(chords, "returning") if "returning" in chords else 0.0
+        orders["returning"] = _returning(chords)
         held[CHORDS.name] = _take(chords, "sha256", str)
     return orders, held
 
@@ -212,6 +213,14 @@ def _held_in_jam(settings: Mapping[str, Any]) -> dict[str, str]:
     """Read by what a jam's prompts were held, if by anything."""
     found = {hold.name: str(settings.get(f"{hold.name}_sha256", "")) for hold in HOLDS}
     return {name: sha256 for name, sha256 in found.items() if sha256}
+
+
+def _returning(told: Mapping[str, Any]) -> float:
+    """Read how strongly what was played comes back; in older files nothing did."""
+    found = _number(told, "returning") if "returning" in told else 0.0
+    if not 0.0 <= found <= MAX_RETURNING:
+        raise _edited("returning", found)
+    return found
 
 
 def _begins(settings: Mapping[str, Any]) -> Begins:
@@ -238,7 +247,7 @@ def _begins(settings: Mapping[str, Any]) -> Begins:
         bar = _whole(settings, "beats_per_bar", 1, 16)
     return Begins(
         which=[hold for hold in HOLDS if hold.name in held], bpm=bpm, key=key, chords=chords,
-        beats_per_bar=bar,
+        beats_per_bar=bar, returning=_returning(settings),
     )  # fmt: skip
 
 

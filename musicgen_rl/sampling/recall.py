@@ -6,6 +6,7 @@ played there are worth some nats more when the next ones are drawn. It is a cach
 that looks up one place instead of comparing all.
 """
 
+from collections import deque
 from typing import Protocol
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 BONUS = (1.0, 2.0, 3.0)
 """Nats for a code of the first, the second and every further codebook: what comes back is then as
 like what it was as in music that was composed (docs/experiments/2026-11-30-recall.md)."""
+
+LONGEST = 10_000
+"""Columns that are remembered: what lies further back does not come back."""
 
 
 class Recall(Protocol):
@@ -43,7 +47,7 @@ class Remembered:
 
     def __init__(self, recall: Recall, strength: float, codebook_size: int) -> None:
         self._recall, self._strength, self._size = recall, strength, codebook_size
-        self._past: list[Tensor] = []
+        self._past: deque[Tensor] = deque(maxlen=LONGEST)
         self._lags: list[list[int]] = []
         self._heard: Tensor | None = None
         self._bonus = torch.zeros(0)

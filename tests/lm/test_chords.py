@@ -131,3 +131,17 @@ def test_a_lead_sheet_calls_back_for_each_clip():
     assert LeadSheet(adapter_of(), charts, RATE).lags(75, 10).tolist() == [
         [0] * 5 + [80] * 5, [0] * 10,
     ]  # fmt: skip
+
+
+def test_a_jam_calls_back_what_it_played_since_its_chords_and_its_tempo_hold():
+    metronome = MovingMetronome(beat_adapter(), BEAT, RATE)
+    sheet = MovingLeadSheet(adapter_of(), read_progression("Am F"), 4, metronome)
+    plain = LeadSheet(adapter_of(), [Chart(read_progression("Am F"), BEAT)], RATE)
+    assert torch.equal(sheet.lags(60, 200), plain.lags(60, 200))
+    sheet.move(100, read_progression("C"))
+    assert sheet.lags(90, 70).tolist() == [[80] * 10 + [0] * 40 + [40] * 20]
+    metronome.move(150, 120.0)
+    assert sheet.lags(130, 70)[0].tolist()[:20] == [0] * 10 + [40] * 10
+    assert sheet.lags(150, 60)[0].tolist() == [0] * 40 + [40] * 20
+    sheet.move(300, None)
+    assert not sheet.lags(300, 50).any()

@@ -301,11 +301,36 @@ def test_a_jam_keeps_its_chords_until_others_are_named_and_is_made_again(folder)
     recipe = read_recipe(json.loads(json.dumps(settings)))
     check_holds(recipe, pipeline.info)
     assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
-    for name, wrong in (("steady_chords", "sad"), ("steady_chords", 3), ("beats_per_bar", 0)):
+    for name, wrong in (
+        ("steady_chords", "sad"),
+        ("steady_chords", 3),
+        ("beats_per_bar", 0),
+        ("returning", 5.0),
+        ("returning", "much"),
+    ):
         with pytest.raises(InputError, match=name):
             read_recipe(settings | {name: wrong})
-    old = {k: v for k, v in settings.items() if k not in ("steady_chords", "beats_per_bar")}
+    old = {
+        k: v
+        for k, v in settings.items()
+        if k not in ("steady_chords", "beats_per_bar", "returning")
+    }
     assert read_recipe(old).begins.chords is None
+    assert (recipe.begins.returning, read_recipe(old).begins.returning) == (1.0, 0.0)
+
+
+def test_what_a_jam_played_over_its_chords_comes_back(folder):
+    pipeline = Pipeline.load(folder, device="cpu", dtype="fp32")
+    lag = round(4.0 * pipeline.info.frame_rate)
+
+    def coming_back(returning):
+        how = {"bpm": 240.0, "chords": read_progression("Am"), "beats_per_bar": 1}
+        jam = begin(pipeline, begins=Begins(**how, returning=returning))
+        played(jam, 3 * lag)
+        made = jam.joined()
+        return float((made[:, lag:] == made[:, :-lag]).mean())
+
+    assert coming_back(0.0) < coming_back(1.0) < coming_back(4.0)
 
 
 def test_a_jam_whose_prompt_names_a_key_lets_its_chords_go(folder):
