@@ -3,7 +3,8 @@
 A model that hears its last seconds repeats itself less exactly than music does. Where it is known
 which earlier place is to come back - the same bar of the chords that go round - the codes that were
 played there are worth some nats more when the next ones are drawn. It is a cache (arXiv:1612.04426)
-that looks up one place instead of comparing all.
+that looks up one place instead of comparing all. What has come back is not called a second time: a
+minute of rounds that each call the one before would end in a loop.
 """
 
 from collections import deque
@@ -48,13 +49,21 @@ class Remembered:
     def __init__(self, recall: Recall, strength: float, codebook_size: int) -> None:
         self._recall, self._strength, self._size = recall, strength, codebook_size
         self._past: deque[Tensor] = deque(maxlen=LONGEST)
+        self._came_back: deque[Tensor] = deque(maxlen=LONGEST)
+        self._called: tuple[list[int], Tensor] | None = None
         self._lags: list[list[int]] = []
         self._heard: Tensor | None = None
         self._bonus = torch.zeros(0)
 
     def hear(self, column: Tensor) -> None:
         """Remember what was decided, or given, [B, K]; copied."""
+        came_back = torch.zeros_like(column, dtype=torch.bool)
+        if self._called is not None:
+            clips, codes = self._called
+            came_back[clips] = column[clips] == codes
         self._past.append(column.clone())
+        self._came_back.append(came_back)
+        self._called = None
 
     def follow(self, first_frame: int, steps: int) -> None:
         """Look up where the next window comes back to."""
@@ -79,13 +88,16 @@ class Remembered:
             self._heard = torch.empty_like(logits)
             self._bonus = bonus_of(logits.shape[1]).to(logits) * self._strength
         heard = self._heard.copy_(logits)
-        codes = torch.stack([self._past[-back[clip]][clip] for clip in clips]).to(heard.device)
-        there = codes < self._size  # [clips, K]
-        bonus = torch.where(there, self._bonus, 0.0)[..., None]
+        codes = torch.stack([self._past[-back[clip]][clip] for clip in clips])  # [clips, K]
+        self._called = clips, codes
+        called = codes < self._size
+        called &= ~torch.stack([self._came_back[-back[clip]][clip] for clip in clips])
+        codes, called = torch.where(called, codes, 0).to(heard.device), called.to(heard.device)
+        bonus = torch.where(called, self._bonus, 0.0)[..., None]
         for first in range(0, len(heard), len(back)):
             rows = torch.tensor([first + clip for clip in clips], device=heard.device)
             now = heard[rows]
-            heard[rows] = now.scatter_add(2, torch.where(there, codes, 0)[..., None], bonus)
+            heard[rows] = now.scatter_add(2, codes[..., None], bonus)
         return heard
 
 
