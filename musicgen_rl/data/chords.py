@@ -51,7 +51,7 @@ _WORD = (
 _APART = r"(?:\s*[-–—>→,|]+\s*|\s+)"
 _ROW = rf"{_WORD}(?:{_APART}{_WORD})+(?:\s*\|?\s*[x×]\d{{1,2}}(?!\w))?"
 _SONG = re.compile(rf"(?<![\w#♯♭'])({_ROW}(?:\s*;\s*{_ROW})*)")
-_TIMES = re.compile(r"(.*?)\s*[x×](\d{1,4})\s*", re.DOTALL)
+_TIMES = re.compile(r"[x×](\d{1,4})$")
 _SAID = re.compile(r"\b(?:chords?|progressions?|changes)\b", re.IGNORECASE)
 
 
@@ -193,10 +193,17 @@ def named_chords(text: str) -> Progression | None:
 
 def _plain(row: str) -> str:
     """Write a row of chords with spaces between them, parted by other marks in a text."""
-    counted = _TIMES.fullmatch(row)
-    bars = [re.split(_APART, bar.strip()) for bar in (counted[1] if counted else row).split("|")]
+    chords, times = _counted(row)
+    bars = [re.split(_APART, bar.strip()) for bar in chords.split("|")]
     words = (" | " if len(bars) > 1 else " ").join(" ".join(filter(None, bar)) for bar in bars)
-    return f"{words} x{counted[2]}" if counted else words
+    return f"{words} x{times}"
+
+
+def _counted(section: str) -> tuple[str, int]:
+    """Divide a section into its row and how often it is played."""
+    section = section.strip()
+    found = _TIMES.search(section)
+    return (section[: found.start()], int(found[1])) if found else (section, 1)
 
 
 def read_chord(text: str) -> Chord:
@@ -225,9 +232,7 @@ def read_progression(text: str) -> Progression:
     parts = text.strip().strip(";").split(";") if isinstance(text, str) else [""]
     sections: list[Section] = []
     for part in parts:
-        row, times = part, 1
-        if counted := _TIMES.fullmatch(part):
-            row, times = counted[1], int(counted[2])
+        row, times = _counted(part)
         before = sections[-1].bars[-1] if sections else None
         bars = _read_row(row, sum(len(s.bars) * s.times for s in sections), before)
         if not bars or times < 1:

@@ -51,6 +51,9 @@ def test_only_the_ids_of_clips_that_hold_some_know_of_it(model, tmp_path):
     assert ids(model, "chords Am F") == ids(model, "chords Am F", chords=None)
     assert ids(model, chords="Am F") == ids(model, chords="Am | F")
     assert ids(model, chords="Am F") != ids(model, chords="Am F", beats_per_bar=3)
+    assert ids(model, chords="Am F") != ids(model, chords="Am F", returning=0.0)
+    assert ids(model) != ids(model, returning=0.0)
+    assert ids(model, chords="none") == ids(model, chords="none", returning=0.0)
     assert ids(model, "90 bpm", chords="none") == ids(
         model, "90 bpm", chords="none", beats_per_bar=3
     )
@@ -82,5 +85,11 @@ def test_columns_say_it():
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"line 2: chords \(Am F\) change on beats"):
         expand(parse(b"prompt,chords,tempo\na,Am F,0\n", "csv", "f"), Defaults())
+    given = expand(
+        parse(b"prompt,returning\na,0\nb,\n", "csv", "f"), Defaults(values={"returning": 2.0})
+    )
+    assert [i.request().returning for i in given] == [0.0, 2.0]
+    with pytest.raises(ConfigError, match="line 2: returning must be between 0 and 4"):
+        expand(parse(b"prompt,returning\na,5\n", "csv", "f"), Defaults())
     with pytest.raises(InputError, match="beats_per_bar takes a whole number"):
         parse(b"prompt,beats_per_bar\na,x\n", "csv", "f")

@@ -182,6 +182,9 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     assert call("replay", done.paths[0], "--model", model).code == 0
     assert held("house", "--chords", "Am F", "--beats-per-bar", "6")[1]["beats_per_bar"] == 6
     assert held("house, chords Am F")[1]["name"] == "Am F"
+    assert held("house", "--chords", "Am F x2; C")[1]["name"] == "Am F x2; C"
+    assert held("house, chords Am F")[1]["returning"] == 1.0
+    assert held("house, chords Am F", "--returning", "0.5")[1]["returning"] == 0.5
     assert held("house, chords Am F", "--chords", "none")[1] is None
     done, told = held("house", "--chords", "auto", "--key", "auto")
     assert read_progression(told["name"])
@@ -193,6 +196,7 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--chords", "Am H").refused("'H' is not a chord", "such as Am")
     call("generate", "x", "--chords", "Am", "--tempo", "0").refused("change on beats")
     call("generate", "x", "--beats-per-bar", "0").refused("beats_per_bar")
+    call("generate", "x", "--returning", "9").refused("returning must be between 0 and 4")
     done = call("generate", "x", "--chords", "Am", "--model", tiny_folder)
     done.refused("tiny cannot hold chords, so chords Am cannot be set", "use a model that can")
 
