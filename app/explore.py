@@ -124,7 +124,7 @@ class Explorer:
 
     def _on_the_dial(self, values: dict[Any, Any]) -> Settings:
         """Read the page's settings as for the dial, though the base may play beside it."""
-        settings = self._controls.read(values)
+        settings = replace(self._controls.read(values), takes=1)
         if settings.base:
             service = self._service(settings)
             base, dial = fresh_settings(service, base=True), fresh_settings(service)

@@ -16,6 +16,7 @@ from app.settings import CHORD_ROWS, GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Sett
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.checkpoint.holds import BEAT, CHORDS, HOLDS, KEY, can_find, has_hold
+from musicgen_rl.checkpoint.scorer import find_scorer
 from musicgen_rl.data.chords import AUTO_CHORDS, NO_CHORDS
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
 from musicgen_rl.merging.recipe import METHODS
@@ -274,6 +275,11 @@ def _place_more(
         at["base"] = gr.Checkbox(
             label="Play the base model instead", info=words.BASE, visible=dialled, elem_id="base"
         )
+        at["takes"] = gr.Slider(
+            1, service.limits.max_takes, fresh.takes, step=1, label="Takes", info=words.TAKES,
+            precision=0, buttons=[], elem_id="takes",
+            visible=any(find_scorer(one.info) for one in services.values()),
+        )  # fmt: skip
         at["guidance"] = gr.Slider(
             *GUIDANCE, fresh.guidance, step=0.1, label="Guidance",
             info=words.GUIDANCE_DIAL if dialled else words.GUIDANCE, buttons=[],

@@ -38,6 +38,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         key: str = "",
         steady: bool = False,
         chords: str = "",
+        takes: int = 1,
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
         """Make music from text; returns the seed, and of each file its name and URL.
@@ -60,6 +61,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             steady: Hold a tempo that goes with the prompt where it names none.
             chords: To hold, a bar each, such as "Am F C G"; empty takes the prompt's ("chords Am
                 F"), "auto" those or some that go with the prompt, "none" holds none.
+            takes: Play each clip so often and keep the one that answers the prompt best.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)
@@ -81,6 +83,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             chords=chords or None,
             steady=steady and tempo < 0,
             variations=variations,
+            takes=takes,
             seed=None if seed < 0 else seed,
             diversity=None if diversity < 0 else diversity,
             format=format,

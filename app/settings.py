@@ -32,6 +32,7 @@ class Settings:
     key: str = ""
     chords: str = ""
     variations: int = 2
+    takes: int = 1
     seed: int | None = None
     locked: bool = False
     first: int = 1
@@ -56,6 +57,7 @@ class Settings:
             key=self.key or None,
             chords=on_the_beat(self.chords, self.tempo, steady=self.steady),
             variations=self.variations,
+            takes=self.takes,
             seed=self.seed if self.locked else None,
             first_index=max(0, int(self.first or 1) - 1),
             diversity=self.diversity if dialled else None,
@@ -150,9 +152,9 @@ def read_query(
     fresh = fresh_settings(service, base=_yes(str(given.get("base", ""))))
     bounds: dict[str, tuple[float, float]] = {
         "diversity": (0, 1), "duration": (1, limits.max_duration_s),
-        "variations": (1, limits.max_variations), "seed": (0, 2**53), "first": (1, 2**31),
-        "loudness": LOUDNESS, "guidance": GUIDANCE, "temperature": TEMPERATURE,
-        "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
+        "variations": (1, limits.max_variations), "takes": (1, limits.max_takes),
+        "seed": (0, 2**53), "first": (1, 2**31), "loudness": LOUDNESS, "guidance": GUIDANCE,
+        "temperature": TEMPERATURE, "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
     }  # fmt: skip
     choices = {
         "format": list(FORMATS), "method": list(METHODS), "key": ["", AUTO_KEY, NO_KEY, *KEYS],
@@ -163,7 +165,7 @@ def read_query(
         if name in bounds:
             value = _number(text)
             if value is not None and bounds[name][0] <= value <= bounds[name][1]:
-                whole = name in ("variations", "seed", "first", "top_k")
+                whole = name in ("variations", "takes", "seed", "first", "top_k")
                 found[name] = int(value) if whole else value
         elif name in choices:
             if text in choices[name]:

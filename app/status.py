@@ -51,7 +51,13 @@ def waiting(position: int = 0, ticking: str = ".") -> str:
 
 
 def describe(
-    update: Update, *, clips: int, playing_later: bool, kept: bool = False, held: str = ""
+    update: Update,
+    *,
+    clips: int,
+    playing_later: bool,
+    kept: bool = False,
+    held: str = "",
+    takes: int = 1,
 ) -> str:
     """Say how a job stands.
 
@@ -61,14 +67,17 @@ def describe(
         playing_later: sound is held back until it can play without a gap.
         kept: whether there are files.
         held: what the clips are held to, in words.
+        takes: of which each clip is the best; with several nothing is heard meanwhile.
     """
     left = "" if update.seconds_left is None else f", about {in_words(update.seconds_left)} left"
     what = "one clip" if clips == 1 else f"{clips} clips"
     what += f" held to {held}" if held else ""
+    what += f", the best of {takes} takes" + ("" if clips == 1 else " each") if takes > 1 else ""
     if update.state is State.WAITING:
         return waiting(update.position, f"{left}.")
     if update.state is State.RUNNING:
         later = ", playing starts when it will not break off" if playing_later else ""
+        later = "" if takes > 1 else later
         ticking = f": {round(100 * update.fraction)} %{left}{later}."
         return line(f"Making {what}", ticking=ticking, fraction=update.fraction)
     if update.state is State.DONE:

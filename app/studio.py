@@ -169,6 +169,7 @@ class Studio:
                 _of(self.more_like, number),
                 outputs=[
                     controls.seed, controls.locked, controls.first, controls.variations,
+                    controls.takes,
                     actions.status,
                 ],
                 **_QUIET,
@@ -240,7 +241,8 @@ class Studio:
             actions.go: gr.update(interactive=False),
             actions.stop: gr.update(interactive=True),
             actions.status: waiting(),
-            results.live: gr.update(value=stream_box(job, service), visible=True),
+            # Takes are not heard: most of them are not kept.
+            results.live: gr.update(value=stream_box(job, service), visible=settings.takes == 1),
             results.empty: gr.update(visible=False),
             self.controls.seed: job.seed,
         }
@@ -260,7 +262,7 @@ class Studio:
                 later = not job.playing and update.fraction > _LATER_SHARE
                 text = describe(
                     update, clips=clips, playing_later=later, kept=job.has_files,
-                    held=job.request.held,
+                    held=job.request.held, takes=job.request.generation.takes,
                 )  # fmt: skip
                 if text != said and (ended or now - said_at > _SAY_S):
                     said, said_at = text, now
@@ -319,18 +321,17 @@ class Studio:
     def more_like(self, number: int, request: gr.Request) -> dict[Any, Any]:
         """Hold a clip's seed and number, so that the dial alone changes it."""
         run = self._shown(request)
-        controls, first = self.controls, run.job.request.generation.first_index + number + 1
+        first = run.job.request.generation.first_index + number + 1
+        if run.job.request.generation.takes > 1:  # any of its takes may have been kept
+            first = int(read_tags(self._file(run, number))["index"]) + 1
         said = "Its seed is locked: move the dial, or change a word, and generate again."
-        settings = replace(run.settings, locked=True, first=first, variations=1)
-        held = controls.showing(settings, "seed", "locked", "first", "variations")
+        settings = replace(run.settings, locked=True, first=first, variations=1, takes=1)
+        held = self.controls.showing(settings, "seed", "locked", "first", "variations", "takes")
         return held | {self.actions.status: line(said)}
 
     def go_on_from(self, number: int, request: gr.Request) -> str:
         """Have the next run go on from a clip."""
-        files = self._shown(request).files()
-        if number >= len(files):
-            raise refusal("this clip is no longer kept: generate it again first")
-        self.visits.known(_client(request)).source = files[number]
+        self.visits.known(_client(request)).source = self._file(self._shown(request), number)
         return line("Going on from this clip.")
 
     def use(self, number: int, request: gr.Request) -> dict[Any, Any]:
@@ -375,6 +376,13 @@ class Studio:
         if run is None:
             raise refusal("this clip is no longer here: generate it again")
         return run
+
+    def _file(self, run: Run, number: int) -> Path:
+        """Find a clip of a run."""
+        files = run.files()
+        if number >= len(files):
+            raise refusal("this clip is no longer kept: generate it again first")
+        return files[number]
 
 
 def _of(act: Callable[[int, gr.Request], Any], number: int) -> Callable[[gr.Request], Any]:

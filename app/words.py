@@ -46,6 +46,10 @@ METHOD = (
     "How weights between the ends are found. lerp: straight line. slerp: along the arc. liti: "
     "slerp, then half-way back to the base, milder in both."
 )
+TAKES = (
+    "Plays each clip so often and keeps the one that answers the words best. Quality: closer to "
+    "the words. Variety: a little less. It is heard once the best is known."
+)
 GUIDANCE_DIAL = (
     "Off (1) on the dial: both ends learned from guided clips, so its effect is in the weights, at "
     "half the work. Above 1: closer to the prompt, less variety."

@@ -1,14 +1,16 @@
 """Is the style asked for still heard where a beat and a key are found for the words?
 
     python benchmarks/heard.py [--model pocket] [--diversity 0.5] [--variations 8] [--seconds 10]
-        [--seed 0] [--ways free steady ...] [--louder 1] [--out STEM]
+        [--seed 0] [--ways free steady ...] [--takes 1 ...] [--louder 1] [--out STEM]
 
 Variations of each style's name alone, of the examples on the studio's page and of the plain
 prompts of `pocket_prompts.py` that ask for one are played left free, to a steady beat, in a key
 that goes with the words, with both, with chords that go with the words (which bring a beat with
 them), and with all three; `--ways` plays some of these, `--louder` tells chords so many times as
-strongly. Told is of how many the style probe hears the style asked for. What a prompt names itself
-is held in all but the first.
+strongly. Told is of how many the style probe hears the style asked for, and how varied those of a
+prompt are (mean of 1 - cosine on the encoder for reports). What a prompt names itself is held in
+all but the first. With `--takes 1 4` each way is played with single takes and with the best of
+four, which the training scorer chooses: neither probe nor encoder took part in that.
 """
 
 import argparse
@@ -28,8 +30,8 @@ from musicgen_rl.data.keys import AUTO_KEY, NO_KEY
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.errors import MusicgenRLError
 from musicgen_rl.pipeline import Pipeline
-from musicgen_rl.rewards import load_probe
-from musicgen_rl.rewards.probe import Probe
+from musicgen_rl.rewards import AudioEncoder, Probe, load_encoder, load_probe
+from musicgen_rl.rewards.diversity import pairwise_diversity
 from musicgen_rl.storage import write_json
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -56,17 +58,33 @@ def sets() -> dict[str, list[tuple[str, set[str]]]]:
     }
 
 
-def count(pipeline: Pipeline, probe: Probe, prompt: str, styles: set[str], **how: Any) -> int:
-    """Count the variations of a prompt that are heard as one of its styles."""
+def hear(
+    pipeline: Pipeline,
+    probe: Probe,
+    encoder: AudioEncoder,
+    prompt: str,
+    styles: set[str],
+    **how: Any,
+) -> dict[str, float]:
+    """Count the variations of a prompt that are heard as one of its styles; tell their variety."""
     clips = pipeline.generate(prompt, **how)
     mono = torch.from_numpy(np.stack([clip.samples.mean(axis=0) for clip in clips]))
     heard = probe.log_probs(mono, clips[0].sample_rate)["style"].argmax(dim=1)
-    return sum(probe.classes["style"][int(number)] in styles for number in heard)
+    right = sum(probe.classes["style"][int(number)] in styles for number in heard)
+    embeddings = encoder.embed(mono, clips[0].sample_rate)
+    variety = float(pairwise_diversity(embeddings[None])[0])
+    return {"right": right, "variety": variety}
+
+
+def name_of(way: str, takes: int) -> str:
+    """Name a column."""
+    return way if takes == 1 else f"{way}, best of {takes}"
 
 
 def render(found: Mapping[str, Any]) -> str:
     """Write the counts as Markdown."""
-    ways, louder = found["ways"], found["louder"]
+    louder = found["louder"]
+    ways = [name_of(way, takes) for way in found["ways"] for takes in found["takes"]]
 
     def row(name: str, cells: Sequence[Any]) -> str:
         return f"| {name} | " + " | ".join(map(str, cells)) + " |"
@@ -81,8 +99,11 @@ def render(found: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     for name, prompts in found["sets"].items():
         clips = len(prompts) * found["variations"]
-        shares = [sum(each[way] for each in prompts.values()) / clips for way in ways]
+        shares = [sum(each[way]["right"] for each in prompts.values()) / clips for way in ways]
         lines.append(row(name, [*(f"{share:.2f}" for share in shares), clips]))
+    for name, prompts in found["sets"].items():
+        each = [np.mean([by[way]["variety"] for by in prompts.values()]) for way in ways]
+        lines.append(row(f"{name}, variety", [*(f"{mean:.2f}" for mean in each), ""]))
     for name, prompts in found["sets"].items():
         lines += [
             "",
@@ -91,7 +112,7 @@ def render(found: Mapping[str, Any]) -> str:
             row("", ways),
             "|---" * (len(ways) + 1) + "|",
         ]
-        lines += [row(prompt, [each[way] for way in ways]) for prompt, each in prompts.items()]
+        lines += [row(prompt, [by[way]["right"] for way in ways]) for prompt, by in prompts.items()]
     return "\n".join([*lines, ""])
 
 
@@ -103,11 +124,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
+    parser.add_argument("--takes", type=int, nargs="+", default=[1], metavar="N")
     parser.add_argument("--louder", type=float, default=1.0, help="the chords, so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/heard"))
     given = parser.parse_args()
     try:
         pipeline, probe = Pipeline.load(given.model), load_probe(REWARDS / "probe")
+        encoder = load_encoder(REWARDS / "encoder-report")
         tell_louder(pipeline.holds.chords.adapter, given.louder)
         how = {
             "duration_s": given.seconds, "seed": given.seed, "diversity": given.diversity,
@@ -116,8 +139,11 @@ def main() -> int:
         found = {
             name: {
                 prompt: {
-                    way: count(pipeline, probe, prompt, styles, **how, **WAYS[way])
+                    name_of(way, takes): hear(
+                        pipeline, probe, encoder, prompt, styles, takes=takes, **how, **WAYS[way]
+                    )
                     for way in given.ways
+                    for takes in given.takes
                 }
                 for prompt, styles in prompts
             }

@@ -43,10 +43,15 @@ def save_judges(folder: Path) -> Path:
     torch.manual_seed(11)
     for role in ("training", "report"):
         _save(_centred(EncoderNet(TOWER, 8)), folder, "encoder", role, dim=8)
-        scorer = _centred(ScorerNet(TOWER, 8, 384, 16))
-        _save(scorer, folder, "scorer", role, dim=8, text_size=384, text_width=16)
+        save_scorer(folder, role)
     _save(ProbeNet(TOWER, CLASSES), folder, "probe", "report", classes=CLASSES)
     return folder
+
+
+def save_scorer(folder: Path, role: str) -> None:
+    """Write a tiny random scorer."""
+    scorer = _centred(ScorerNet(TOWER, 8, 384, 16))
+    _save(scorer, folder, "scorer", role, dim=8, text_size=384, text_width=16)
 
 
 def _centred(net: Net) -> Net:

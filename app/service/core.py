@@ -211,7 +211,8 @@ class Service:
 
     def seconds_for(self, request: Admitted) -> float:
         """Estimate how long a request takes here once it runs; 0 while nothing is known."""
-        return self._pace.seconds(request.rows, self._steps(request.generation))
+        steps = self._steps(request.generation)
+        return self._pace.seconds(request.rows, steps) * request.rounds
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Stop everything and remove the service's files."""
@@ -318,7 +319,8 @@ class Service:
         done = [job for job in jobs if job.state is State.DONE]
         if len(done) == len(jobs):
             rows = sum(job.request.rows for job in jobs)
-            self._pace.note(rows, self._steps(jobs[0].request.generation), seconds)
+            steps = self._steps(jobs[0].request.generation) * jobs[0].request.rounds
+            self._pace.note(rows, steps, seconds)
         clips = [job.request.generation for job in done]
         self.metrics.worked(sum(c.duration_s * c.clips_per_prompt for c in clips), seconds)
         for job in jobs:

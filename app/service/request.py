@@ -14,6 +14,7 @@ from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
 from musicgen_rl.pipeline.holds import held_to, require_holds
 from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, draw_seed
+from musicgen_rl.pipeline.takes import check_takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class Limits:
     """Longest clip, in seconds."""
     max_variations: int = 8
     """Most clips of one request."""
+    max_takes: int = 8
+    """Most takes of a clip, of which one is kept."""
     max_prompt_characters: int = 500
     """Longest prompt, and longest negative prompt."""
     max_waiting: int = 16
@@ -52,6 +55,7 @@ class Limits:
         _require_whole("requests_per_minute", self.requests_per_minute, 0, 10_000)
         for name, high in (
             ("max_variations", 64),
+            ("max_takes", 64),
             ("max_prompt_characters", 2000),
             ("max_waiting", 10_000),
             ("max_per_client", 10_000),
@@ -81,6 +85,8 @@ class JobRequest:
     the words, "none" holds none."""
     variations: int = GenerationConfig.clips_per_prompt
     """Clips of this prompt."""
+    takes: int = GenerationConfig.takes
+    """Times each clip is played, of which the one that answers best is kept."""
     seed: int | None = None
     """Same seed, same music; drawn where None."""
     first_index: int = 0
@@ -121,6 +127,7 @@ class Admitted:
         mine, theirs = self.generation, other.generation
         return (
             self.sampling == other.sampling
+            and mine.takes == theirs.takes == 1
             and self.continue_from is None
             and other.continue_from is None
             and all(getattr(mine, name) == getattr(theirs, name) for name in _SHARED)
@@ -129,7 +136,13 @@ class Admitted:
     @property
     def rows(self) -> int:
         """Rows decoded side by side; guidance doubles them."""
-        return self.generation.clips_per_prompt * (2 if self.sampling.guidance_scale != 1.0 else 1)
+        takes, clips = self.generation.takes, self.generation.clips_per_prompt
+        return (takes if takes > 1 else clips) * (2 if self.sampling.guidance_scale != 1.0 else 1)
+
+    @property
+    def rounds(self) -> int:
+        """Times that so many rows are decoded: clips of which takes are made come one by one."""
+        return self.generation.clips_per_prompt if self.generation.takes > 1 else 1
 
 
 _SHARED = (
@@ -158,6 +171,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
     require_endpoints(info, request.diversity)
     require_number("duration", request.duration_s, 0.5, limits.max_duration_s, unit="s")
     _require_whole("variations", request.variations, 1, limits.max_variations)
+    _require_whole("takes", request.takes, 1, limits.max_takes)
     if request.format not in FORMATS:
         raise ConfigError(f"unknown format {request.format!r}: use {', '.join(FORMATS)}")
     chosen = dict(request.sampling)
@@ -173,12 +187,14 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
         chords=request.chords,
         seed=draw_seed() if request.seed is None else request.seed,
         clips_per_prompt=request.variations,
+        takes=request.takes,
         first_index=request.first_index,
         diversity=request.diversity,
         merge_method=request.merge_method,
         loudness=request.loudness,
     )
     require_holds(info, generation)
+    check_takes(info, [prompt], generation)
     return Admitted(
         prompt=prompt,
         generation=generation,

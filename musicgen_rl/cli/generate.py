@@ -139,10 +139,6 @@ def generate(
             f"--merge-method {merge_method} has nothing to merge: add --diversity, for example 0.5"
         )
     check_clips(len(listed), request.clips_per_prompt)
-    if request.takes > 1:
-        from musicgen_rl.pipeline.takes import check_takes  # slow to import
-
-        check_takes(listed, request)
     overrides = read_sampling(guidance, negative_prompt, temperature, top_k, top_p)
     _check_sampling(overrides)
     destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
@@ -175,11 +171,13 @@ def _generate(
     from musicgen_rl.pipeline.dial import require_endpoints, sampling_at
     from musicgen_rl.pipeline.files import generate_files
     from musicgen_rl.pipeline.holds import held_to, require_holds
+    from musicgen_rl.pipeline.takes import check_takes
 
     devices.choose_dtype(load["dtype"], devices.choose_device(load["device"]))
     info = read_info(find_model(load["model"]))
     require_endpoints(info, request.diversity)
     require_holds(info, request)
+    check_takes(info, prompts, request)
     sampling = sampling_at(info, request.diversity, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt

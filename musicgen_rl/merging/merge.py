@@ -24,6 +24,7 @@ from musicgen_rl.checkpoint import (
     weight_files,
 )
 from musicgen_rl.checkpoint.holds import copy_holds
+from musicgen_rl.checkpoint.scorer import copy_scorer
 from musicgen_rl.errors import ConfigError, StorageError
 from musicgen_rl.lm.weights import to_transformers
 from musicgen_rl.merging.endpoints import load_endpoints
@@ -90,7 +91,9 @@ def merge_checkpoints(
             _write_ours(folder, target, replace(info, folder=first.folder), merged, stored)
         else:
             write_composite(folder, info, merged, dtype)
-        copy_holds([m for m in (first, second, initial) if m is not None], folder)
+        models = [m for m in (first, second, initial) if m is not None]
+        copy_holds(models, folder)
+        copy_scorer(models, folder)
     return target
 
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -35,8 +36,9 @@ from musicgen_rl.pipeline.request import (
 )
 from musicgen_rl.pipeline.runners import Prepared, RunnerPool, copy_prepared, prepare_model
 from musicgen_rl.pipeline.source import Source
-from musicgen_rl.pipeline.takes import best_takes, check_takes
+from musicgen_rl.pipeline.takes import best_takes, check_takes, load_chooser
 from musicgen_rl.pipeline.work import Batch, Chunk, Taker
+from musicgen_rl.rewards import Scorer
 from musicgen_rl.sampling.decode import DecodeStream, MakeRunner
 from musicgen_rl.sampling.randomness import clip_seed
 from musicgen_rl.sampling.runner import pad_condition
@@ -125,6 +127,11 @@ class Pipeline:
         """Whether the model has the two ends of the dial."""
         return self._dial.available
 
+    @cached_property
+    def chooser(self) -> Scorer | None:
+        """Hears which take answers its words best; None where the model has nothing that does."""
+        return load_chooser(self.info, self.device)
+
     def move(
         self, diversity: float | None, merge_method: str = "lerp", merge_strength: float = 0.5
     ) -> float:
@@ -174,7 +181,8 @@ class Pipeline:
             duration_s: seconds of new music, exact to the sample.
             seed: same seed, same music; a random one is drawn (and kept in the settings) if None.
             clips_per_prompt: variations of each prompt.
-            takes: play each clip so often and keep the one nearest to the tempo that is asked for.
+            takes: play each clip so often and keep the one that answers its words best, of those at
+                the tempo that is asked for; by the tempo alone where the model has no scorer.
             tempo_bpm: tempo to hold, in beats a minute; that of the prompt ("124 bpm") where None
                 and the model can, none at 0.
             steady: hold one that goes with the words where they name none.
@@ -199,7 +207,7 @@ class Pipeline:
 
         Raises:
             InputError: an empty or absurd prompt, a file that is not audio, takes of a prompt
-                without a tempo.
+                without a tempo by a model without a scorer.
             ConfigError: an option out of range.
             MemoryLimitError: it does not fit.
         """
@@ -240,7 +248,7 @@ class Pipeline:
         """Generate clips from checked parts; arguments as for `generate`."""
         request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
         if request.takes > 1:
-            check_takes(prompts, request)
+            check_takes(self.info, prompts, request)
             return list(
                 best_takes(
                     self, prompts, request, sampling, source=source, stop=stop, progress=progress

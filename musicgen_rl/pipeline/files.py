@@ -66,7 +66,7 @@ def generate_files(
     check_clips(len(prompts), request.clips_per_prompt)
     if name is not None and len(prompts) * request.clips_per_prompt > 1:
         raise ConfigError(f"{name!r} names one file, but there are more clips: name a folder")
-    check_takes(prompts, request)
+    check_takes(pipeline.info, prompts, request)
     prepare_folder(folder)
     if request.takes > 1:
         for clip in best_takes(

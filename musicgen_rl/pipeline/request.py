@@ -34,8 +34,9 @@ class GenerationConfig:
     first_index: int = 0
     """Index of the first variation: 2 makes the third clip of the seed without the first two."""
     takes: int = 1
-    """Play each clip so often and keep the one nearest to the tempo that is asked for, in the
-    prompt ("124 bpm") or by itself."""
+    """Play each clip so often and keep the one that answers its words best, of those at the tempo
+    that is asked for; models without a scorer, such as facebook/musicgen-*, choose by the tempo
+    alone."""
     tempo_bpm: float | None = None
     """Tempo to hold, in beats a minute. Without it the one that the prompt names ("124 bpm") is
     held, by models that can, such as pocket; 0 holds none."""

@@ -1,50 +1,84 @@
-"""Takes: each clip is played several times, and the one is kept that is nearest to a tempo.
+"""Takes: each clip is played several times, and the one is kept that answers what was asked.
 
-A model may know little of tempo and still play it now and then. The takes are the variations that
-their seed has anyway, side by side in one batch, so the kept one is a clip like any other: its seed
-and index make it again.
+A model misses its words now and then, and another take of them it meets. Which one does is heard by
+the scorer that its folder has for rewards (docs/rewards.md), or told by the tempo alone. The takes
+are the variations that their seed has anyway, side by side in one batch, so the kept one is a clip
+like any other: its seed and index make it again.
+
+Keeping the best of several by a judge is rejection sampling, the best-of-N that arXiv:2407.14622
+distils into weights.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
 
 from musicgen_rl.audio.clip import Clip
-from musicgen_rl.audio.tempo import hear_tempo, tempo_gap
+from musicgen_rl.audio.tempo import hear_tempo, tempo_fits, tempo_gap
+from musicgen_rl.checkpoint import ModelInfo
+from musicgen_rl.checkpoint.scorer import SCORER, find_scorer
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.asked import asked_tempo
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips
 from musicgen_rl.pipeline.source import Source
+from musicgen_rl.rewards import Scorer, load_scorer
+from musicgen_rl.rewards.mel import LOWEST_RATE, MIN_SECONDS
 
 if TYPE_CHECKING:
     from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
 
 SHORTEST_S = 4.0
 """Of new music in which a tempo can be heard."""
+SHORTEST_SCORED_S = 2.0
+"""Of new music that a scorer can tell from another."""
 
 
-def check_takes(prompts: Sequence[str], request: GenerationConfig) -> None:
+def check_takes(info: ModelInfo, prompts: Sequence[str], request: GenerationConfig) -> None:
     """Refuse takes of which none could be chosen.
 
+    Args:
+        info: the model.
+        prompts: checked by `check_prompts`.
+        request: how many takes, how long.
+
     Raises:
-        InputError: no tempo is asked for, or the prompt names several.
-        ConfigError: clips too short to hear one, or too many takes.
+        InputError: the model has no scorer, and no tempo is asked for, or the prompt names several.
+        ConfigError: clips too short to choose by, or too many takes.
     """
     if request.takes == 1:
         return
     check_clips(len(prompts), request.clips_per_prompt * request.takes)
-    if request.duration_s < SHORTEST_S:
+    scored = find_scorer(info) is not None
+    least = SHORTEST_SCORED_S if scored else SHORTEST_S
+    if request.duration_s < least:
+        what = "how well words are answered" if scored else "a tempo"
         raise ConfigError(
-            f"a tempo cannot be heard in {request.duration_s:g} s: for takes make clips of at "
-            f"least {SHORTEST_S:g} s"
+            f"{what} cannot be heard in {request.duration_s:g} s: for takes make clips of at "
+            f"least {least:g} s"
         )
     for prompt in prompts:
-        if asked_tempo(prompt, request) is None:
+        if not scored and asked_tempo(prompt, request) is None:
             raise InputError(
-                f"takes are chosen by their tempo, and the prompt {prompt!r:.60} does not name "
-                "one: say for example 120 bpm, or leave takes out"
+                f"{info.name} has no scorer ({SCORER}) to choose takes by their words, so they "
+                f"are chosen by their tempo, and the prompt {prompt!r:.60} does not name one: say "
+                "for example 120 bpm, or leave takes out"
             )
+
+
+def load_chooser(info: ModelInfo, device: torch.device) -> Scorer | None:
+    """Load what chooses takes by their words; None where the model has nothing that does.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    folder = find_scorer(info)
+    return None if folder is None else load_scorer(folder, device)
 
 
 def best_takes(
@@ -57,7 +91,7 @@ def best_takes(
     stop: "Stop | None" = None,
     progress: "Progress | None" = None,
 ) -> Iterator[Clip]:
-    """Make the takes of one clip after another, and hand out the nearest of each.
+    """Make the takes of one clip after another, and hand out the best of each.
 
     Args:
         pipeline: the loaded model.
@@ -69,9 +103,10 @@ def best_takes(
         progress: called with frames made and frames to make, all takes counted.
 
     Returns:
-        Clips, in the order of the prompts; `takes` in their settings tells how many there were,
-        and both tempi.
+        Clips, in the order of the prompts; `takes` in their settings tells how many there were and
+        what was heard.
     """
+    scorer = pipeline.chooser  # before anything is made
     frames = pipeline.frames_of(request) * request.takes  # of one clip's takes
     total = frames * len(prompts) * request.clips_per_prompt
     made = 0
@@ -81,6 +116,7 @@ def best_takes(
             progress(made + done, total)
 
     for prompt in prompts:
+        bpm = asked_tempo(prompt, request)
         for number in range(request.clips_per_prompt):
             if stop is not None and stop():
                 return
@@ -91,25 +127,65 @@ def best_takes(
             clips = pipeline.run([prompt], one, sampling, source=source, stop=stop, progress=report)
             made += frames
             if clips:
-                bpm = asked_tempo(prompt, request)
-                assert bpm is not None
-                yield nearest(clips, bpm, request.duration_s)
+                yield choose(clips, bpm, request.duration_s, scorer)
 
 
-def nearest(clips: Sequence[Clip], named: float, duration_s: float) -> Clip:
-    """Choose the clip whose new music is nearest to a tempo.
+def choose(
+    clips: Sequence[Clip], named: float | None, duration_s: float, scorer: Scorer | None
+) -> Clip:
+    """Choose the clip whose new music answers best.
+
+    Where a tempo is asked for, those that have it, its half or its double within 4 % go before
+    others, or the nearest does. Among these the scorer chooses by the clip's prompt.
 
     Args:
         clips: takes of one clip, at least one; those that a stop cut short count where all are.
         named: the tempo, in beats a minute.
         duration_s: of the new music, which comes last.
+        scorer: hears how well words are answered.
 
     Returns:
-        The clip; of equally near ones the first.
+        The clip; of equally good ones the first.
     """
     whole = [clip for clip in clips if clip.settings["complete"]] or clips
-    new = round(duration_s * clips[0].sample_rate)
-    heard = [hear_tempo(clip.samples[:, -new:], clip.sample_rate) for clip in whole]
-    best = min(range(len(whole)), key=lambda i: tempo_gap(heard[i], named))
-    told = {"of": len(clips), "named_bpm": named, "heard_bpm": round(heard[best], 1)}
-    return replace(whole[best], settings=whole[best].settings | {"takes": told})
+    rate = whole[0].sample_rate
+    new = [clip.samples[:, -round(duration_s * rate) :] for clip in whole]
+    left = list(range(len(whole)))
+    heard: dict[str, Any] = {"of": len(clips)}
+    tempi: list[float] = []
+    if named is not None:
+        tempi = [hear_tempo(samples, rate) for samples in new]
+        fitting = [i for i in left if tempo_fits(tempi[i], named)]
+        if scorer is None or not fitting:
+            fitting = [min(left, key=lambda i: tempo_gap(tempi[i], named))]
+        left = fitting
+    scores = np.zeros(len(whole))
+    if scorer is not None:
+        scores = _scores(scorer, new, rate, whole[0].settings["prompt"])
+    best = max(left, key=scores.__getitem__)
+    if named is not None:
+        heard |= {"named_bpm": named, "heard_bpm": round(tempi[best], 1)}
+    if scorer is not None:
+        heard |= {"score": round(float(scores[best]), 3), "scorer_sha256": scorer.identity.sha256}
+    return replace(whole[best], settings=whole[best].settings | {"takes": heard})
+
+
+def _scores(
+    scorer: Scorer, clips: Sequence[NDArray[np.float32]], sample_rate: int, prompt: str
+) -> NDArray[np.float64]:
+    """Score clips [C, M], of any lengths, against a prompt; one too short to be heard comes last.
+
+    Returns:
+        Cosines [B].
+    """
+    words = scorer.embed_text([prompt])
+    scores = np.full(len(clips), -1.0)
+    for i, samples in enumerate(clips):
+        if samples.shape[1] < MIN_SECONDS * sample_rate:
+            continue
+        mono, rate = samples.mean(axis=0), sample_rate
+        if rate < LOWEST_RATE or rate % 50:
+            rate = scorer.sample_rate
+            mono = soxr.resample(mono, sample_rate, rate)
+        scores[i] = float((scorer.embed_audio(torch.from_numpy(mono)[None], rate) * words).sum())
+    return scores

@@ -20,6 +20,7 @@ from musicgen_rl.checkpoint import (
     weight_files,
 )
 from musicgen_rl.checkpoint.holds import ALL
+from musicgen_rl.checkpoint.scorer import copy_scorer
 from musicgen_rl.errors import ConfigError, ModelError, StorageError
 from musicgen_rl.storage import read_json, write_json
 from musicgen_rl.training.endpoint_export import PARTS, path_between, whole_folder
@@ -144,6 +145,7 @@ def place_base(base: ModelInfo, target: Path) -> Path:
         return target
     try:
         target.mkdir(parents=True, exist_ok=True)
+        copy_scorer([base], target)
         for source in sorted(_files(base), key=lambda path: path.name == _MODEL):
             if source.name == _MODEL:
                 write_json(target / CARD, _card_seen_from(target, base, whole=False))

@@ -14,6 +14,7 @@ from musicgen_rl.rewards.encoder import EncoderNet
 from musicgen_rl.rewards.files import save_reward_model
 from musicgen_rl.rewards.towers import TowerConfig
 from tests.app.browsing import described, opened
+from tests.judged import save_scorer
 from tests.models import save_tiny_dial
 from tests.pipeline.test_chords import write_chords
 from tests.pipeline.test_key import write_key
@@ -28,7 +29,7 @@ def pipeline(tiny_folder) -> Pipeline:
 
 @pytest.fixture(scope="session")
 def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold a tiny model with a dial, with what holds tempo, key and chords, and with an encoder."""
+    """Hold a tiny model with a dial, what holds tempo, key and chords, an encoder and a scorer."""
     folder = save_tiny_dial(tmp_path_factory.mktemp("models") / "hearing")
     write_sense(write_sense(write_key(write_beat(folder))), hold=KEY_SENSE)
     write_sense(write_chords(folder), hold=CHORD_SENSE)
@@ -39,6 +40,7 @@ def hearing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kind="encoder", role="report", tower=tower, shape={"dim": 8},
         facts={"data": "none", "license": "CC0-1.0", "figures": {}},
     )  # fmt: skip
+    save_scorer(folder / "rewards", "training")
     return folder
 
 

@@ -111,6 +111,26 @@ def test_a_clip_is_followed_by_more_like_it_a_longer_one_and_its_settings(visit,
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'drums'")
 
 
+def test_the_best_of_some_takes_is_kept_and_more_like_it_is_that_take(visit, tmp_path):
+    page = visit()
+    settle(page, "drums", seconds=2, variations=2, seed=5)
+    unfold(page, "More")
+    page.locator("#takes input[type=number]").fill("3")
+    button(page, "Generate").click()
+    page.get_by_text(re.compile("Done: 2 clips held to .*, the best of 3 takes each")).wait_for()
+    tags = [tags_of(data, tmp_path, name) for name, data in downloads(page, 2)]
+    assert [found["takes"]["of"] for found in tags] == [3, 3]
+    assert tags[0]["index"] in (0, 1, 2)
+    assert tags[1]["index"] in (3, 4, 5)
+    button(page, "More like this").nth(1).click()
+    page.get_by_text("Its seed is locked").wait_for()
+    page.wait_for_function("document.querySelector('#takes input[type=number]').value === '1'")
+    generate(page)
+    ((name, data),) = downloads(page, 1)
+    again = tags_of(data, tmp_path, name)
+    assert again["codes_sha256"] == tags[1]["codes_sha256"]
+
+
 def test_history_brings_back_settings_and_clips(visit):
     page = visit()
     settle(page, "drums", seconds=1, seed=11)

@@ -35,6 +35,25 @@ def test_guidance_doubles_the_rows():
     assert (plain.rows, admit(guided, Limits(), DEFAULTS).rows) == (3, 6)
 
 
+def test_takes_of_one_clip_are_decoded_side_by_side_and_with_nobody_elses(hearing_folder):
+    able = read_info(hearing_folder)
+
+    def ask(**asked):
+        wanted = JobRequest(prompt="a", variations=3, diversity=0.5, **asked)
+        return admit(wanted, Limits(), able)
+
+    plain, several = ask(), ask(takes=4)
+    assert (plain.rows, plain.rounds) == (3, 1)
+    assert (several.rows, several.rounds) == (4, 3)
+    assert ask(takes=4, sampling={"guidance_scale": 3.0}).rows == 8
+    assert several.generation.takes == 4
+    assert plain.goes_with(ask())
+    assert not several.goes_with(ask(takes=4))
+    assert not plain.goes_with(several)
+    with pytest.raises(InputError, match="tiny has no scorer"):
+        admit(JobRequest(prompt="a", takes=2), Limits(), DEFAULTS)
+
+
 def test_a_seed_is_drawn_where_none_is_given():
     seeds = {admit(JobRequest(prompt="a"), Limits(), DEFAULTS).generation.seed for _ in range(8)}
     assert len(seeds) == 8
@@ -51,6 +70,7 @@ def test_a_seed_is_drawn_where_none_is_given():
         (JobRequest(prompt="a", duration_s=float("nan")), ConfigError, "duration"),
         (JobRequest(prompt="a", variations=5), ConfigError, "variations .* from 1 to 4, got 5"),
         (JobRequest(prompt="a", variations=True), ConfigError, "got True"),
+        (JobRequest(prompt="a", takes=9), ConfigError, "takes .* from 1 to 8, got 9"),
         (JobRequest(prompt="a", seed=-1), ConfigError, "seed .*-1"),
         (JobRequest(prompt="a", seed=1.5), ConfigError, "seed .*1.5"),
         (JobRequest(prompt="a", format="exe"), ConfigError, "'exe': use wav, flac, ogg, mp3"),

@@ -16,6 +16,7 @@ from musicgen_rl.data.chords import read_progression
 from musicgen_rl.data.keys import read_key
 from musicgen_rl.text.tempo import TEMPI
 from tests.cli.conftest import REPOSITORY, command, environment
+from tests.judged import save_judges
 from tests.pipeline.test_chords import write_chords
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_steady import write_sense
@@ -78,9 +79,21 @@ def test_the_best_of_some_takes_is_kept(make, call, tiny_folder):
     assert call("replay", done.paths[0], "--model", tiny_folder).code == 0
 
 
-def test_takes_without_a_tempo_are_refused_before_a_model_is_looked_for(call):
-    done = call("generate", "slow piano", "--takes", "3", "--model", "none")
-    done.refused("'slow piano' does not name one", "120 bpm")
+def test_takes_by_words_are_chosen_where_there_is_a_scorer(call, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "judged")
+    save_judges(tmp_path / "judged" / "rewards")
+    options = ("--duration", "2", "--seed", "7", "--dtype", "fp32", "-o", tmp_path / "out")
+    done = call("generate", "slow piano", "--takes", "3", "--model", tmp_path / "judged", *options)
+    assert "the best of 3 takes, tiny" in done.err
+    told = call("info", done.paths[0]).out
+    assert "takes            of 3, score " in told
+    assert call("replay", done.paths[0], "--model", tmp_path / "judged").code == 0
+
+
+def test_takes_that_nothing_can_choose_are_refused_before_the_model_is_loaded(call, tiny_folder):
+    done = call("generate", "slow piano", "--takes", "3", "--model", tiny_folder)
+    done.refused("tiny has no scorer", "'slow piano' does not name one", "120 bpm")
+    assert "loading" not in done.err
     call("generate", "124 bpm", "--takes", "many").refused("--takes takes a whole number")
 
 

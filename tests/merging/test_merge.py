@@ -9,6 +9,7 @@ import torch
 from transformers import MusicgenForCausalLM, MusicgenForConditionalGeneration
 
 from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info, save_model
+from musicgen_rl.checkpoint.scorer import SCORER, find_scorer
 from musicgen_rl.errors import CheckpointError, ConfigError, ModelNotFoundError, StorageError
 from musicgen_rl.merging import merge as merge_module
 from musicgen_rl.merging.endpoints import load_endpoints
@@ -18,6 +19,7 @@ from musicgen_rl.merging.recipe import METHODS, MergeConfig
 from musicgen_rl.merging.slider import Slider
 from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.pipeline.parts import load_codec_of, load_text_encoder
+from tests.judged import save_scorer
 from tests.merging.pairs import tune
 
 CPU = torch.device("cpu")
@@ -145,6 +147,15 @@ def test_parts_inside_are_copied_and_parts_outside_still_found(models, tmp_path)
     assert Pipeline.load(folder, device="cpu").generate("jazz", duration_s=0.1, seed=1)
     inside = merged(models, tmp_path / "n")
     assert (inside / "codec" / "model.safetensors").is_file()
+
+
+def test_a_merge_has_its_parents_scorer(models, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(models, home)
+    save_scorer(home / "b" / "rewards", "training")
+    folder = merged(home, tmp_path / "m")
+    assert find_scorer(read_info(folder)) == folder / SCORER
+    assert find_scorer(read_info(merged(models, tmp_path / "n"))) is None
 
 
 def test_a_folder_in_musicgens_format_stays_one(tiny_musicgen_folder, tmp_path):

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from musicgen_rl.checkpoint import load_state, model_hash, read_info
+from musicgen_rl.checkpoint.scorer import SCORER, find_scorer
 from musicgen_rl.errors import ConfigError, StorageError
 from musicgen_rl.pipeline import Pipeline
+from musicgen_rl.rewards import load_scorer
 from musicgen_rl.training import endpoint_place, endpoint_run
 from musicgen_rl.training.endpoint_loop import train_endpoint
 from musicgen_rl.training.endpoint_place import place_base, placing_needs, require_place_of_base
 from musicgen_rl.training.endpoint_run import EndpointSources, train_pair
+from tests.judged import save_judged
 from tests.models import save_tiny
 from tests.pipeline.test_key import write_key
 from tests.pipeline.test_tempo import write_beat
@@ -167,3 +170,14 @@ def test_a_base_brings_what_holds_its_tempo_and_key(tmp_path: Path) -> None:
         codes(tmp_path / "pair", tempo_bpm=124, key="D minor"),
         codes(base, tempo_bpm=124, key="D minor"),
     )
+
+
+def test_a_base_brings_the_scorer_that_chooses_its_takes(tmp_path: Path) -> None:
+    base = save_judged(tmp_path / "base")
+    pair = place_base(read_info(base), tmp_path / "pair")
+    own = find_scorer(read_info(base))
+    brought = find_scorer(read_info(pair))
+    assert own is not None
+    assert brought == pair / SCORER
+    assert load_scorer(brought).identity == load_scorer(own).identity
+    assert not (pair / "rewards" / "scorer-report").exists()
