@@ -2,9 +2,11 @@
 
     python benchmarks/training.py [--shape pocket] [--preset pocket] [--end quality]
         [--model FOLDER] [--encoder FOLDER] [--steps 3] [--set NAME=VALUE ...] [--out FILE.json]
+    python benchmarks/training.py --shape musicgen-large --preset musicgen-large --end diversity
 
 Weights are random unless --model names a folder: time does not depend on them. Without --encoder
-the reward's embedding is a fixed projection, and its time is none. With --cpu-time, seconds of the
+the reward's embedding is a fixed projection, and its time is none. A weight that the preset leaves
+to the quality run is 1 here, on which no time depends. With --cpu-time, seconds of the
 process instead of the wall's, for machines that others use at the same time.
 """
 
@@ -35,7 +37,7 @@ from musicgen_rl.sampling.decode import DecodeStream, Window
 from musicgen_rl.training.adapters import Student
 from musicgen_rl.training.advantages import EmbeddingBank
 from musicgen_rl.training.critic import CriticTrainer, EmbeddingCritic
-from musicgen_rl.training.endpoint_config import EndpointConfig, read_preset
+from musicgen_rl.training.endpoint_config import EndpointConfig, read_preset, without_auto
 from musicgen_rl.training.endpoint_loop import actor_dtype_of, autocast_of
 from musicgen_rl.training.endpoint_step import Clock, EndpointStep
 from musicgen_rl.training.rollout import decode_by, frames_of, narrowed
@@ -46,6 +48,10 @@ SHAPES: dict[str, tuple[LMConfig, float]] = {
     "musicgen-small": (
         LMConfig(num_codebooks=4, codebook_size=2048, hidden_size=1024, num_layers=24, num_heads=16,
                  ffn_size=4096, text_hidden_size=768), 50.0,
+    ),
+    "musicgen-large": (
+        LMConfig(num_codebooks=4, codebook_size=2048, hidden_size=2048, num_layers=48, num_heads=32,
+                 ffn_size=8192, text_hidden_size=768), 50.0,
     ),
     "tiny": (LMConfig(num_codebooks=2, codebook_size=64, hidden_size=64, num_layers=2, num_heads=2,
                       ffn_size=128, text_hidden_size=32), 25.0),
@@ -204,7 +210,7 @@ def _stepper(
 
 def _config(options: argparse.Namespace) -> EndpointConfig:
     settings = read_preset(options.preset, options.end) if options.preset else {}
-    return EndpointConfig(**{**settings, **_assigned(options.set)})
+    return EndpointConfig(**without_auto({**settings, **_assigned(options.set)}))
 
 
 def _peak_memory(device: torch.device) -> float:

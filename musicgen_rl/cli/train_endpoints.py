@@ -12,10 +12,18 @@ from musicgen_rl.cli.side_by_side import side_by_side, threads_each
 from musicgen_rl.cli.train_options import PROCESSES, THREADS
 from musicgen_rl.config import field_help, require
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, preset_names, read_preset
+from musicgen_rl.training.endpoint_config import (
+    AUTO,
+    ENDS,
+    EndpointConfig,
+    preset_names,
+    read_preset,
+    without_auto,
+)
 
 _BASE = "Model both ends come from: a folder, a name such as pocket, or a hub id."
 _PROMPTS = "Prompts: a text file, one a line, or a manifest (jsonl), of which the train split."
+_AUTO = "auto: from the quality run (--start RUN/export), its fall of KL over its fall of D."
 _INSTRUMENTS = "Folder of encoder-training, encoder-report, scorer-training; BASE/rewards if there."
 
 
@@ -31,9 +39,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         kind: Any = {"bool": bool, "int": int, "float": float, "str": str}[
             type(field.default).__name__
         ]
-        option = typer.Option(
-            None, help=help_of[field.name], show_default=f"{field.default!s}, or the preset's"
-        )
+        said = help_of[field.name]
+        if field.name == "diversity_weight":
+            kind, said = str, f"{said} {_AUTO}"
+        option = typer.Option(None, help=said, show_default=f"{field.default!s}, or the preset's")
         kept.append(
             inspect.Parameter(
                 field.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None
@@ -52,12 +61,24 @@ def config_of(preset: str | None, end: str, given: dict[str, Any]) -> EndpointCo
         preset: its name, or None.
         end: "quality" or "diversity".
         given: fields; None where the user said nothing.
+
+    Returns:
+        The config; with a weight that `asks_auto` it stands for `TO_BE_FOUND`.
     """
+    return EndpointConfig(**without_auto(_settings_of(preset, end, given)))
+
+
+def asks_auto(preset: str | None, end: str, given: dict[str, Any]) -> bool:
+    """Tell whether the weight of the reward is to come from the quality run; as `config_of`."""
+    return _settings_of(preset, end, given).get("diversity_weight") == AUTO
+
+
+def _settings_of(preset: str | None, end: str, given: dict[str, Any]) -> dict[str, Any]:
     settings = read_preset(preset, end) if preset else {}
     said = {name: value for name, value in given.items() if value is not None}
     if "steps" in said and "minutes" not in said:
         settings.pop("minutes", None)
-    return EndpointConfig(**{**settings, **said})
+    return {**settings, **said}
 
 
 @with_settings
@@ -93,6 +114,7 @@ def endpoints(
     **settings: Any,
 ) -> None:
     """Train one end: the quality end with --diversity-weight 0, the diversity end above it."""
+    settings["diversity_weight"] = _weight(settings["diversity_weight"])
     if end is None:
         end = "diversity" if settings["diversity_weight"] else "quality"
     if end not in ENDS:
@@ -110,8 +132,9 @@ def endpoints(
     stopped = _prepare(threads_each(processes, threads))
     with side_by_side(processes):
         figures = train_one(
-            sources, config, out, name=name, notes=_notes(preset), stop=lambda: bool(stopped)
-        )
+            sources, config, out, name=name, auto_weight=asks_auto(preset, end, settings),
+            notes=_notes(preset), stop=lambda: bool(stopped),
+        )  # fmt: skip
     _conclude(figures, bool(stopped))
     typer.echo(str(out / "export"))
 
@@ -131,7 +154,12 @@ def pair(
         str | None, typer.Option(help=f"Settings as data: {', '.join(preset_names())}.")
     ] = None,
     diversity_weight: Annotated[
-        float | None, typer.Option(help="Beta of the diversity end.", show_default="the preset's")
+        str | None,
+        typer.Option(
+            help="Beta of the diversity end, or auto: from the quality run, its fall of KL over "
+            "its fall of D.",
+            show_default="the preset's, or 15",
+        ),
     ] = None,
     runs: Annotated[
         Path | None, typer.Option(help="Folder of the two runs; OUT/runs if not given.")
@@ -156,14 +184,14 @@ def pair(
     threads: Annotated[int, typer.Option(help=THREADS, min=0)] = 0,
 ) -> None:
     """Train both ends: guidance distilled, then diversity rewarded; the slider runs on them."""
-    configs = {}
+    configs, auto = {}, False
     for end, texts in (("quality", quality), ("diversity", diversity)):
         given = _assigned(texts or [])
         if end == "diversity" and diversity_weight is not None:
-            given["diversity_weight"] = diversity_weight
+            given["diversity_weight"] = _weight(diversity_weight)
         elif end == "diversity" and preset is None:
             given.setdefault("diversity_weight", 15.0)
-        configs[end] = config_of(preset, end, given)
+        configs[end], auto = config_of(preset, end, given), asks_auto(preset, end, given)
     _require_names(base=base, prompts=str(prompts), out=str(out))
 
     from musicgen_rl.training.endpoint_run import EndpointSources, train_pair
@@ -177,7 +205,8 @@ def pair(
     with side_by_side(processes):
         figures = train_pair(
             sources, configs["quality"], configs["diversity"], out, runs or out / "runs",
-            from_quality=from_quality, notes=_notes(preset), stop=lambda: bool(stopped),
+            from_quality=from_quality, auto_weight=auto, notes=_notes(preset),
+            stop=lambda: bool(stopped),
         )  # fmt: skip
     for end, each in figures.items():
         _conclude(each, bool(stopped), f"the {end} end ")
@@ -203,7 +232,9 @@ def _assigned(texts: list[str]) -> dict[str, Any]:
     given, taken = parse_assignments(texts), {}
     for field in dataclasses.fields(EndpointConfig):
         if field.name in given:
-            taken[field.name] = _read(field.name, given.pop(field.name), type(field.default))
+            text = given.pop(field.name)
+            auto = field.name == "diversity_weight" and text == AUTO
+            taken[field.name] = text if auto else _read(field.name, text, type(field.default))
     if given:
         raise ConfigError(f"unknown option {min(given)!r}: `train endpoints --help` lists them")
     return taken
@@ -215,6 +246,10 @@ def _read(name: str, text: str, kind: type[Any]) -> Any:
         return words[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError):
         raise ConfigError(f"{name} needs a {kind.__name__}, got {text!r}") from None
+
+
+def _weight(text: str | None) -> float | str | None:
+    return text if text in (None, AUTO) else float(_read("diversity_weight", text, float))
 
 
 def _require_names(**given: str) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from musicgen_rl.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 ENDS = ("quality", "diversity")
+AUTO = "auto"
+"""As a diversity_weight: to be found from the quality run (`endpoint_weight`)."""
+TO_BE_FOUND = 1.0
+"""Stands for a weight until it is found: above 0, so that all checks of a diversity end hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,7 @@ class EndpointConfig:
     save_minutes: float = 3.0
     """Minutes between saves."""
     precision: str = "auto"
-    """fp32, bf16 (autocast over float32 weights), or auto: bf16 where the machine has it."""
+    """fp32, bf16 (autocast over float32 weights), or auto: bf16 on a GPU that has it, else fp32."""
     seed: int = 0
     """Of prompts, clips and adapters."""
     guard_kl_rise: float = 0.5
@@ -266,3 +271,13 @@ def read_preset(name: str, end: str) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f"preset {name!r} sets {unknown[0]!r}, which is no option")
     return settings
+
+
+def without_auto(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Put `TO_BE_FOUND` in the place of a weight that is "auto".
+
+    Args:
+        settings: fields of EndpointConfig.
+    """
+    auto = settings.get("diversity_weight") == AUTO
+    return {**settings, "diversity_weight": TO_BE_FOUND} if auto else dict(settings)

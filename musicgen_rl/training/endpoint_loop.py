@@ -43,7 +43,7 @@ from musicgen_rl.training.endpoint_schedule import (
 from musicgen_rl.training.endpoint_state import Memory, Origin
 from musicgen_rl.training.endpoint_step import EndpointStep
 from musicgen_rl.training.endpoint_update import Updater
-from musicgen_rl.training.guards import Guards, paid_figure
+from musicgen_rl.training.guards import Guards, paid_figure, unguarded
 from musicgen_rl.training.metrics import MetricsLog, format_seconds
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.progress import Pace, Plan, Progress
@@ -223,8 +223,12 @@ class _Run:
         if not self.processes.main:
             path = path.with_name(f"process{self.processes.index}.jsonl")
         shown = sys.stderr if live and self.processes.main else None
+        heard_by = {"held_out": self.parts.held_out, "scorer": self.parts.scorer}
+        missing = unguarded(**{name: judge is not None for name, judge in heard_by.items()})
         if now.finished:
             self._complete_export()
+        elif shown is not None and missing is not None:
+            shown.write(f"{missing}\n")
         with MetricsLog(path, resume_step=now.step, live=shown) as log:
             begun, before, saved = time.monotonic(), now.seconds, now.seconds
             pace = Pace(

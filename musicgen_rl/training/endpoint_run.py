@@ -1,7 +1,8 @@
 """From names of folders to endpoints: what `train endpoints` and `train pair` call."""
 
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ from musicgen_rl.training.endpoint_place import (
     retarget,
     same_disk,
 )
+from musicgen_rl.training.endpoint_weight import require_auto, weight_line, weight_of_run
 from musicgen_rl.training.processes import Processes
 from musicgen_rl.training.prompts import read_prompts, require_enough
+from musicgen_rl.training.rollout import frames_of
 from musicgen_rl.training.same_run import hash_part, require_kind
 
 TRAINING_ENCODER, REPORT_ENCODER = "encoder-training", "encoder-report"
@@ -154,14 +157,47 @@ def train_one(
     folder: Path,
     *,
     name: str | None = None,
+    auto_weight: bool = False,
     notes: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Load and train one end; returns `train_endpoint`'s figures."""
+    """Load and train one end; returns `train_endpoint`'s figures.
+
+    Args:
+        sources: of the run.
+        config: of the run.
+        folder: of the run.
+        name: of the exported model.
+        auto_weight: the weight of the reward comes from the run that `start` is the export of.
+        notes: for the card.
+        stop: asked after each step.
+
+    Raises:
+        ConfigError: the weight cannot be found.
+        MusicgenRLError: one of the usual kinds, in one sentence, before any training.
+    """
     _require_folder(folder)
     require_kind(folder, "endpoints")
+    if auto_weight and sources.start is None:
+        require_auto({}, config)
     parts = load_parts(sources, config, notes)
+    if auto_weight and parts.start is not None:
+        told = parts.start.notes.get("endpoint", {})
+        config, parts = _weighed(parts, config, parts.start.folder.parent, told)
     return train_endpoint(parts, config, folder, name=name, stop=stop)
+
+
+def _weighed(
+    parts: EndpointParts, config: EndpointConfig, run: Path, quality: Mapping[str, Any]
+) -> tuple[EndpointConfig, EndpointParts]:
+    """Find the weight of the reward, say it, and write it into the card."""
+    base = parts.base
+    tokens = frames_of(config.clip_s, base.frame_rate) * base.lm.num_codebooks
+    found = weight_of_run(run, quality, config, tokens)
+    if Processes().main:
+        sys.stderr.write(f"{weight_line(found)}\n")
+    notes = {**(parts.notes or {}), "diversity_weight_from": found}
+    return replace(config, diversity_weight=found["weight"]), replace(parts, notes=notes)
 
 
 def train_pair(
@@ -172,6 +208,7 @@ def train_pair(
     runs: Path,
     *,
     from_quality: bool = True,
+    auto_weight: bool = False,
     notes: Mapping[str, Any] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, dict[str, Any]]:
@@ -184,6 +221,7 @@ def train_pair(
         out: gets quality/ and diversity/, and the base where it is not the base's own folder.
         runs: folders of the runs.
         from_quality: the diversity end starts from the quality end instead of the base.
+        auto_weight: the weight of the reward comes from the quality run, not from `diversity`.
         notes: for the cards.
         stop: asked after each step.
 
@@ -205,6 +243,8 @@ def train_pair(
     for end in ENDS:
         require_place(out / end)
         require_kind(runs / end, "endpoints")
+    if auto_weight:
+        require_auto(asdict(quality), diversity)
     parts = load_parts(sources, diversity, notes)
     require_place_of_base(parts.base, out)
     _check_both(parts, {"quality": quality, "diversity": diversity}, runs, out)
@@ -221,6 +261,8 @@ def train_pair(
         start = read_info(export)
         told = {**(parts.notes or {}), "start": start.name}
         parts = replace(parts, start=start, start_state=load_state(start), notes=told)
+    if auto_weight:
+        diversity, parts = _weighed(parts, diversity, runs / "quality", asdict(quality))
     figures["diversity"] = train_endpoint(
         parts, diversity, runs / "diversity", name=f"{base.name}-diversity", stop=stop
     )

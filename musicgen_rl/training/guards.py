@@ -23,6 +23,31 @@ def paid_figure(config: EndpointConfig) -> str:
     return config.reward if paid else "diversity"
 
 
+def unguarded(*, held_out: bool, scorer: bool) -> str | None:
+    """Say in one line what `guard_hacking` cannot notice.
+
+    Args:
+        held_out: there is an encoder that training never sees.
+        scorer: there is a scorer of sound and text.
+
+    Returns:
+        The line; None where both are there.
+    """
+    missing = [
+        words for there, words in (
+            (held_out, ("held-out encoder", "a training encoder that is fooled", "encoder-report")),
+            (scorer, ("scorer", "clips that leave their prompts", "scorer-training")),
+        ) if not there
+    ]  # fmt: skip
+    if not missing:
+        return None
+    what, unnoticed, folders = zip(*missing, strict=True)
+    return (
+        f"no {' and no '.join(what)}: {' and '.join(unnoticed)} will not be noticed; give "
+        f"--instruments FOLDER with {' and '.join(folders)}, and not --no-held-out"
+    )
+
+
 class Guards:
     """Watches a run.
 

@@ -131,7 +131,7 @@ def test_another_prompts_pay_is_a_baseline_without_bias():
     assert adv.other_prompts_baseline(values[:1]).tolist() == [[0.0, 0.0]]
 
 
-@pytest.mark.parametrize("N", [2, 3])
+@pytest.mark.parametrize("N", [2, 3, 4])
 def test_the_determinants_expected_gradient_is_the_true_one(N):
     ridge, sets = 0.2, sets_of(N)
     kernels = CLIPS[sets] @ CLIPS[sets].mT + ridge * torch.eye(N).double()

@@ -2,10 +2,18 @@ import math
 
 import pytest
 
-from musicgen_rl.cli.train_endpoints import config_of
+from musicgen_rl.cli.train_endpoints import asks_auto, config_of
 from musicgen_rl.config import field_help
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.training.endpoint_config import ENDS, EndpointConfig, preset_names, read_preset
+from musicgen_rl.training.endpoint_config import (
+    AUTO,
+    ENDS,
+    TO_BE_FOUND,
+    EndpointConfig,
+    preset_names,
+    read_preset,
+    without_auto,
+)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -38,7 +46,7 @@ def test_codebook_weights_go_on_with_the_last():
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("end", ENDS)
 def test_every_preset_is_a_config_of_its_end(name, end):
-    config = EndpointConfig(**read_preset(name, end))
+    config = EndpointConfig(**without_auto(read_preset(name, end)))
     assert (config.diversity_weight > 0) == (end == "diversity")
 
 
@@ -54,6 +62,20 @@ def test_what_the_user_says_stands_above_the_preset():
     assert config_of("pocket", "quality", {"learning_rate": 1e-5}).learning_rate == 1e-5
     assert config_of("pocket", "quality", {"steps": 7}).minutes == 0.0  # not the preset's minutes
     assert config_of(None, "quality", {}).minutes == EndpointConfig().minutes
+
+
+def test_a_weight_to_be_found_is_told_apart_from_one_that_is_given():
+    for preset in ("musicgen-small", "musicgen-large"):
+        assert asks_auto(preset, "diversity", {})
+        assert not asks_auto(preset, "quality", {})
+        assert not asks_auto(preset, "diversity", {"diversity_weight": 20.0})
+        assert config_of(preset, "diversity", {}).diversity_weight == TO_BE_FOUND
+        assert config_of(preset, "diversity", {"diversity_weight": 20.0}).diversity_weight == 20.0
+        assert config_of(preset, "diversity", {}).rank == 4  # as docs/training.md advises
+    assert not asks_auto("pocket", "diversity", {})
+    assert asks_auto("pocket", "diversity", {"diversity_weight": AUTO})
+    with pytest.raises(ConfigError, match=r"diversity_weight must be 0 .*got 'auto'"):
+        EndpointConfig(diversity_weight=AUTO)  # type: ignore[arg-type]
 
 
 def test_every_field_has_a_help_text():

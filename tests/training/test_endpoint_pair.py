@@ -1,5 +1,6 @@
 """`musicgen-rl train pair` from the command line: both ends, the dial, and every refusal."""
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -168,6 +169,66 @@ def test_the_second_end_may_start_from_the_base(
     torch.testing.assert_close(found.float(), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_pair_finds_the_weight_in_its_quality_run(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, runs = tmp_path / "home", tmp_path / "runs"
+    options = ("--runs", runs, "--diversity", "clip_s=1.2", "--diversity-weight", "auto")
+    assert pair(base, prompts, home, *options) == 2
+    assert "2 steps with listen_every 1 are too few" in capsys.readouterr().err
+    assert not runs.exists()
+    longer = (*(s for s in SMALL if s != "steps=2"), "steps=8", "learning_rate=0")
+    options += tuple(x for setting in longer for x in ("--quality", setting))
+    command = ["train", "pair", "--base", base, "--prompts", prompts, "-o", home, "--threads", 1]
+    command += [x for s in (*SMALL[:2], *SMALL[3:]) for x in ("--diversity", s)]
+    command = [str(word) for word in (*command, *options)]
+    assert main(command) == 2
+    assert "diversity_weight auto has nothing to go by" in capsys.readouterr().err
+    assert (runs / "quality" / "export").is_dir()  # is kept
+    assert not (runs / "diversity").exists()
+    assert not (home / "quality").exists()
+
+    told = [
+        {"kind": "train", "step": step, "diversity": 0.8 if step == 1 else 0.6 + 0.001 * (step % 2),
+         "kl_per_token": 0.5 if step == 1 else 0.1, "tokens_per_clip": 60.0}
+        for step in range(1, 13)
+    ]  # fmt: skip
+    log = runs / "quality" / "metrics.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in told))
+    tokens = round(1.2 * read_info(base).frame_rate) * read_info(base).lm.num_codebooks
+    weight = float(f"{0.4 * tokens / 0.1995:.3g}")
+    assert main(command) == 0  # goes on: the quality end is done
+    done = capsys.readouterr()
+    assert f"diversity_weight {weight:g}: the quality run took the KL" in done.err
+    assert "no held-out encoder" not in done.err  # the base has judges
+    notes = read_info(home / "diversity").notes["endpoint"]
+    assert notes["diversity_weight"] == notes["diversity_weight_from"]["weight"] == weight
+    assert "diversity_weight_from" not in read_info(home / "quality").notes["endpoint"]
+    rows = [r for r in read_metrics(runs / "diversity" / "metrics.jsonl") if r["kind"] == "train"]
+    assert {row["beta"] for row in rows} == {weight}
+
+    alone = ["train", "endpoints", "--base", base, "--prompts", prompts, "--steps", 1]
+    alone += ["--diversity-weight", "auto", "--prompts-per-step", 2, "--clip-s", 1.2]
+    alone += ["-o", tmp_path / "one"]
+    start = ("--start", runs / "quality" / "export")
+    assert main([str(a) for a in (*alone, *start)]) == 0
+    assert f"diversity_weight {weight:g}: " in capsys.readouterr().err
+    export = read_info(tmp_path / "one" / "export").notes["endpoint"]
+    assert export["diversity_weight"] == weight
+
+
+def test_judges_that_are_missing_are_told_of_before_the_first_step(
+    base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pair(base, prompts, tmp_path / "pair", "--no-held-out") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("no held-out encoder and no scorer: ")
+    assert lines[0].endswith("and not --no-held-out")
+    assert sum(line.startswith("no held-out encoder") for line in lines) == 2  # once an end
+    assert pair(base, prompts, tmp_path / "pair", "--no-held-out") == 0  # is finished: not again
+    assert "no held-out encoder" not in capsys.readouterr().err
+
+
 def test_what_would_stop_either_end_is_one_line_before_the_first(
     base: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +250,21 @@ def test_what_would_stop_either_end_is_one_line_before_the_first(
         ((base, prompts, out, ("--diversity-weight", "-3")), "diversity_weight must be 0"),
         ((base, prompts, out, ("--diversity-weight", "nan")), "diversity_weight must be 0"),
         ((base, prompts, out, ("--diversity", "diversity_weight=0")), "above 0"),
+        ((base, prompts, out, ("--diversity-weight", "much")), "needs a float, got 'much'"),
+        ((base, prompts, out, ("--quality", "diversity_weight=auto")), "has diversity_weight 0"),
+        (
+            (
+                base,
+                prompts,
+                out,
+                ("--diversity-weight", "auto", "--diversity", "reward=determinant"),
+            ),
+            "take reward cosine or answered",
+        ),
+        (
+            (base, prompts, out, ("--diversity-weight", "auto", "--quality", "guidance_scale=2")),
+            "both ends to have one guidance_scale, got 2.0 and 3.0",
+        ),
         ((base, prompts, out, ("--quality", "diversity_weight=1")), "has diversity_weight 0"),
         ((base, prompts, out, ("--diversity", "loudness=3")), "unknown option 'loudness'"),
         ((base, prompts, out, ("--diversity", "prompts_per_step=4")), "a step takes 4"),
@@ -245,6 +321,11 @@ def test_one_end_refuses_what_a_pair_refuses(
         ((base, prompts, *few, "--diversity-weight", "nan"), "diversity_weight must be 0"),
         ((silent, prompts, *few, *hears), "reward models hear audio of 16000 Hz or more"),
         ((base, prompts, *few, "--preset", "huge"), "unknown preset 'huge'"),
+        ((base, prompts, *few, "--diversity-weight", "auto"), "needs a quality run to start from"),
+        (
+            (base, prompts, *few, "--diversity-weight", "auto", "--start", base),
+            "needs a quality run to start from",
+        ),
     ]
     for (model, file, *more), says in cases:
         command = ["train", "endpoints", "--base", model, "--prompts", file, *more]

@@ -1,6 +1,6 @@
 import pytest
 
-from musicgen_rl.training.guards import PATIENCE, Guards
+from musicgen_rl.training.guards import PATIENCE, Guards, unguarded
 from tests.training.endpoint_fakes import small_config
 
 
@@ -15,6 +15,22 @@ def run(guards: Guards, rows, beta=0.0):
 
 def steady(count=40, **changes):
     return [{"kl": 20.0, "entropy": 4.0} | changes for _ in range(count)]
+
+
+def test_judges_that_are_missing_are_told_with_what_they_would_notice():
+    assert unguarded(held_out=True, scorer=True) is None
+    one, other = unguarded(held_out=False, scorer=True), unguarded(held_out=True, scorer=False)
+    both = unguarded(held_out=False, scorer=False)
+    assert "held-out encoder" in one
+    assert "encoder-report" in one
+    assert "scorer" not in one
+    assert "clips that leave their prompts" in other
+    assert "scorer-training" in other
+    assert "encoder" not in other
+    assert all(
+        w in both for w in ("no held-out encoder and no scorer", "encoder-report", "scorer-")
+    )
+    assert all("--instruments FOLDER" in line and "\n" not in line for line in (one, other, both))
 
 
 def test_a_steady_run_is_left_alone():
