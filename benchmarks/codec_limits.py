@@ -8,6 +8,9 @@ latents sounded before they are coded (what the codes cost); and its codes sound
 learnt on for some minutes while encoder and codebooks stood still, once by the distances it was
 trained with, once with a term more on the onset envelope and on the chromagram, the two things that
 are measured. `musicgen-rl data make` makes both corpora, of different seeds.
+
+Codes are those that `encode` finds. When the committed result was made these were the nearest
+entries; since then they are searched for (`benchmarks/codec_search.py`), and the page says which.
 """
 
 import argparse
@@ -24,8 +27,9 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.checkpoint import checkpoints_folder
-from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.frame import EMPHASIS, FrameCodec
 from musicgen_rl.codec.load import load_codec
+from musicgen_rl.codec.quantizer import BEAM
 from musicgen_rl.codec.spectral import PERIOD
 from musicgen_rl.errors import InputError, MusicgenRLError
 from musicgen_rl.storage import write_json
@@ -178,7 +182,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         judge(name, trained, **train_decoder(trained, pool, args.minutes, heard))
     return {
         "codec_hash": hash_folder(args.codec), "clips": args.clips, "pieces": len(set(pieces)),
-        "minutes": args.minutes, "threads": torch.get_num_threads(), "rows": rows,
+        "searched": [BEAM, EMPHASIS], "minutes": args.minutes,
+        "threads": torch.get_num_threads(), "rows": rows,
     }  # fmt: skip
 
 
@@ -189,12 +194,18 @@ def table(found: Mapping[str, Any]) -> str:
         low, high = row.get(f"{name}_interval", (None, None))
         return f"{row[name]:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
 
+    ways, emphasis = found.get("searched", (1, 0.0))
+    codes = (
+        f"{ways} ways followed, changes emphasised by {emphasis:g}" if ways > 1 else
+        "nearest entries, as before they were [searched for](codec_search.md)"
+    )  # fmt: skip
     lines = [
         "# What holds the codec's chroma and onsets below 1?",
         "",
         "Made by `benchmarks/codec_limits.py`; its first lines say what each row is. "
         f"{found['clips']} clips of {CLIP_S:g} s of {found['pieces']} pieces, 95 % by bootstrap "
-        f"over pieces; {found['minutes']:g} minutes of training, {found['threads']} threads.",
+        f"over pieces; {found['minutes']:g} minutes of training, {found['threads']} threads. "
+        f"Codes: {codes}.",
         "",
         "| decoder | distance | chroma | onset F1 | steps | loss, first and last tenth |",
         "|---|---|---|---|---|---|",

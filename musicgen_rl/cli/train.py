@@ -134,14 +134,26 @@ def lm(
     import torch
 
     from musicgen_rl.checkpoint import checkpoints_folder, find_model
-    from musicgen_rl.training.lm_run import encode_manifest, require_same_sources, train_lm
+    from musicgen_rl.training.lm_run import (
+        SPLITS,
+        encode_manifest,
+        require_same_sources,
+        require_start,
+        train_lm,
+    )
     from musicgen_rl.training.processes import Processes
 
     torch.set_flush_denormal(True)
     tokens = tokens or out / "tokens"
+    begin_with = None if start is None else find_model(start)
+    reader = text_encoder or checkpoints_folder() / "minilm"
     if manifest is not None and is_first():
         require_same_sources(out, "lm", manifest, codec, offsets=offsets)
-        encode_manifest(manifest, codec, tokens, offsets=offsets, report=report_encoding)
+        if begin_with is not None:
+            require_start(begin_with, codec, reader, config)
+        encode_manifest(
+            manifest, codec, tokens, offsets=offsets, splits=SPLITS, report=report_encoding
+        )
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
     stopped = stop_on_signal()
@@ -150,11 +162,11 @@ def lm(
         figures = train_lm(
             tokens,
             codec,
-            text_encoder or checkpoints_folder() / "minilm",
+            reader,
             out,
             model,
             config,
-            start=None if start is None else find_model(start),
+            start=begin_with,
             license=license,
             stop=lambda: bool(stopped),
         )
@@ -196,7 +208,7 @@ def contrast(
 
     from musicgen_rl.checkpoint import find_model
     from musicgen_rl.training.contrast_run import codec_of, train_contrast
-    from musicgen_rl.training.lm_run import encode_manifest, require_same_sources
+    from musicgen_rl.training.lm_run import SPLITS, encode_manifest, require_same_sources
     from musicgen_rl.training.processes import Processes
 
     torch.set_flush_denormal(True)
@@ -205,7 +217,7 @@ def contrast(
     if manifest is not None and is_first():
         codec = codec_of(folder)
         require_same_sources(out, "contrast", manifest, codec)
-        encode_manifest(manifest, codec, tokens, report=report_encoding)
+        encode_manifest(manifest, codec, tokens, splits=SPLITS, report=report_encoding)
     if threads := threads_each(processes, threads):
         torch.set_num_threads(threads)
     stopped = stop_on_signal()

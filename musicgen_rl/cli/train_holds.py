@@ -218,7 +218,7 @@ def _teach(
     from musicgen_rl.checkpoint import find_model
     from musicgen_rl.training.contrast_run import codec_of
     from musicgen_rl.training.hold import train_hold
-    from musicgen_rl.training.lm_run import encode_manifest
+    from musicgen_rl.training.lm_run import SPLITS, encode_manifest
     from musicgen_rl.training.same_run import require_kind
 
     folder = find_model(model)
@@ -226,7 +226,7 @@ def _teach(
     stopped = begin(threads)
     tokens = tokens or out / "tokens"
     if manifest is not None:
-        encode_manifest(manifest, codec_of(folder), tokens, report=report_encoding)
+        encode_manifest(manifest, codec_of(folder), tokens, splits=SPLITS, report=report_encoding)
     made = train_hold(lesson, folder, tokens, out, config, stop=lambda: bool(stopped))
     if stopped:
         typer.echo(f"stopped at step {made['steps']} and saved: run it again to go on", err=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class CheckConfig:
     read."""
     same_rate: bool = True
     """Name files whose sample rate is not the commonest one."""
+    splits: tuple[str, ...] = ()
+    """Splits that must have a line each; not asked where a line cannot be read."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -67,13 +70,14 @@ def check_manifest(path: Path, config: CheckConfig | None = None) -> list[Proble
     rates: dict[int, int] = {}
     first_line: dict[Path, int] = {}
     splits: dict[str, tuple[str, int]] = {}
-    count = 0
+    count = unread = 0
     for line, text in numbered_lines(path):
         count += 1
         try:
             entry = parse_entry(text)
         except InputError as error:
             problems.append(Problem(line, str(error)))
+            unread += 1
             continue
         audio = path.parent / entry.audio
         before = first_line.setdefault(audio, line)
@@ -94,6 +98,13 @@ def check_manifest(path: Path, config: CheckConfig | None = None) -> list[Proble
             rates[line] = rate
     if count == 0:
         problems.append(Problem(0, f"{path} holds no entries: write one JSON object a line"))
+    elif unread == 0:
+        there = {split for split, _ in splits.values()}
+        problems += [
+            Problem(0, f'there is no {name} split: mark some lines with "split": "{name}"')
+            for name in config.splits
+            if name not in there
+        ]
     problems += _mixed_rates(rates) if config.same_rate else []
     return sorted(problems, key=lambda p: p.line)
 
@@ -108,7 +119,15 @@ def require_usable(path: Path, config: CheckConfig | None = None) -> None:
     Raises:
         InputError: a line for each problem.
     """
-    problems = check_manifest(path, config)
+    refuse(path, check_manifest(path, config))
+
+
+def refuse(path: Path, problems: Sequence[Problem]) -> None:
+    """Refuse a manifest that has problems.
+
+    Raises:
+        InputError: a line for each problem.
+    """
     if problems:
         listed = "\n  ".join(str(problem) for problem in problems)
         raise InputError(f"{path} cannot be learnt from:\n  {listed}")

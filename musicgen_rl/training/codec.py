@@ -24,7 +24,7 @@ from musicgen_rl.codec.frame import ConvNeXtBlock, FrameCodec
 from musicgen_rl.codec.load import save_codec
 from musicgen_rl.codec.spectral import PERIOD
 from musicgen_rl.config import FrameCodecConfig, require, require_number
-from musicgen_rl.data.check import CheckConfig, require_usable
+from musicgen_rl.data.check import CheckConfig, check_manifest, refuse
 from musicgen_rl.errors import CheckpointError, InputError
 from musicgen_rl.training.checkpointing import (
     JSON,
@@ -42,6 +42,7 @@ from musicgen_rl.training.codec_crops import (
     draw_crops,
     fixed_crops,
     read_split,
+    unfit_files,
 )
 from musicgen_rl.training.codec_losses import log_mel_distance, training_distances
 from musicgen_rl.training.codec_start import start_codec
@@ -245,7 +246,7 @@ def train_codec(
     require_kind(config.folder, "codec")
     manifest = Path(config.manifest)
     if load_training_state(config.folder) is None:
-        require_usable(manifest, CheckConfig(min_duration_s=0.0, same_rate=False))
+        require_fit(config)
     rate, length = config.codec.sample_rate, config.crop_samples
     pool = AudioPool(read_split(manifest, "train"), rate, length, config.memory_gb << 30)
     if torch.cuda.is_available():
@@ -291,6 +292,21 @@ def train_codec(
     finished = Path(config.folder) / "codec"
     save_codec(run.model, finished)
     return finished
+
+
+def require_fit(config: CodecTrainConfig) -> None:
+    """Refuse a manifest that a codec cannot be trained on, with everything that is wrong with it.
+
+    Raises:
+        InputError: a line for each problem.
+    """
+    manifest, length = Path(config.manifest), config.crop_samples
+    check = CheckConfig(min_duration_s=0.0, same_rate=False, splits=("train", "valid"))
+    problems = check_manifest(manifest, check)
+    problems += unfit_files(
+        manifest, config.codec.sample_rate, {"train": length, "valid": 2 * length}
+    )
+    refuse(manifest, sorted(problems, key=lambda problem: problem.line))
 
 
 def next_crops(run: CodecRun, pool: AudioPool) -> Tensor:

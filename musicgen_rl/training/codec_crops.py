@@ -1,6 +1,7 @@
 """Random crops of audio files; which ones depends on seed and step alone, so a run can resume."""
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from musicgen_rl.data.manifest import read_manifest
+from musicgen_rl.data.check import Problem
+from musicgen_rl.data.manifest import numbered_lines, parse_entry, read_manifest
 from musicgen_rl.errors import AudioFileError, InputError
 
 Device = torch.device | str
@@ -200,6 +202,41 @@ def fixed_crops(pool: AudioPool, count: int, length: int) -> Tensor:
         room = pool.lengths[index] - length
         crops.append(pool.read(index, int(room * math.modf(i * 0.618034)[0]), length))
     return torch.stack(crops)
+
+
+def unfit_files(manifest: Path, sample_rate: int, shortest: Mapping[str, int]) -> list[Problem]:
+    """List files that a codec cannot be trained on, by their lines in the manifest.
+
+    Args:
+        manifest: the jsonl file; lines and files that cannot be read are left to `check_manifest`.
+        sample_rate: Hz every file must have.
+        shortest: split -> samples a file of it must have; files of other splits are not looked at.
+
+    Returns:
+        Problems in the manifest's order.
+    """
+    found = []
+    for line, text in numbered_lines(manifest):
+        try:
+            entry = parse_entry(text)
+            if entry.split not in shortest:
+                continue
+            info = soundfile.info(str(manifest.parent / entry.audio))
+        except (InputError, OSError, RuntimeError):
+            continue
+        least = shortest[entry.split] / sample_rate
+        if info.samplerate != sample_rate:
+            found.append(
+                Problem(line, f"{entry.audio} has {info.samplerate} Hz, the codec {sample_rate} "
+                              "Hz: resample it")
+            )  # fmt: skip
+        elif info.frames < shortest[entry.split]:
+            found.append(
+                Problem(line, f"{entry.audio} lasts {info.duration:.2f} s, shorter than the "
+                              f"{least:g} s of a crop of the {entry.split} split: remove it, or "
+                              "lower crop_s")
+            )  # fmt: skip
+    return found
 
 
 def read_split(manifest: Path, split: str) -> list[Path]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from musicgen_rl.checkpoint import ModelInfo, load_state, model_hash, read_info, save_model
 from musicgen_rl.codec.load import load_codec
 from musicgen_rl.config import LMConfig, SamplingConfig
-from musicgen_rl.data.check import check_manifest
+from musicgen_rl.data.check import CheckConfig, require_usable
 from musicgen_rl.errors import ConfigError, InputError, StorageError
 from musicgen_rl.sampling.decode import Window
 from musicgen_rl.text.base import TextEncoder
@@ -43,6 +43,8 @@ from musicgen_rl.training.tokens import (
     with_offsets,
 )
 
+SPLITS = ("train", "valid")
+"""Splits that a run learns from and is measured on."""
 DEFAULT_GUIDANCE = 3.0
 """Guidance of a freshly trained model until it is tuned: MusicGen's own."""
 
@@ -53,6 +55,7 @@ def encode_manifest(
     tokens_folder: str | Path,
     *,
     offsets: int = 1,
+    splits: Sequence[str] = (),
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Check a manifest and encode its audio; what is encoded already is left alone.
@@ -65,6 +68,7 @@ def encode_manifest(
         tokens_folder: gets the shards.
         offsets: how often a piece to learn from is encoded, each time another part of a frame
             later.
+        splits: those that the run to come needs; one that has no line is refused.
         report: called with (pieces done, pieces in all).
 
     Returns:
@@ -80,10 +84,7 @@ def encode_manifest(
         sources = with_offsets(sources_of(path), offsets)
         if is_encoded(sources, codec_hash, tokens_folder):
             return load_tokens(tokens_folder)[0]
-    problems = check_manifest(path)
-    if problems:
-        listed = "\n  ".join(str(problem) for problem in problems)
-        raise InputError(f"{path} cannot be learnt from:\n  {listed}")
+    require_usable(path, CheckConfig(splits=tuple(splits)))
     codec.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     sources = with_offsets(sources_of(path), offsets)
     return encode_sources(sources, codec, codec_hash, tokens_folder, report=report)
@@ -118,6 +119,64 @@ def require_same_sources(
     if Path(codec_folder).is_dir():  # else it is named when it is loaded
         now["codec"] = hash_folder(codec_folder)
     require_same_beginning(Path(run), state, now)
+
+
+def require_start(
+    start: str | Path,
+    codec_folder: str | Path,
+    text_encoder_folder: str | Path,
+    config: PretrainConfig,
+) -> None:
+    """Refuse a model to begin with that does not fit, before anything is encoded for it.
+
+    Args:
+        start: folder of the model.
+        codec_folder: makes the codes that will be learnt from.
+        text_encoder_folder: MiniLM's files.
+        config: how it will be trained.
+
+    Raises:
+        ConfigError: it has learnt the codes of another codec, or is of another shape.
+    """
+    codec = load_codec(codec_folder)
+    tokens = TokenInfo(
+        codec_hash=hash_folder(codec_folder),
+        num_codebooks=codec.num_codebooks,
+        codebook_size=codec.codebook_size,
+        audio_channels=codec.audio_channels,
+        frame_rate=codec.sample_rate / codec.hop_length,
+        num_shards=0,
+        licenses=(),
+    )
+    begun = read_start(start, tokens)
+    text_size = MiniLM.load(text_encoder_folder, torch.device("cpu")).hidden_size
+    require_same_shape(start, begun.lm, shape_of(begun.lm, tokens, text_size, config))
+
+
+def shape_of(
+    model: LMConfig, tokens: TokenInfo, text_hidden_size: int, config: PretrainConfig
+) -> LMConfig:
+    """Give a model's shape what follows from its data: codebooks, channels, text, length."""
+    return replace(
+        model,
+        num_codebooks=tokens.num_codebooks,
+        codebook_size=tokens.codebook_size,
+        audio_channels=tokens.audio_channels,
+        text_hidden_size=text_hidden_size,
+        max_frames=max(model.max_frames, config.crop_frames),
+    )
+
+
+def require_same_shape(start: str | Path, there: LMConfig, here: LMConfig) -> None:
+    """Refuse to go on with the model in `start` in another shape than its own.
+
+    Raises:
+        ConfigError: with each size that differs.
+    """
+    pairs = zip(asdict(there).items(), asdict(here).values(), strict=True)
+    differing = [f"{name} {old} there, {new} here" for (name, old), new in pairs if old != new]
+    if differing:
+        raise ConfigError(f"{start} cannot be gone on with: {', '.join(differing)}")
 
 
 def train_lm(
@@ -168,7 +227,7 @@ def train_lm(
             f"the tokens in {tokens_folder} were not made by the codec in {codec_folder}: "
             "encode the manifest again, or name the codec that made them"
         )
-    by_split = {name: [p for p in pieces if p.split == name] for name in ("train", "valid")}
+    by_split = {name: [p for p in pieces if p.split == name] for name in SPLITS}
     for name, members in by_split.items():
         if not members:
             raise InputError(f'no piece has "split": "{name}" in the manifest: mark some of them')
@@ -177,23 +236,9 @@ def train_lm(
     captions = unique_captions(by_split["train"] + by_split["valid"])
     text_hash = hash_part(text_encoder_folder)
     text = share_text_states(captions, encoder, text_hash, folder)
-    shape = replace(
-        model,
-        num_codebooks=info.num_codebooks,
-        codebook_size=info.codebook_size,
-        audio_channels=info.audio_channels,
-        text_hidden_size=text.hidden_size,
-        max_frames=max(model.max_frames, config.crop_frames),
-    )
-    if begun is not None and shape != begun.lm:
-        differing = [
-            f"{name} {old} there, {new} here"
-            for (name, old), new in zip(
-                asdict(begun.lm).items(), asdict(shape).values(), strict=True
-            )
-            if old != new
-        ]
-        raise ConfigError(f"{start} cannot be gone on with: {', '.join(differing)}")
+    shape = shape_of(model, info, text.hidden_size, config)
+    if begun is not None:
+        require_same_shape(str(start), begun.lm, shape)
     train, valid = (
         TokenDataset(by_split[name], captions, shape.pad_token) for name in ("train", "valid")
     )

@@ -31,7 +31,7 @@ SECTIONS = {
 """Section -> heading, in order; a text of the same name in the prose stands under it."""
 RESULTS = {
     "adherence": "pocket_adherence.json", "prompts": "pocket_prompts.json",
-    "music": "pocket_music.json", "loss": "pocket_loss.json",
+    "music": "pocket_music.json", "loss": "pocket_loss.json", "heat": "pocket_heat_loss.json",
     "codec_held_out": "codec_held_out.json", "codec_real": "codec_real.json",
     "codec_usage": "codec_usage.json",
 }  # fmt: skip
@@ -192,6 +192,13 @@ def _numbers(
     if "loss" in results:
         course = tables.loss_course(results["loss"]["valid"])
         found["loss"].append(f"The held-out loss, step: nats a code; {course}.")
+        hours = info.notes.get("train_hours", 0)
+        if hours and "frames" in training:
+            found["loss"].append(
+                tables.overfit_words(results["loss"], training, hours, info.frame_rate)
+            )
+    if "heat" in results:
+        found["loss"].append(tables.heat_words(results["heat"]))
     clips = {
         "of held-out pieces": "codec_held_out",
         "of real recordings": "codec_real",
@@ -201,9 +208,13 @@ def _numbers(
     if "codec_usage" in results:
         found["codec"].append(tables.usage_words(results["codec_usage"]["rows"]))
     if "adherence" in results:
+        shipped = (
+            f"guidance {info.sampling.guidance_scale:g}, temperature {info.sampling.temperature:g}"
+        )
         found["adherence"] = [
             tables.adherence_table(results["adherence"]),
-            tables.adherence_words(results["adherence"]),
+            tables.adherence_words(results["adherence"], shipped),
+            tables.attribute_table(results["adherence"], shipped),
         ]
     if "music" in results:
         found["music"] = [tables.music_table(results["music"])]

@@ -15,6 +15,8 @@ ADHERENCE = {
 """Columns of the adherence table: name in the result -> heading."""
 GUIDANCE, TEMPERATURE = 3.0, 1.0
 """Rows with one of the two are shown; the rest is in the result file."""
+CEILING, RIGHT = "real, through the codec", "right: "
+"""Row of real clips; what begins the names of an attribute's columns."""
 AIM = 0.75
 """Share of the probe's accuracy on real clips that clips of the model are to reach."""
 FEW = 5
@@ -105,6 +107,44 @@ def loss_course(rows: Sequence[Mapping[str, Any]], points: int = 12) -> str:
     return ", ".join(f"{rows[i]['step']:,}: {rows[i]['loss']:.3f}" for i in places)
 
 
+def overfit_words(
+    curve: Mapping[str, Any], training: Mapping[str, Any], train_hours: float, frame_rate: float
+) -> str:
+    """Tell the loss of what is learnt from beside the held-out one, at the end of a run.
+
+    Args:
+        curve: what `benchmarks/pocket_loss.py` keeps.
+        training: figures of the run.
+        train_hours: music of the training split.
+        frame_rate: frames a second.
+
+    Returns:
+        A sentence; empty where the curve has no training loss.
+    """
+    if not curve.get("train"):
+        return ""
+    learnt, held = curve["train"][-1]["loss"], curve["valid"][-1]["loss"]
+    rounds = training["frames"] / (train_hours * 3600 * frame_rate)
+    return (
+        f"At the end the music learnt from costs {learnt:.2f} nats a code, dropout included, and "
+        f"held-out music {held:.2f}; the run went through {train_hours:g} h about {rounds:.0f} "
+        "times."
+    )
+
+
+def heat_words(result: Mapping[str, Any]) -> str:
+    """Tell what the temperatures in the heads cost on held-out music."""
+    trained, shipped = (result["rows"][name]["loss"] for name in ("as trained", "as shipped"))
+    heat = result["rows"]["as shipped"]["temperature"]
+    shown = ", ".join(f"{t:g}" for t in heat)
+    return (
+        f"The shipped heads are those of the run divided by temperatures ({shown}, codebook by "
+        f"codebook). `benchmarks/pocket_heat_loss.py`, {result['crops']} crops of "
+        f"{result['pieces']} other held-out pieces: {trained:.3f} nats a code without them, "
+        f"{shipped:.3f} as shipped."
+    )
+
+
 def adherence_table(result: Mapping[str, Any]) -> str:
     """Tell adherence and diversity at guidance 3 and at temperature 1, real clips first."""
     settings = {row["name"]: row for row in result["rows"]}
@@ -129,8 +169,31 @@ def _cell(entry: Mapping[str, float] | None) -> str:
     return f"{entry['value']:.2f} ± {(entry['high'] - entry['low']) / 2:.2f}"
 
 
-def adherence_words(result: Mapping[str, Any]) -> str:
-    """Say what guidance does, and how near the best setting comes to real clips."""
+def attribute_table(result: Mapping[str, Any], shipped: str) -> str:
+    """Tell how much of each kind of attribute is heard, with the captions that ask for it.
+
+    Args:
+        result: of `benchmarks/pocket_adherence.py`.
+        shipped: name of the row of the shipped sampling.
+
+    Returns:
+        A table; empty where either row is missing.
+    """
+    rows = {row["name"]: row.get("prompts", {}) for row in result["rows"]}
+    real, made = rows.get(CEILING), rows.get(shipped)
+    if not real or not made:
+        return ""
+    cells = []
+    for key in (key for key in real if key.startswith(RIGHT) and key in made):
+        heard = [[v for v in values[key] if v is not None] for values in (real, made)]
+        if all(heard):
+            shares = [f"{sum(values) / len(values):.2f}" for values in heard]
+            cells.append((key.removeprefix(RIGHT).replace("_", " "), len(heard[1]), *shares))
+    return table(("heard of", "captions that ask", CEILING, f"pocket, {shipped}"), cells)
+
+
+def adherence_words(result: Mapping[str, Any], shipped: str = "") -> str:
+    """Say what guidance does, and how near to real clips the shipped setting and the best come."""
     found = result["differences"].get(f"temperature {TEMPERATURE:g}: guidance 3 minus 1", {})
     parts = [
         f"{name} {d['value']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f})"
@@ -141,11 +204,20 @@ def adherence_words(result: Mapping[str, Any]) -> str:
     sentences = [f"Guidance 3 against 1 at temperature 1: {'; '.join(parts)}."] if parts else []
     if shares:
         best = max(shares, key=lambda name: shares[name])
-        verb = "reaches" if shares[best] >= AIM else "falls short of"
+        quoted = shipped if shipped in shares else best
+        verb = "reaches" if shares[quoted] >= AIM else "falls short of"
+        named = result["share of real"][quoted].get("named")
+        beside = "" if named is None else f", and what a caption names {named:.0%} as often"
+        where = "As it ships" if quoted == shipped else "At its best"
         sentences.append(
-            f"At its best ({best}) the style asked for is heard {shares[best]:.0%} as often as in "
-            f"real clips through the codec, which {verb} the aim, {AIM:.0%}."
+            f"{where} ({quoted}) the style asked for is heard {shares[quoted]:.0%} as often as in "
+            f"real clips through the codec{beside}, which {verb} the aim, {AIM:.0%}."
         )
+        if best != quoted:
+            sentences.append(
+                f"The best of the {len(shares)} settings for style, {best}, comes to "
+                f"{shares[best]:.0%}."
+            )
     return " ".join(sentences)
 
 

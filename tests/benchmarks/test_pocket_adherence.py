@@ -39,3 +39,7 @@ def test_tables_show_intervals() -> None:
     text = markdown(summarise(rows(), 8))  # type: ignore[arg-type]
     assert "| guidance 3, temperature 1 | 0.65 ± 0.0" in text
     assert "| temperature 1, style | +0.500 | +0.500 to +0.500 |" in text
+    assert "seed" not in text.splitlines()[0]
+    told = [{"seed": 910, "valid": 0.49, "test": 0.49}]
+    head = markdown(summarise(rows(), 8), told).splitlines()[0]  # type: ignore[arg-type]
+    assert head.endswith("with seed 910, --valid 0.49 --test 0.49.")

@@ -110,6 +110,9 @@ def test_the_worst_five_are_told_by_their_measurements() -> None:
     text = markdown([bad, *[GOOD] * 5], LIMITS, "Six prompts", 0.75)
     assert "5 of 6 clips show no fault; of real held-out clips, 75%" in text
     assert "has rank 3.2 on average" in text
+    own = markdown([bad, *[GOOD] * 5], LIMITS, "Six captions", None)
+    assert "of real held-out clips" not in own
+    assert "**Style and instruments are not**" in own
     worst = text.split("## The worst 5")[1]
     assert worst.count("\n") == 7
     assert describe(bad, LIMITS) in worst
@@ -166,6 +169,12 @@ def test_thresholds_come_from_held_out_pieces_and_the_prompts_are_held_to_them(
     counts = [len(row["faults"]) for row in made["rows"]]
     assert counts == sorted(counts, reverse=True)
     assert (tmp_path / "worst.png").is_file()
+    page = (tmp_path / "made.md").read_text()
+    (tmp_path / "made.md").unlink()
+    (tmp_path / "worst.png").unlink()
+    run("--again")
+    assert (tmp_path / "made.md").read_text() == page
+    assert not (tmp_path / "worst.png").exists()  # nothing was played
     path.write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(InputError, match="no held-out pieces"):
         run("--calibrate", str(path))

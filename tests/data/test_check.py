@@ -171,3 +171,13 @@ def test_rates_may_differ_where_a_run_can_use_them(tmp_path: Path, tone: Writer)
     path = manifest(tmp_path, *({"audio": f"{i}.wav"} for i in range(3)))
     assert len(texts(path)) == 1
     assert texts(path, same_rate=False) == []
+
+
+def test_a_split_that_must_be_there_is_missed(tmp_path: Path, tone: Writer) -> None:
+    tone("a.wav")
+    path = manifest(tmp_path, {"audio": "a.wav"})
+    assert texts(path) == texts(path, splits=("train",)) == []
+    (told,) = texts(path, splits=("train", "valid"))
+    assert told == 'there is no valid split: mark some lines with "split": "valid"'
+    path = manifest(tmp_path, {"audio": "a.wav"}, "{")  # the line may be of that split
+    assert len(texts(path, splits=("train", "valid"))) == 1

@@ -73,6 +73,27 @@ def test_a_broken_manifest_is_told_line_by_line_and_nothing_is_begun(
     assert not list(folder.glob("mels/*.safetensors"))
 
 
+def test_what_a_codec_cannot_use_is_told_in_the_same_round(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t = np.arange(4 * RATE) / RATE
+    soundfile.write(folder / "fast.wav", 0.2 * np.sin(2 * np.pi * 220 * t), 2 * RATE)
+    soundfile.write(folder / "brief.wav", 0.2 * np.sin(2 * np.pi * 220 * t[: RATE * 7 // 10]), RATE)
+    rows = [("missing.wav", "train"), ("fast.wav", "valid"), ("short.wav", "train"),
+            ("brief.wav", "valid"), ("fine.wav", "train"), ("fine2.wav", "valid")]  # fmt: skip
+    lines = [json.dumps({"audio": name, "caption": "x", "split": split}) for name, split in rows]
+    (folder / "m.jsonl").write_text("\n".join(lines) + "\n")
+    code = main(["train", "codec", "--manifest", str(folder / "m.jsonl"), "--out",
+                 str(folder / "run"), *(w for s in CODEC_SETS for w in ("--set", s))])  # fmt: skip
+    told = capsys.readouterr().err.rstrip("\n").split("\n")[1:]
+    assert code == 2
+    assert [line.strip().split(":")[0] for line in told] == [f"line {n}" for n in (1, 2, 3, 4)]
+    assert "fast.wav has 16000 Hz, the codec 8000 Hz" in told[1]
+    assert "short.wav lasts 0.25 s, shorter than the 0.5 s" in told[2]
+    assert "brief.wav lasts 0.70 s, shorter than the 1 s of a crop of the valid split" in told[3]
+    assert not (folder / "run").exists()
+
+
 SMALL_CODEC = (*CODEC_SETS[:4], "save_every_s=0", "crop_s=0.5", "batch_size=2", "steps=4",
                "encoder_layers=1", "encoder_width=32", "decoder_layers=1", "decoder_width=32",
                "codebook_size=16", "quantize_after=2")  # fmt: skip

@@ -26,7 +26,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return {"steps": 3}
 
     def encode_manifest(*arguments: Any, **options: Any) -> None:
-        found["encode_manifest"] = arguments
+        found["encode_manifest"], found["splits"] = arguments, options["splits"]
 
     def train_contrast(*arguments: Any, **options: Any) -> dict[str, Any]:
         found["train_contrast"] = arguments
@@ -84,10 +84,29 @@ def test_a_manifest_is_encoded_first_and_sizes_reach_the_model(called: dict[str,
     result = invoke("lm", "--codec", "c", "--out", "o", "--manifest", "m.jsonl", *sizes)
     assert result.exit_code == 0, result.output
     assert called["encode_manifest"] == (Path("m.jsonl"), Path("c"), Path("o/tokens"))
+    assert called["splits"] == ("train", "valid")
     assert called["train_lm"][0] == Path("o/tokens")
     model = called["train_lm"][4]
     assert (model.hidden_size, model.num_layers, model.num_heads) == (64, 2, 4)
     assert called["options"]["license"] == "MIT"
+
+
+def test_the_model_to_begin_with_is_asked_before_anything_is_encoded(
+    called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(start: Path, codec: Path, reader: Path, config: PretrainConfig) -> None:
+        assert (start, codec, reader) == (tmp_path, Path("c"), Path("words"))
+        assert config.crop_frames == 100
+        raise ConfigError("another shape")
+
+    monkeypatch.setattr(lm_run, "require_start", refuse)
+    (tmp_path / "config.json").write_text("{}")
+    result = invoke(
+        "lm", "--codec", "c", "--out", "o", "--manifest", "m.jsonl", "--start", str(tmp_path),
+        "--text-encoder", "words", "--crop-frames", "100",
+    )  # fmt: skip
+    assert str(result.exception) == "another shape"
+    assert called == {}
 
 
 def test_nothing_to_learn_from_is_refused(called: dict[str, Any]) -> None:

@@ -12,14 +12,21 @@ import torch
 from torch import Tensor
 
 from musicgen_rl.checkpoint import load_lm, load_state, model_hash, read_info
+from musicgen_rl.codec.frame import FrameCodec
+from musicgen_rl.codec.load import save_codec
 from musicgen_rl.config import LMConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError, StorageError
 from musicgen_rl.training import lm_run
 from musicgen_rl.training.checkpointing import load_training_state, save_training_state
 from musicgen_rl.training.dataset import precompute_text_states
-from musicgen_rl.training.lm_run import encode_manifest, require_same_sources, train_lm
+from musicgen_rl.training.lm_run import (
+    encode_manifest,
+    require_same_sources,
+    require_start,
+    train_lm,
+)
 from musicgen_rl.training.pretrain_config import PretrainConfig
-from tests.training.lm_corpus import Encoder, write_codec, write_corpus, write_reader
+from tests.training.lm_corpus import CODEC, Encoder, write_codec, write_corpus, write_reader
 
 FAST = PretrainConfig(
     steps=2, batch_size=2, crop_frames=20, eval_rows=2, precision="fp32", warmup_steps=0
@@ -79,13 +86,24 @@ def test_everything_wrong_is_named_before_anything_is_encoded(corpus: Path) -> N
     assert not (corpus / "tokens").exists()
 
 
+def test_a_split_that_is_needed_is_missed_before_anything_is_encoded(corpus: Path) -> None:
+    text = (corpus / "m.jsonl").read_text().replace('"valid"', '"train"')
+    (corpus / "m.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r'there is no valid split: .* "split": "valid"'):
+        encode_manifest(
+            corpus / "m.jsonl", corpus / "codec", corpus / "tokens", splits=lm_run.SPLITS
+        )
+    assert not (corpus / "tokens").exists()
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")  # needs none
+
+
 def test_what_is_encoded_is_not_listened_to_again(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = (corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
     info = encode_manifest(*folders)
     checks: list[Path] = []
-    monkeypatch.setattr(lm_run, "check_manifest", lambda path: checks.append(path) or [])
+    monkeypatch.setattr(lm_run, "require_usable", lambda path, config: checks.append(path))
     assert encode_manifest(*folders) == info
     assert checks == []
     next((corpus / "tokens").glob("*.safetensors")).unlink()
@@ -139,6 +157,26 @@ def test_a_start_of_another_shape_or_codec_is_refused(corpus: Path) -> None:
     with pytest.raises(ConfigError, match="another codec"):
         train(corpus, out="more", start=folder)
     assert not (corpus / "more" / "state").exists()
+
+
+def test_a_start_that_does_not_fit_is_refused_before_anything_is_encoded(corpus: Path) -> None:
+    encode_manifest(corpus / "m.jsonl", corpus / "codec", corpus / "tokens")
+    train(corpus)
+    folder = corpus / "run" / "export"
+    codec, minilm = corpus / "codec", corpus / "minilm"
+    require_start(folder, codec, minilm, FAST)
+    longer = replace(FAST, crop_frames=read_info(folder).lm.max_frames + 1)
+    with pytest.raises(ConfigError, match=r"export cannot be gone on with: max_frames .* here$"):
+        require_start(folder, codec, minilm, longer)
+    write_codec(corpus / "other", seed=1)
+    with pytest.raises(ConfigError, match=r"another codec"):
+        require_start(folder, corpus / "other", minilm, FAST)
+    card = json.loads((folder / "musicgen_rl.json").read_text())
+    del card["notes"]["codec_hash"]  # of a model that does not tell: its shape does
+    (folder / "musicgen_rl.json").write_text(json.dumps(card))
+    save_codec(FrameCodec(replace(CODEC, num_codebooks=3)), corpus / "wider")
+    with pytest.raises(ConfigError, match="num_codebooks 2 there, 3 here"):
+        require_start(folder, corpus / "wider", minilm, FAST)
 
 
 def test_an_export_that_died_is_made_up_for_by_the_next_start(

@@ -119,8 +119,9 @@ def test_adherence_shows_guidance_3_and_temperature_1_and_says_what_they_come_to
         ("guidance 3, temperature 0.8", "0.64 ± 0.10"),
     ]
     assert "style +0.20 (+0.10 to +0.30)" in card
-    assert "(guidance 3, temperature 0.8) the style asked for is heard 80%" in card
-    assert "which reaches the aim" in card
+    assert "As it ships (guidance 1, temperature 1) the style asked for is heard 25%" in card
+    assert "The best of the 4 settings for style, guidance 3, temperature 0.8, comes to 80%" in card
+    assert "which falls short of the aim" in card
 
 
 def test_falling_short_of_the_aim_is_said() -> None:
@@ -128,6 +129,44 @@ def test_falling_short_of_the_aim_is_said() -> None:
     result["share of real"] = {"guidance 3, temperature 1": {"style": 0.74}}
     assert "74% as often" in tables.adherence_words(result)
     assert "falls short of the aim" in tables.adherence_words(result)
+
+
+def test_the_shipped_setting_is_quoted_before_the_best() -> None:
+    result = adherence()
+    result["share of real"]["guidance 1, temperature 1"]["named"] = 0.5
+    found = tables.adherence_words(result, "guidance 1, temperature 1")
+    assert "As it ships (guidance 1, temperature 1) the style asked for is heard 25%" in found
+    assert "what a caption names 50% as often, which falls short of the aim" in found
+    assert found.endswith("The best of the 4 settings for style, guidance 3, temperature 0.8, "
+                          "comes to 80%.")  # fmt: skip
+    assert "At its best (guidance 3" in tables.adherence_words(result, "guidance 7, temperature 1")
+
+
+def test_each_attribute_is_told_with_the_captions_that_ask_for_it() -> None:
+    made = {"right: style": [1.0, 0.5], "right: mode": [None, 0.25], "right: drums": [None, None],
+            "style": [1.0, 0.5]}  # fmt: skip
+    real = {**made, "right: style": [1.0, 1.0]}
+    result = {"rows": [{"name": "real, through the codec", "prompts": real},
+                       {"name": "guidance 2, temperature 1", "prompts": made}]}  # fmt: skip
+    found = tables.attribute_table(result, "guidance 2, temperature 1").splitlines()
+    assert found[2:] == ["| style | 2 | 1.00 | 0.75 |", "| mode | 1 | 0.25 | 0.25 |"]
+    assert tables.attribute_table(result, "guidance 3, temperature 1") == ""
+
+
+def test_what_was_learnt_is_told_beside_what_was_held_out() -> None:
+    curve = {"valid": [{"step": 9, "loss": 4.25}], "train": [{"step": 9, "loss": 3.75}]}
+    found = tables.overfit_words(curve, {"frames": 900_000}, 5.0, 25.0)
+    assert "learnt from costs 3.75 nats a code" in found
+    assert "held-out music 4.25; the run went through 5 h about 2 times" in found
+    assert tables.overfit_words({"valid": []}, {}, 5.0, 25.0) == ""
+
+
+def test_what_the_heat_costs_is_told(info: ModelInfo) -> None:
+    rows = {"as trained": {"loss": 4.25}, "as shipped": {"loss": 4.5, "temperature": [1.0, 1.5]}}
+    heat = {"crops": 64, "pieces": 9, "rows": rows}
+    card = model_card(info, {}, {}, {"heat": heat})
+    assert "divided by temperatures (1, 1.5, codebook by codebook)" in card
+    assert "64 crops of 9 other held-out pieces: 4.250 nats a code without them, 4.500" in card
 
 
 def test_codec_rows_are_read_from_the_reports() -> None:

@@ -9,9 +9,11 @@ import numpy as np
 
 from musicgen_rl.data.manifest import Entry, read_manifest
 from musicgen_rl.data.pocket.captions import MOOD_WORDS, TEMPO_WORDS
+from musicgen_rl.data.pocket.corpus import OPTIONS
 from musicgen_rl.data.pocket.instruments import INSTRUMENTS
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.errors import InputError
+from musicgen_rl.storage import read_json
 
 Wish = tuple[Path, Entry, str, dict[str, Any]]
 """Audio file, the piece, one of its captions, and what that caption asks for."""
@@ -46,6 +48,25 @@ def asks(caption: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     heard = [i for i in attributes["instruments"] if names((i, *INSTRUMENTS[i].words))]
     moods = [m for m in attributes["moods"] if names((m, *MOOD_WORDS.get(m, ())))]
     return wish | ({"instruments": heard} if heard else {}) | ({"moods": moods} if moods else {})
+
+
+def corpora_of(manifests: Sequence[Path]) -> list[dict[str, Any]]:
+    """Tell what `data make` made the pieces of manifests with, so that results can name it.
+
+    Args:
+        manifests: of corpora.
+
+    Returns:
+        Seed, lengths, shares and so on, for each that has `corpus.json` beside it.
+    """
+    told = (manifest.parent / OPTIONS for manifest in manifests)
+    return [read_json(path) for path in told if path.is_file()]
+
+
+def corpora_words(corpora: Sequence[Mapping[str, Any]]) -> str:
+    """Say what `corpora_of` found in a sentence; empty where it found nothing."""
+    told = [f"seed {c['seed']}, --valid {c['valid']:g} --test {c['test']:g}" for c in corpora]
+    return f"Pieces: `musicgen-rl data make` with {'; '.join(told)}." if told else ""
 
 
 def choose_captions(

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from musicgen_rl.cli.data import app
-from musicgen_rl.data.pocket.prompts import asks, choose_captions
+from musicgen_rl.data.pocket.prompts import asks, choose_captions, corpora_of, corpora_words
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.prompts import _parse
 
@@ -22,6 +22,15 @@ def test_only_what_the_caption_names_is_asked() -> None:
     assert asks("something nice", FACTS) == {}
     assert "moods" in asks("a sad tune", FACTS)
     assert "style" not in asks("bossanovas", FACTS)  # whole words only
+
+
+def test_results_can_name_the_corpora_they_are_of(tmp_path: Path) -> None:
+    made = {"seed": 910, "valid": 0.49, "test": 0.4}
+    (tmp_path / "corpus.json").write_text(json.dumps(made))
+    found = corpora_of([tmp_path / "manifest.jsonl", tmp_path / "own" / "manifest.jsonl"])
+    assert found == [made]
+    assert "data make` with seed 910, --valid 0.49 --test 0.4." in corpora_words(found)
+    assert corpora_words([]) == ""
 
 
 def test_held_out_pieces_are_taken_style_by_style(tmp_path: Path) -> None:
