@@ -50,8 +50,9 @@ def named_tempo(text: str) -> float | None:
 def without_tempo(text: str) -> str:
     """Take the tempo out of a text, such as ", 124 bpm"; a text that says nothing else stays."""
     rest = re.sub(
-        r"\s*[,;:]?\s*(?:\b(?:at|around|about|with)\s+)?" + _NAMED.pattern, " ", text, flags=re.I
-    )
+        r" ?[,;:]? ?(?:\b(?:at|around|about|with) )?" + _NAMED.pattern, " ",
+        re.sub(r"\s+", " ", text), flags=re.I,
+    )  # fmt: skip
     rest = re.sub(r"\s+([.,;:!?])", r"\1", re.sub(r"\s+", " ", rest))
     rest = re.sub(r"([,;:])(?=[,;:.])", "", rest).strip(" ,;:")
     return rest if re.search(r"[^\W\d_]", rest) else text

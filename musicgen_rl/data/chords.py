@@ -45,11 +45,15 @@ _FLAT = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 _CHORD = re.compile(r"([A-G])([#b♯♭]?)([^/\s]*)(?:/[A-G][#b♯♭]?)?")
 
 _WORD = (
-    r"[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|mM|[mMjΔø°o+-])?(?:\(?(?:maj|add|sus|b|#|-)?\d{1,2}\)?)*"
+    r"[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|mM|[mMjΔø°o+-])?(?:\(?(?:maj|add|sus|b|#|-)?\d{1,2}(?!\d)\)?)*"
     r"(?:/[A-G][#b♯♭]?)?(?![\w#♯♭])"
 )
 _APART = r"(?:\s*[-–—>→,|]+\s*|\s+)"
-_ROW = rf"{_WORD}(?:{_APART}{_WORD})+(?:\s*\|?\s*[x×]\d{{1,2}}(?!\w))?"
+_AND = r"(?:\s*,)?\s+and\s+"
+_ROW = (
+    rf"{_WORD}(?:{_APART}{_WORD})+(?:{_AND}(?!A\s+[a-z]){_WORD})?"
+    r"(?:\s*+(?:\|\s*+)?[x×]\d{1,2}(?!\w))?"
+)
 _SONG = re.compile(rf"(?<![\w#♯♭'])({_ROW}(?:\s*;\s*{_ROW})*)")
 _TIMES = re.compile(r"[x×](\d{1,4})$")
 _SAID = re.compile(r"\b(?:chords?|progressions?|changes)\b", re.IGNORECASE)
@@ -194,6 +198,7 @@ def named_chords(text: str) -> Progression | None:
 def _plain(row: str) -> str:
     """Write a row of chords with spaces between them, parted by other marks in a text."""
     chords, times = _counted(row)
+    chords = re.sub(_AND, " ", chords)
     bars = [re.split(_APART, bar.strip()) for bar in chords.split("|")]
     words = (" | " if len(bars) > 1 else " ").join(" ".join(filter(None, bar)) for bar in bars)
     return f"{words} x{times}"

@@ -147,6 +147,9 @@ def test_orders_are_written_in_one_way():
         ("house in A minor", None), ("Am F C G", None), ("long chords of a pad", None),
         ("Chords C and A great melody", None), ("a calm day at A B C", None),
         ("chords Am F, then chords C G", None),
+        ("chords Am, F, C and G on a piano", "Am F C G"), ("chords C, G, and F x2", "C G F x2"),
+        ("chords Am F and A great melody", "Am F"), ("chords C13 F7b5 G", None),
+        ("chords C9 F7sus4 Bm7b5", "C9 F7sus4 Bm7b5"),
     ],
 )  # fmt: skip
 def test_chords_that_a_text_names(text, chords):
