@@ -198,7 +198,7 @@ class Pipeline:
             merge_method: lerp, slerp or liti.
             stop: asked at every step; when it says True, what is there so far is returned, the
                 clips cut short with `complete` False in their settings.
-            progress: called with frames made and frames to make.
+            progress: called at every step with frames made and frames to make.
             sampling: guidance_scale, temperature, top_k, top_p, negative_prompt; the model's own
                 defaults where not given, guidance off on the dial.
 
@@ -256,22 +256,30 @@ class Pipeline:
             )
         check_clips(len(prompts), request.clips_per_prompt)
         queue = self.plan(prompts, request, sampling)
-        total = sum(len(b.prompts) for b in queue) * self.frames_of(request)
+        frames = self.frames_of(request)
+        total = sum(len(b.prompts) for b in queue) * frames
         clips: list[Clip] = []
-        made = 0
+        made = steps = rows = 0
+
+        def ask() -> bool:
+            nonlocal steps
+            steps += 1
+            if progress is not None:  # a step decides about one frame of every row
+                progress(made + min(steps, frames) * rows, total)
+            return stop is not None and stop()
+
         while queue and not (stop is not None and stop()):
             batch = queue.pop(0)
+            steps, rows = 0, len(batch.prompts)
             parts: list[Chunk] = []
             try:
-                for part in self.chunks(batch, request, sampling, source=source, stop=stop):
-                    parts.append(part)
-                    if progress is not None:
-                        done = sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
-                        progress(made + done, total)
+                parts.extend(self.chunks(batch, request, sampling, source=source, stop=ask))
             except (MemoryError, RuntimeError) as error:
                 queue = self.halve(batch, error) + queue
                 continue
-            made += sum(p.codes.shape[-1] for p in parts) * len(batch.prompts)
+            made += sum(p.codes.shape[-1] for p in parts) * rows
+            if progress is not None:
+                progress(made, total)
             clips += self._clips(batch, parts, request, sampling, source)
         return clips
 

@@ -24,6 +24,7 @@ from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.checkpoint.scorer import SCORER, find_scorer
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.asked import asked_tempo
 from musicgen_rl.pipeline.request import GenerationConfig, check_clips
 from musicgen_rl.pipeline.source import Source
@@ -33,6 +34,8 @@ from musicgen_rl.rewards.mel import LOWEST_RATE, MIN_SECONDS
 if TYPE_CHECKING:
     from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
 
+_COPIES = 3
+"""Of their sound, while takes are joined and levelled."""
 SHORTEST_S = 4.0
 """Of new music in which a tempo can be heard."""
 SHORTEST_SCORED_S = 2.0
@@ -100,14 +103,22 @@ def best_takes(
         sampling: how tokens are drawn.
         source: what all clips go on from.
         stop: asked at every step; what is there of the takes under way is still chosen from.
-        progress: called with frames made and frames to make, all takes counted.
+        progress: called at every step with frames made and frames to make, all takes counted.
 
     Returns:
         Clips, in the order of the prompts; `takes` in their settings tells how many there were and
         what was heard.
+
+    Raises:
+        MemoryLimitError: all takes of one clip do not fit in memory; before anything is made.
     """
     scorer = pipeline.chooser  # before anything is made
     frames = pipeline.frames_of(request) * request.takes  # of one clip's takes
+    sound = frames * pipeline.codec.hop_length * pipeline.codec.audio_channels * 4
+    devices.require_memory(
+        _COPIES * sound, torch.device("cpu"), f"{request.takes} takes side by side",
+        "ask for fewer, or make the clip shorter",
+    )  # fmt: skip
     total = frames * len(prompts) * request.clips_per_prompt
     made = 0
 

@@ -3,6 +3,7 @@
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,22 @@ def test_stop_ends_within_a_fifth_of_a_second_and_keeps_what_was_made(start):
         assert np.abs(kept.samples - np.concatenate(heard + update.parts, 1)).max() < 1e-4
         tags = read_tags(path)
         assert (tags["complete"], tags["seed"]) == (False, job.seed)
+        if took[-1] < 0.2:
+            break
+    assert min(took) < 0.2
+
+
+def test_stop_ends_takes_as_fast(start):
+    service, took = start(), []
+    wanted = replace(LONG, prompt="for ever at 124 bpm", takes=4)
+    for number in range(3):  # the best of three: a busy machine may take its time once
+        job = service.submit(wanted, f"takes{number}")
+        wait_until(lambda job=job: service.poll(job).fraction > 0)
+        began = time.monotonic()
+        service.stop(job)
+        wait_until(lambda job=job: job.state is State.STOPPED, 30.0)
+        took.append(time.monotonic() - began)
+        assert not job.files
         if took[-1] < 0.2:
             break
     assert min(took) < 0.2

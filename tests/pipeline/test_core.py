@@ -163,6 +163,7 @@ def test_progress_counts_frames_of_all_clips(pipeline):
         progress=lambda a, b: seen.append((a, b)),
     )
     assert seen[-1] == (75, 75)
+    assert len({made for made, _ in seen}) == 25  # at every step, three rows at a time
 
 
 def test_settings_say_how_the_clip_was_made(pipeline):

@@ -11,11 +11,11 @@ from musicgen_rl.audio.io import read_audio, read_tags
 from musicgen_rl.audio.tempo import hear_tempo, tempo_gap
 from musicgen_rl.checkpoint import checkpoints_folder, read_info
 from musicgen_rl.checkpoint.scorer import find_scorer
-from musicgen_rl.errors import ConfigError, InputError
+from musicgen_rl.errors import ConfigError, InputError, MemoryLimitError
 from musicgen_rl.pipeline import GenerationConfig, Pipeline
 from musicgen_rl.pipeline.files import generate_files
 from musicgen_rl.pipeline.replay import compare, read_recipe, remake
-from musicgen_rl.pipeline.takes import choose
+from musicgen_rl.pipeline.takes import best_takes, choose
 from musicgen_rl.rewards import load_scorer
 from tests.audio.test_tempo import clicks
 from tests.judged import save_judged
@@ -226,6 +226,15 @@ def test_takes_of_which_none_could_be_chosen_are_refused(
     with pytest.raises(error, match=says):
         make_files()
     assert not (tmp_path / "new").exists()
+
+
+def test_takes_that_do_not_fit_in_memory_are_refused_before_any_is_made(pipeline, monkeypatch):
+    monkeypatch.setattr("musicgen_rl.pipeline.devices.available_bytes", lambda device: 40_000_000)
+    assert pipeline.generate("124 bpm", duration_s=4.0, takes=2, seed=1)
+    monkeypatch.setattr(pipeline, "run", None)  # or this would be called
+    request = GenerationConfig(duration_s=600.0, takes=64, seed=1)
+    with pytest.raises(MemoryLimitError, match=r"64 takes side by side needs about .* fewer"):
+        next(best_takes(pipeline, ["124 bpm"], request, pipeline.info.sampling))
 
 
 def test_clips_too_short_to_tell_apart_are_refused(tmp_path):
