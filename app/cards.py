@@ -1,5 +1,6 @@
 """One card for each variation: player, picture, download."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,24 +92,26 @@ def make_card(number: int) -> Card:
     return Card(number, box, player, picture, download, more, go_on, use)
 
 
-def held_by(settings: Mapping[str, Any]) -> str:
+def held_by(settings: Mapping[str, Any], lasts_s: float = math.inf) -> str:
     """Say what a clip's settings held it to: "124 bpm, D minor, Am F C G"; empty for nothing.
 
-    Sections of chords that it does not last for are left out.
+    Args:
+        settings: of the clip.
+        lasts_s: of its file, seconds. Sections of chords that it does not last for are left out.
     """
     tempo, key, chords = (settings.get(hold.holds) for hold in HOLDS)
     said = [
         *([f"{tempo['bpm']:g} bpm"] if tempo else []),
         *([key["name"]] if key else []),
-        *([_reached(settings)] if chords else []),
+        *([_reached(settings, lasts_s)] if chords else []),
     ]
     return ", ".join(said)
 
 
-def _reached(settings: Mapping[str, Any]) -> str:
+def _reached(settings: Mapping[str, Any], lasts_s: float) -> str:
     """Name the chords that a clip plays of those it is held to."""
     chords, bpm = settings["chords"], settings["tempo"]["bpm"]
-    beats = chords["passed"] + settings["duration_s"] * bpm / 60
+    beats = chords["passed"] + min(settings["duration_s"], lasts_s) * bpm / 60
     return read_progression(chords["name"]).within(beats / chords["beats_per_bar"]).name
 
 

@@ -11,12 +11,14 @@ from app.service import JobRequest, Limits, Service
 from app.service.request import on_the_beat
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.audio.loudness import LoudnessConfig
-from musicgen_rl.checkpoint.holds import BEAT, CHORDS, KEY, can_find
+from musicgen_rl.checkpoint import ModelInfo
+from musicgen_rl.checkpoint.holds import BEAT, CHORDS, KEY, can_find, has_hold
+from musicgen_rl.checkpoint.scorer import find_scorer
 from musicgen_rl.data.chords import AUTO_CHORDS, chords_order
 from musicgen_rl.data.keys import AUTO_KEY, NO_KEY, Key
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.merging.recipe import METHODS
-from musicgen_rl.pipeline.request import MAX_TEMPO_BPM
+from musicgen_rl.pipeline.request import MAX_TEMPO_BPM, MIN_TEMPO_BPM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Settings:
             variations=self.variations,
             takes=self.takes,
             seed=self.seed if self.locked else None,
-            first_index=max(0, int(self.first or 1) - 1),
+            first_index=max(0, int(self.first or 1) - 1) * self.takes,
             diversity=self.diversity if dialled else None,
             merge_method=self.method,
             format=self.format,
@@ -182,7 +184,20 @@ def read_query(
             found[name] = text
     if "seed" in found:
         found["locked"] = True
-    return replace(fresh, **found)
+    return replace(fresh, **_possible(found, service.info))
+
+
+def _possible(found: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
+    """Leave out what a model cannot do: its page has no control to take it back."""
+    cannot = {
+        "tempo": not has_hold(info, BEAT) or 0 < (found.get("tempo") or 0) < MIN_TEMPO_BPM,
+        "steady": not can_find(info, BEAT),
+        "key": not (can_find if found.get("key") == AUTO_KEY else has_hold)(info, KEY),
+        "chords": not (can_find if found.get("chords") == AUTO_CHORDS else has_hold)(info, CHORDS)
+        or not has_hold(info, BEAT),
+        "takes": find_scorer(info) is None,
+    }
+    return {name: value for name, value in found.items() if not cannot.get(name)}
 
 
 def _yes(text: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import soundfile
 
 from app.cards import draw, held_by
 from app.explore import Explorer
@@ -293,8 +294,9 @@ class Studio:
         for card, path in zip(self.results.cards, files, strict=False):
             try:
                 picture = await asyncio.to_thread(draw, path)
-                held = held_by(await asyncio.to_thread(read_tags, path))
-            except (OSError, MusicgenRLError):
+                tags = await asyncio.to_thread(read_tags, path)
+                held = held_by(tags, soundfile.info(path).duration)
+            except (OSError, soundfile.LibsndfileError, MusicgenRLError):
                 if path.is_file():
                     raise
                 continue  # the page was closed, and its files went with it

@@ -201,7 +201,8 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
     if request.chords not in (None, NO_CHORDS, AUTO_CHORDS):
         chords = read_progression(str(request.chords))
     wants_beat = request.steady or request.chords == AUTO_CHORDS
-    if bpm is None and (chords is not None or (wants_beat and not wants_no_beat(prompt))):
+    ordered = chords is not None or asked_chords(prompt, request) is not None
+    if bpm is None and (ordered or (wants_beat and not wants_no_beat(prompt))):
         bpm = holds.tempo.find(prompt, seed)
     if request.key not in (None, NO_KEY, AUTO_KEY):
         key = read_key(str(request.key))

@@ -14,6 +14,7 @@ from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline, Progress, Stop
 from musicgen_rl.pipeline.dial import require_endpoints
+from musicgen_rl.pipeline.holds import MovingHolds
 from musicgen_rl.pipeline.jam import decode_codes, play_again
 from musicgen_rl.pipeline.provenance import codes_hash, describe_codes, first_difference, versions
 from musicgen_rl.pipeline.recipe import Recipe, read_recipe
@@ -209,6 +210,9 @@ def _remake_jam(
     codes = np.concatenate(parts, axis=-1)
     sound = np.concatenate(list(decode_codes(pipeline, codes)), axis=-1)
     settings = pipeline.settings(recipe.batch, 0, recipe.request, recipe.sampling, None)
+    settings |= MovingHolds(pipeline.holds, recipe.moves[0].prompt, recipe.begins).describe(
+        [move.prompt for move in recipe.moves]
+    )
     settings |= {
         "moves": [move.described() for move in recipe.moves],
         "frames": recipe.frames,

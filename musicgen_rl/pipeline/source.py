@@ -123,7 +123,7 @@ class Source:
             sample_rate=codec.sample_rate,
             held_bpm=_held_bpm(clip.settings),
             held_key=_held_key(clip.settings),
-            held_chords=_held_chords(clip.settings),
+            held_chords=_held_chords(clip),
         )
 
     def context(self, frames_before: int) -> Tensor:
@@ -197,16 +197,21 @@ def _held_key(settings: Mapping[str, Any]) -> Key | None:
         return None
 
 
-def _held_chords(settings: Mapping[str, Any]) -> HeldChords | None:
-    """Read what a clip was held to; tags that were edited say nothing."""
+def _held_chords(clip: Clip) -> HeldChords | None:
+    """Read what a clip was held to; tags that were edited say nothing.
+
+    A clip that was stopped is shorter than what was asked for.
+    """
+    settings = clip.settings
     told, tempo = settings.get(CHORDS.holds), settings.get(BEAT.holds)
     if not isinstance(told, Mapping) or not isinstance(tempo, Mapping):
         return None
     try:
         bar, passed = int(told["beats_per_bar"]), int(told["passed"])
-        seconds = float(settings["duration_s"]) - float(tempo["first_beat_s"])
+        lasts_s = min(float(settings["duration_s"]), clip.duration_s)
+        seconds = lasts_s - float(tempo["first_beat_s"])
         chords, bpm = read_progression(told["name"]), float(tempo["bpm"])
-    except (ConfigError, KeyError, TypeError, ValueError):
+    except (ConfigError, KeyError, OverflowError, TypeError, ValueError):
         return None
     good = 1 <= bar <= 16 and passed >= 0 and math.isfinite(seconds) and math.isfinite(bpm)
     return HeldChords(chords, bar, passed, bpm, seconds) if good else None

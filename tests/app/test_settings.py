@@ -54,16 +54,38 @@ def test_a_model_that_is_chosen_brings_its_own_but_what_was_set_stays():
         replace(fresh_settings(DIAL), guidance=3.0, top_k=250, levelled=False, loudness=-30.0),
         replace(fresh_settings(DIAL, base=True), guidance=1.0, duration=30.0, variations=1),
         replace(fresh_settings(HUB), guidance=1.0, negative="", temperature=1.0, top_k=0),
-        replace(fresh_settings(DIAL), tempo=124.0, key="F# minor"),
-        replace(fresh_settings(DIAL), tempo=0.0, key="none"),
-        replace(fresh_settings(DIAL), chords="Am | F G | C#m7"),
         fresh_settings(HUB),
     ],
-    ids=range(8),
+    ids=range(5),
 )
 def test_a_link_brings_back_every_setting(settings):
     fresh = fresh_settings(SERVICES[settings.model], base=settings.base)
     assert read(settings.query(fresh)) == settings
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tempo": 124.0, "key": "F# minor"}, {"tempo": 0.0, "key": "none"}, {"key": ""},
+        {"chords": "Am F C G", "takes": 4}, {"chords": "none"}, {"steady": False}, {"tempo": 20.0},
+    ],
+)  # fmt: skip
+def test_a_link_brings_back_what_is_held_where_the_model_can_and_nothing_where_not(
+    hearing_folder, asked
+):
+    able = SimpleNamespace(has_dial=True, info=read_info(hearing_folder))
+    fresh = fresh_settings(able)
+    settings = replace(fresh, **asked)
+    given = dict(parse_qsl(settings.query(fresh).removeprefix("?"), keep_blank_values=True))
+    assert read_query(given, {able.info.name: able}, Limits()) == settings
+    assert read_query(given | {"model": "dial"}, SERVICES, Limits()) == fresh_settings(DIAL)
+
+
+def test_the_first_of_several_takes_is_counted_in_clips():
+    service = SimpleNamespace(has_dial=True, info=DIAL.info)
+    settings = replace(fresh_settings(DIAL), first=3)
+    assert settings.request(service).first_index == 2
+    assert replace(settings, takes=4).request(service).first_index == 8
 
 
 def test_a_seed_that_is_not_locked_stays_at_home():
@@ -88,7 +110,15 @@ def test_what_a_control_cannot_be_set_to_is_left_as_on_a_fresh_page(text):
 
 @pytest.mark.parametrize(
     "query",
-    ["?tempo=fast&key=H+minor", "?tempo=-3&key=d+minor", "?tempo=nan&key=D+dorian", "?chords=sad"],
+    [
+        "?tempo=fast&key=H+minor",
+        "?tempo=-3&key=d+minor",
+        "?tempo=nan&key=D+dorian",
+        "?chords=sad",
+        "?tempo=120&steady=1&key=auto",
+        "?key=D+minor&chords=Am+F",
+        "?chords=auto&takes=4",
+    ],
 )
 def test_what_a_link_cannot_ask_for_is_left_to_the_words(query):
     assert read(query) == fresh_settings(DIAL)

@@ -208,3 +208,5 @@ def test_a_card_says_what_its_clip_was_held_to():
     ):  # fmt: skip
         told = {"tempo": tempo, "chords": chords | {"passed": passed}, "duration_s": seconds}
         assert held_by(told) == f"92.5 bpm, {said}"
+    stopped = {"tempo": tempo, "chords": chords, "duration_s": 60.0}
+    assert held_by(stopped, 10.3) == "92.5 bpm, Am F"  # it was stopped before the others came

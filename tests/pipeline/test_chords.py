@@ -317,6 +317,9 @@ def test_what_goes_on_from_a_clip_goes_on_with_its_chords(quick, tmp_path):
     for wrong in ({}, {"chords": {"name": "sad"}}, {"chords": {}}, {"chords": None}):
         other = Clip(clip.samples, clip.sample_rate, wrong)
         assert names(quick, "bells", continue_from=other, chords="auto", tempo_bpm=120.0) == [None]
+    edited = clip.settings | {"chords": clip.settings["chords"] | {"passed": float("inf")}}
+    other = Clip(clip.samples, clip.sample_rate, edited)
+    assert names(quick, "bells", continue_from=other, chords="auto", tempo_bpm=120.0) == [None]
     (on,) = quick.generate("bells", duration_s=0.4, seed=7, continue_from=clip, chords="auto",
                            tempo_bpm=120.0)  # fmt: skip
     recipe = read_recipe(on.settings)
@@ -344,7 +347,10 @@ def test_a_jam_keeps_its_chords_until_others_are_named_and_is_made_again(folder)
     assert free.settings(LoudnessConfig())["steady_chords"] is None
     recipe = read_recipe(json.loads(json.dumps(settings)))
     check_holds(recipe, pipeline.info)
-    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+    again = remake(pipeline, recipe)
+    assert compare(recipe, again.codes, pipeline).identical
+    undated = [{k: v for k, v in s.items() if k != "date"} for s in (again.settings, settings)]
+    assert undated[0] == undated[1]  # so that what is made again can be made again
     for name, wrong in (
         ("steady_chords", "sad"),
         ("steady_chords", 3),
@@ -397,6 +403,19 @@ def test_a_jam_whose_prompt_names_a_key_lets_its_chords_go(folder):
         jam.close()
 
 
+def test_what_goes_on_from_a_stopped_clip_goes_on_in_the_bar_where_it_stopped(quick, tmp_path):
+    steps = iter(range(10**6))
+    how = {"chords": "Am F C G", "tempo_bpm": 120.0, "seed": 7}
+    (cut,) = quick.generate("house", duration_s=30.0, stop=lambda: next(steps) > 80, **how)
+    assert not cut.settings["complete"]
+    assert cut.duration_s < 3.0
+    path = cut.save(tmp_path / "cut.wav")
+    (told,) = held(quick, "bells", continue_from=path, chords="auto", tempo_bpm=120.0,
+                   first_beat_s=0.0)  # fmt: skip
+    first_s = cut.settings["tempo"]["first_beat_s"]
+    assert told["passed"] == round((cut.duration_s - first_s) * 2)
+
+
 def test_orders_are_what_a_jam_begins_with(quick):
     def begun(prompt="house", **orders):
         return begins_with(quick.holds, prompt, 7, GenerationConfig(**orders))
@@ -413,6 +432,9 @@ def test_orders_are_what_a_jam_begins_with(quick):
     nothing = begun("pads, no beat", chords="auto")
     assert (nothing.bpm, nothing.chords) == (None, None)
     assert begun("pads, no beat", chords="auto", key="auto").key is not None
+    for words in ("ambient pad, chords Am F C G", "waltz, chords Am F C G"):
+        assert begun(words, chords="auto").bpm == quick.holds.tempo.find(words, 7)  # as a clip does
+        assert begun(words, chords="none").bpm is None
     named = begun("house in D minor, 124 bpm", chords="auto")
     assert named.key is None
     assert named.chords == quick.holds.chords.find(
