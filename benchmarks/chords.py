@@ -1,15 +1,14 @@
 """Are the chords that are asked for played, and does a clip come back to what it played?
 
     python benchmarks/chords.py --manifest held_out/manifest.jsonl [--model pocket]
-        [--diversity 0 ...] [--ways key ...] [--louder 1 ...] [--returning 1 ...]
-        [--entering 2 ...] [--split test] [--pieces 30] [--seconds 30] [--seed 0] [--out STEM]
+        [--diversity 0 ...] [--louder 1 ...] [--returning 1 ...] [--split test] [--pieces 30]
+        [--seconds 30] [--seed 0] [--out STEM]
 
 Of each held-out piece whose chords are known a caption that names no tempo is played, unpicked, at
 the piece's tempo: in its key (*key*), with the progression of its first theme over and over
 (*chords*), and with both. With `--louder 1.5` the chords are told half as strongly again, with
-`--returning 0` nothing that was played over them is called back (sampling/recall.py), with
-`--entering 0` they are told in full from the first frame on and not within two seconds
-(lm/told.py). Real pieces stand beside them.
+`--returning 0` nothing that was played over them is called back (sampling/recall.py). Real
+pieces stand beside them.
 
 - on its chords: the share of tonal energy that lies on the notes of the chord that is asked for at
   the moment, less what as many notes would get by chance; 0 is chance. Of real pieces, and of clips
@@ -45,8 +44,7 @@ from musicgen_rl.data.pocket.captions import key_of
 from musicgen_rl.data.pocket.listen import ANALYSIS_RATE, harmonic_chroma
 from musicgen_rl.data.progressions import in_key
 from musicgen_rl.errors import InputError, MusicgenRLError
-from musicgen_rl.pipeline import GenerationConfig, Pipeline
-from musicgen_rl.pipeline.dial import sampling_at
+from musicgen_rl.pipeline import Pipeline
 from musicgen_rl.rewards import load_probe
 from musicgen_rl.rewards.probe import Probe
 from musicgen_rl.storage import write_json
@@ -152,26 +150,18 @@ def measure(given: argparse.Namespace) -> tuple[dict[str, Any], Pipeline]:
     pipeline = Pipeline.load(given.model)
     for diversity in (None, *given.diversity):
         for way, (key, chords) in WAYS.items():
-            if way not in given.ways:
-                continue
-            for louder, returning, entering in itertools.product(
-                given.louder if chords else (1.0,),
-                given.returning if chords else (0.0,),
-                given.entering if chords else (0.0,),
+            for louder, returning in itertools.product(
+                given.louder if chords else (1.0,), given.returning if chords else (0.0,)
             ):
                 tell_louder(pipeline.holds.chords.adapter, louder)
                 clips = [
-                    pipeline.run(
-                        [caption],
-                        GenerationConfig(
-                            duration_s=given.seconds, seed=given.seed, diversity=diversity,
-                            tempo_bpm=60.0 / piece.attributes["beat_s"],
-                            beats_per_bar=int(piece.attributes["meter"][0]),
-                            key=key_of(piece.attributes).name if key else NO_KEY,
-                            chords=progression_of(piece).name if chords else NO_CHORDS,
-                            returning=returning, entering_s=entering,
-                        ),
-                        sampling_at(pipeline.info, diversity),
+                    pipeline.generate(
+                        caption, duration_s=given.seconds, seed=given.seed, diversity=diversity,
+                        tempo_bpm=60.0 / piece.attributes["beat_s"],
+                        beats_per_bar=int(piece.attributes["meter"][0]),
+                        key=key_of(piece.attributes).name if key else NO_KEY,
+                        chords=progression_of(piece).name if chords else NO_CHORDS,
+                        returning=returning,
                     )[0]
                     for piece, caption in zip(pieces, captions, strict=True)
                 ]  # fmt: skip
@@ -179,7 +169,6 @@ def measure(given: argparse.Namespace) -> tuple[dict[str, Any], Pipeline]:
                 name = given.model + ("" if diversity is None else f", dial {diversity:g}")
                 name += f": {way}" + ("" if louder == 1.0 else f" x {louder:g}")
                 name += "" if returning == 1.0 or not chords else f", returning {returning:g}"
-                name += "" if entering == 2.0 or not chords else f", entering {entering:g}"
                 rows[name] = table(clips, asked)
     return {"pieces": len(pieces), "rows": rows}, pipeline
 
@@ -209,10 +198,6 @@ def main() -> int:
     parser.add_argument(
         "--returning", type=float, nargs="+", default=[1.0], help="how strongly, in turn"
     )
-    parser.add_argument(
-        "--entering", type=float, nargs="+", default=[2.0], help="in so many seconds, in turn"
-    )
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--split", default="test", help="of the manifest")
     parser.add_argument("--pieces", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=30.0)

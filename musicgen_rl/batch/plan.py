@@ -190,7 +190,6 @@ def clip_id(
         }  # fmt: skip
     if "chords" in sound:
         sound["returning"] = _number(item.returning)
-        sound["entering_s"] = _number(item.request().entering_s)
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
 

@@ -77,29 +77,6 @@ class Tellers:
         return torch.stack([t.told(first_frame, steps) for t in self._tellers]).sum(0)
 
 
-class Entering:
-    """Tells what another teller tells, half as strongly where a clip begins, soon in full.
-
-    What kind of music a clip is, its first two seconds decide; what is told in full from the first
-    frame on has a say in that, and the words have less.
-
-    Args:
-        teller: what it tells.
-        frames: of the new music, after which it is told in full.
-    """
-
-    AT_FIRST = 0.5
-
-    def __init__(self, teller: Teller, frames: float) -> None:
-        self._teller, self._frames = teller, frames
-
-    def told(self, first_frame: int, steps: int) -> Tensor:
-        """Compute what is added before each block, as `Teller.told`."""
-        frame = torch.arange(first_frame, first_frame + steps).clamp_min(0)
-        come = (frame / self._frames).clamp_max(1.0).unsqueeze(1)  # [S, 1]
-        return self._teller.told(first_frame, steps) * (self.AT_FIRST * (1.0 - come) + come)
-
-
 class Course(Generic[T]):
     """What holds from which frame of a clip on; what held before stays.
 

@@ -100,9 +100,7 @@ class ChordHold:
             return None
         return LeadSheet(self.adapter, charts, self._frame_rate)
 
-    def describe(
-        self, chart: Chart | None, returning: float, entering_s: float
-    ) -> dict[str, Any] | None:
+    def describe(self, chart: Chart | None, returning: float) -> dict[str, Any] | None:
         """Say for the settings of a clip which chords it is held to, how, and by what."""
         if chart is None:
             return None
@@ -111,6 +109,5 @@ class ChordHold:
             "beats_per_bar": chart.beats_per_bar,
             "passed": chart.passed,
             "returning": returning,
-            "entering_s": entering_s,
             "sha256": self.sha256,
         }

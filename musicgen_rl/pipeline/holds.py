@@ -25,7 +25,7 @@ from musicgen_rl.errors import ConfigError
 from musicgen_rl.lm.beat import Beat, MovingMetronome
 from musicgen_rl.lm.chords import Chart, MovingLeadSheet
 from musicgen_rl.lm.key import MovingSignature
-from musicgen_rl.lm.told import Entering, Teller, Tellers
+from musicgen_rl.lm.told import Teller, Tellers
 from musicgen_rl.pipeline.asked import (
     asked_chords,
     asked_key,
@@ -158,8 +158,7 @@ class Holds:
         """
         beats, keys, charts = self._told(batch, request, source)
         lead_sheet = self.chords.lead_sheet(charts)
-        chords = _entering(lead_sheet, entering_of(request, source), self.frame_rate)
-        teller = _together(self.tempo.metronome(beats), self.key.signature(keys), chords)
+        teller = _together(self.tempo.metronome(beats), self.key.signature(keys), lead_sheet)
         return teller, lead_sheet
 
     def _told(
@@ -179,9 +178,7 @@ class Holds:
             {
                 BEAT.holds: self.tempo.describe(beat),
                 KEY.holds: self.key.describe(key),
-                CHORDS.holds: self.chords.describe(
-                    chart, request.returning, entering_of(request, source)
-                ),
+                CHORDS.holds: self.chords.describe(chart, request.returning),
             }
             for beat, key, chart in zip(*self._told(batch, request, source), strict=True)
         ]
@@ -220,7 +217,6 @@ def begins_with(holds: Holds, prompt: str, seed: int, request: GenerationConfig)
     return Begins(
         which=[hold for hold in HOLDS if not never[hold]], bpm=bpm, key=key, chords=chords,
         beats_per_bar=beats_per_bar(prompt, request), returning=request.returning,
-        entering_s=request.entering_s,
     )  # fmt: skip
 
 
@@ -252,8 +248,7 @@ class MovingHolds:
 
     def told(self, first_frame: int, steps: int) -> Tensor:
         """Compute what is added before each block, as `Teller.told`; needs an adapter."""
-        chords = _entering(self.lead_sheet, self._begins.entering_s, self._holds.frame_rate)
-        teller = _together(self.metronome, self.signature, chords)
+        teller = _together(self.metronome, self.signature, self.lead_sheet)
         assert teller is not None
         return teller.told(first_frame, steps)
 
@@ -317,17 +312,8 @@ class MovingHolds:
         return said | {
             "steady_bpm": bpm, "steady_key": key and key.name,
             "steady_chords": chords and chords.name, "beats_per_bar": begins.beats_per_bar,
-            "returning": begins.returning, "entering_s": begins.entering_s,
+            "returning": begins.returning,
         }  # fmt: skip
-
-
-def entering_of(request: GenerationConfig, source: Source | None) -> float:
-    """Say in how many seconds chords come in: what goes on from a clip goes on in full."""
-    return 0.0 if source is not None else request.entering_s
-
-
-def _entering(teller: Teller | None, seconds: float, frame_rate: float) -> Teller | None:
-    return Entering(teller, seconds * frame_rate) if teller is not None and seconds else teller
 
 
 def _together(*tellers: Teller | None) -> Teller | None:

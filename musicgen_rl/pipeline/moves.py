@@ -61,8 +61,6 @@ class Begins:
     """Of the chords' bars."""
     returning: float = 1.0
     """How strongly what was played over its chords before comes back."""
-    entering_s: float = 2.0
-    """Seconds in which its chords come in."""
 
 
 def read_moves(stored: object) -> tuple[Move, ...]:

@@ -15,7 +15,6 @@ from musicgen_rl.pipeline.asked import BEATS_PER_BAR
 from musicgen_rl.pipeline.moves import Begins, Move, read_moves
 from musicgen_rl.pipeline.request import (
     MAX_DURATION_S,
-    MAX_ENTERING_S,
     MAX_RETURNING,
     MAX_TEMPO_BPM,
     MIN_TEMPO_BPM,
@@ -206,7 +205,6 @@ def _holds(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         orders["chords"] = _take(chords, "name", str)
         orders["beats_per_bar"] = _whole(chords, "beats_per_bar", 1, 16)
         orders["returning"] = _returning(chords)
-        orders["entering_s"] = _entering(chords)
         held[CHORDS.name] = _take(chords, "sha256", str)
     return orders, held
 
@@ -222,14 +220,6 @@ def _returning(told: Mapping[str, Any]) -> float:
     found = _number(told, "returning") if "returning" in told else 0.0
     if not 0.0 <= found <= MAX_RETURNING:
         raise _edited("returning", found)
-    return found
-
-
-def _entering(told: Mapping[str, Any]) -> float:
-    """Read in how many seconds chords come in; in older files they are told in full at once."""
-    found = _number(told, "entering_s") if "entering_s" in told else 0.0
-    if not 0.0 <= found <= MAX_ENTERING_S:
-        raise _edited("entering_s", found)
     return found
 
 
@@ -257,7 +247,7 @@ def _begins(settings: Mapping[str, Any]) -> Begins:
         bar = _whole(settings, "beats_per_bar", 1, 16)
     return Begins(
         which=[hold for hold in HOLDS if hold.name in held], bpm=bpm, key=key, chords=chords,
-        beats_per_bar=bar, returning=_returning(settings), entering_s=_entering(settings),
+        beats_per_bar=bar, returning=_returning(settings),
     )  # fmt: skip
 
 

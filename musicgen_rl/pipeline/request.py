@@ -16,7 +16,6 @@ MAX_DURATION_S = 600.0
 MAX_CLIPS = 1000
 MAX_TAKES = 64
 MAX_RETURNING = 4.0
-MAX_ENTERING_S = 60.0
 MAX_PROMPT_CHARACTERS = 2000
 MAX_SEED = 2**63 - 1
 MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0
@@ -63,9 +62,6 @@ class GenerationConfig:
     returning: float = 1.0
     """Where chords are held, how strongly what was played when they came before comes back; 0
     leaves it free."""
-    entering_s: float = 2.0
-    """Seconds in which chords come in, where a clip begins and does not go on from another: told in
-    full from the start they weigh on what kind of music begins."""
     max_batch: int = 0
     """Most clips decoded side by side; 0 lets the machine decide."""
     loudness: LoudnessConfig = field(default_factory=LoudnessConfig)
@@ -120,7 +116,6 @@ class GenerationConfig:
         if self.beats_per_bar is not None:
             _require_whole("beats_per_bar", self.beats_per_bar, 1, 16)
         require_number("returning", self.returning, 0.0, MAX_RETURNING)
-        require_number("entering_s", self.entering_s, 0.0, MAX_ENTERING_S, unit="s")
         if self.diversity is not None:
             require_number("diversity", self.diversity, 0.0, 1.0)
         MergeConfig(method=self.merge_method, strength=self.merge_strength)

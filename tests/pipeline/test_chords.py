@@ -24,7 +24,6 @@ from musicgen_rl.pipeline.holds import begins_with, held_to
 from musicgen_rl.pipeline.moves import Begins
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
-from musicgen_rl.pipeline.work import Batch
 from tests.models import TINY_LM
 from tests.pipeline.test_jam import begin, played
 from tests.pipeline.test_key import write_key
@@ -194,49 +193,6 @@ def test_a_clip_is_made_again_with_what_came_back_and_an_older_one_without(pipel
         assert remake(pipeline, recipe).codes.tolist() == clip.codes.tolist()
 
 
-def test_chords_come_in_softly_where_a_clip_begins_and_in_full_where_it_goes_on(pipeline):
-    def told(source=None, **how):
-        request = GenerationConfig(duration_s=4.0, seed=7, chords="Am F", tempo_bpm=240, **how)
-        batch = Batch(["house"], [0])
-        teller, _ = pipeline.holds.teller(batch, request, source)
-        described = pipeline.holds.describe(batch, request, source)[0]["chords"]
-        return teller.told(0, 150), described["entering_s"]
-
-    def beat_alone(source=None):
-        request = GenerationConfig(duration_s=4.0, seed=7, tempo_bpm=240, chords="none")
-        return pipeline.holds.teller(Batch(["house"], [0]), request, source)[0].told(0, 150)
-
-    (soft, two), (full, none) = told(), told(entering_s=0.0)
-    beat = beat_alone()
-    assert (two, none) == (2.0, 0.0)
-    share = (soft - beat).abs().sum((0, 1, 3)) / (full - beat).abs().sum((0, 1, 3))
-    frames = 2.0 * pipeline.info.frame_rate
-    expected = [min(1.0, 0.5 + 0.5 * frame / frames) for frame in range(150)]
-    np.testing.assert_allclose(share, expected, rtol=1e-4)
-    (before,) = pipeline.generate("house", duration_s=1.0, seed=1)
-    source = pipeline.read_source(before)
-    (goes_on, at_once), (again, _) = told(source), told(source, entering_s=0.0)
-    assert at_once == 0.0
-    assert torch.equal(goes_on, again)
-
-
-def test_a_clip_is_made_again_as_its_chords_came_in_and_an_older_one_with_all_at_once(pipeline):
-    for entering in (0.0, 1.0, 2.0):
-        request = GenerationConfig(**ROUND, entering_s=entering)
-        (clip,) = pipeline.run(["house"], request, pipeline.info.sampling)
-        settings = json.loads(json.dumps(clip.settings))
-        assert settings["chords"]["entering_s"] == entering
-        if not entering:  # as tags were before
-            del settings["chords"]["entering_s"]
-        recipe = read_recipe(settings)
-        assert recipe.request.entering_s == entering
-        assert remake(pipeline, recipe).codes.tolist() == clip.codes.tolist()
-        (before,) = pipeline.generate("house", **ROUND)
-        assert (before.codes.tolist() == clip.codes.tolist()) == (entering == 2.0)
-    with pytest.raises(InputError, match="entering_s"):
-        read_recipe(clip.settings | {"chords": clip.settings["chords"] | {"entering_s": -1.0}})
-
-
 def test_clips_from_before_there_were_chords_are_made_again(pipeline):
     (clip,) = pipeline.generate("house in D minor, 124 bpm, chords Am F", duration_s=0.4, seed=7,
                                 chords="none")  # fmt: skip
@@ -357,18 +313,16 @@ def test_a_jam_keeps_its_chords_until_others_are_named_and_is_made_again(folder)
         ("beats_per_bar", 0),
         ("returning", 5.0),
         ("returning", "much"),
-        ("entering_s", -0.5),
     ):
         with pytest.raises(InputError, match=name):
             read_recipe(settings | {name: wrong})
     old = {
         k: v
         for k, v in settings.items()
-        if k not in ("steady_chords", "beats_per_bar", "returning", "entering_s")
+        if k not in ("steady_chords", "beats_per_bar", "returning")
     }
     assert read_recipe(old).begins.chords is None
     assert (recipe.begins.returning, read_recipe(old).begins.returning) == (1.0, 0.0)
-    assert (recipe.begins.entering_s, read_recipe(old).begins.entering_s) == (2.0, 0.0)
 
 
 def test_what_a_jam_played_over_its_chords_comes_back(folder):
