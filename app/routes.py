@@ -59,11 +59,12 @@ def routes(services: dict[str, Service], shelf: Shelf, visits: Visits) -> list[R
     expecting: dict[str, object] = {}  # the last press of each page that waits for its job
 
     async def health(request: Request) -> Response:
-        waiting, running = first.load
+        loads = [one.load for one in services.values()]
         return JSONResponse(
             {
                 "status": "ok", "version": package_version(), "models": list(services),
-                "waiting": waiting, "running": running,
+                "waiting": sum(waiting for waiting, _ in loads),
+                "running": sum(running for _, running in loads),
             }
         )  # fmt: skip
 

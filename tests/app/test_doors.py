@@ -208,6 +208,11 @@ def test_two_models_are_offered_and_each_makes_its_own(dial_folder, tiny_folder)
         names = list(running.services)
         assert len(names) == 2
         assert running.service.limits.requests_per_minute == 0  # on this computer alone
+        second = running.services[names[1]]
+        job = second.submit(JobRequest(prompt="for ever", duration_s=110.0), "somebody")
+        counted = httpx.get(f"{running.url}health").json()
+        assert counted["waiting"] + counted["running"] == 1  # of all models
+        second.release(job)
         page = httpx.get(f"{running.url}config").json()
         (choice,) = [c["props"] for c in page["components"] if c["props"].get("elem_id") == "model"]
         assert choice["visible"]
