@@ -88,7 +88,12 @@ def evaluate(
         str, typer.Option(help="Arm the others are compared with.", show_default="base")
     ] = "",
     workers: Annotated[
-        int, typer.Option(help="Processes; 0 takes one for each CPU thread.", min=0, max=64)
+        int,
+        typer.Option(
+            help="Processes; 0 takes one for each CPU thread, 8 at most, as far as memory goes.",
+            min=0,
+            max=64,
+        ),
     ] = 0,
     keep_audio: Annotated[
         bool, typer.Option("--keep-audio", help="Keep all clips, not only samples.")

@@ -35,6 +35,9 @@ ROLES = ("", "beta-0", "half-way", "continued")
 TRAINED = {"beta0": "beta-0", "continued": "continued"}
 """Name -> role of the controls that must be trained."""
 
+_TOP = ("reference", "sampling", "arms")
+"""What an arms file holds."""
+
 _OTHER = re.compile(r"model\s+(?P<model>\S.*?)\s+as\s+(?P<name>\S.*)")
 
 
@@ -75,7 +78,7 @@ class Arm:
         """Check what can be checked without the model."""
         require(bool(self.name.strip()), "an arm needs a name")
         require(
-            self.family in FAMILIES,
+            isinstance(self.family, str) and self.family in FAMILIES,
             f"arm {self.name!r}: unknown family {self.family!r}: use {', '.join(FAMILIES)}",
         )
         require(
@@ -189,15 +192,15 @@ def read_arms(path: Path) -> tuple[list[Arm], str]:
     """Read an arms file.
 
     Args:
-        path: JSON: {"reference": NAME, "arms": [{"name", "family", "role", "sampling",
-            and one of "model", "diversity" (with "merge_method"), "merge"}]}.
+        path: JSON: {"reference": NAME, "sampling": {...}, "arms": [{"name", "family", "role",
+            "sampling", and one of "model", "diversity" (with "merge_method"), "merge"}]}.
 
     Returns:
         The arms and the name of the one that others are compared with.
 
     Raises:
         InputError: it cannot be read.
-        ConfigError: an arm that cannot be made, two of one name, no such reference.
+        ConfigError: an arm that cannot be made, two of one name, no such reference, an unknown key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -206,9 +209,11 @@ def read_arms(path: Path) -> tuple[list[Arm], str]:
     rows = content.get("arms") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise InputError(f'{path} holds no arms: write {{"arms": [{{"name": "base"}}, ...]}}')
-    common = content.get("sampling") or {}
+    if unknown := sorted(set(content) - set(_TOP)):
+        raise ConfigError(f"{path}: unknown {unknown[0]!r}: use {', '.join(_TOP)}")
+    common = _sampling(content, str(path))
     arms = [_arm(row, common) for row in rows]
-    reference = str(content.get("reference") or arms[0].name)
+    reference = _text(content, "reference", str(path)) or arms[0].name
     check_arms(arms, reference)
     return arms, reference
 
@@ -289,16 +294,43 @@ def _arm(row: Any, common: Mapping[str, Any]) -> Arm:
     known = {"name", "family", "role", "sampling", "model", "diversity", "merge_method", "merge"}
     if unknown := sorted(set(row) - known):
         raise ConfigError(f"arm {row['name']!r}: unknown {unknown[0]!r}: use {', '.join(known)}")
+    where = f"arm {row['name']!r}"
     fields = {k: row[k] for k in row if k not in ("merge", "sampling", "diversity")}
+    for key in ("model", "merge_method"):
+        _text(row, key, where)
+    if row.get("merge_method") is not None and row.get("diversity") is None:
+        raise ConfigError(
+            f'{where}: merge_method {row["merge_method"]!r} is for "diversity", which is missing: '
+            'give it, or say "method" in "merge"'
+        )
     if row.get("diversity") is not None:
-        require_number(f"arm {row['name']!r}: diversity", row["diversity"], 0.0, 1.0)
+        require_number(f"{where}: diversity", row["diversity"], 0.0, 1.0)
         fields["diversity"] = float(row["diversity"])
     if row.get("merge") is not None:
         try:
             fields["mix"] = _mix(row["merge"])
         except ConfigError as error:
-            raise ConfigError(f"arm {row['name']!r}: {error}") from error
-    return Arm(sampling={**common, **(row.get("sampling") or {})}, **fields)
+            raise ConfigError(f"{where}: {error}") from error
+    return Arm(sampling={**common, **_sampling(row, where)}, **fields)
+
+
+def _sampling(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Read "sampling" of a file or an arm; empty where it is not there."""
+    found = row.get("sampling")
+    if found is not None and not isinstance(found, dict):
+        raise ConfigError(
+            f'{where}: "sampling" must be an object such as {{"temperature": 1.1}}, got '
+            f"{found!r:.80}"
+        )
+    return found or {}
+
+
+def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+    """Read a text of a file or an arm; "" where it is not there."""
+    found = row.get(key)
+    if found is not None and not isinstance(found, str):
+        raise ConfigError(f"{where}: {key!r} must be text, got {found!r:.80}")
+    return found or ""
 
 
 def _mix(merge: Any) -> Mix:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from musicgen_rl.batch.identity import identify
 from musicgen_rl.checkpoint import find_model, model_hash, read_info
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.arms import Arm, check_arms
 from musicgen_rl.evaluation.attributes import require_askable, tell_unheard
 from musicgen_rl.evaluation.clips import scan_folder
-from musicgen_rl.evaluation.distances import MIN_CLIPS
+from musicgen_rl.evaluation.distances import MIN_CLIPS, require_enough
 from musicgen_rl.evaluation.features import measure_files
 from musicgen_rl.evaluation.finish import check_real, finish
 from musicgen_rl.evaluation.instruments import (
@@ -42,7 +43,7 @@ from musicgen_rl.evaluation.real import RealSet, real_set
 from musicgen_rl.evaluation.run import MEASURED, make_and_measure
 from musicgen_rl.evaluation.throughput import measure_throughput
 from musicgen_rl.evaluation.weights import check_models, named_models, short_names
-from musicgen_rl.pipeline.devices import choose_device
+from musicgen_rl.pipeline.devices import choose_device, choose_dtype
 from musicgen_rl.storage import hash_file, read_json, write_json
 
 REAL = "real.npz"
@@ -67,7 +68,8 @@ class Around:
     dtype: str = "auto"
     """auto, fp32, bf16 or int8."""
     workers: int = 0
-    """Processes that make and measure; 1 is this one, 0 takes one for each CPU thread."""
+    """Processes that make and measure; 1 is this one, 0 takes one for each CPU thread, 8 at most
+    and as far as free memory and the work go."""
     keep_audio: bool = False
     """Keep all clips, not only samples."""
     sound: bool = True
@@ -132,6 +134,9 @@ def assess_model(
     kept = _kept_date(folder)
     plan["date"] = kept or datetime.now(UTC).isoformat(timespec="seconds")
     plan["weights"] = {a.name: _hashes(a, model) for a in arms}
+    plan["parts"] = _parts(arms, model)
+    device = choose_device(around.device)
+    plan |= {"device": device.type, "dtype": choose_dtype(around.dtype, device)}
     refuse_second_look(prompts_file, plan, config.split, around.again)
     claim_folder(folder, plan)
 
@@ -225,6 +230,11 @@ def assess_clips(
     check_arms(arms, reference)
     if scan.left_out:
         say(f"left out {scan.left_out} prompts that not all arms have")
+    if scan.not_asked:
+        say(f"left out {scan.not_asked} prompts that {prompts_file} does not hold")
+    if around.real:
+        for arm in arms:
+            require_enough(sum(c.arm == arm.name for c in scan.clips), f"arm {arm.name!r}")
     place, device = find_instruments(around.instruments, None), choose_device(around.device)
     classes = probe_classes(place)
     require_askable(written, classes, str(prompts_file))
@@ -360,6 +370,16 @@ def _hashes(arm: Arm, model: str) -> dict[str, Any]:
         names += [f"{model}/{end}" for end in ENDS]
         hashes += [endpoint_hash(ends / end) for end in ENDS]
     return dict(zip(short_names(names), hashes, strict=True))
+
+
+def _parts(arms: Sequence[Arm], model: str) -> dict[str, str]:
+    """Say whose codec and text encoder the arms have, where they have folders of their own."""
+    names = list(dict.fromkeys(n for arm in arms for n in named_models(arm, model)))
+    return {
+        f"{short} {part.replace('_', ' ')}": sha256
+        for name, short in zip(names, short_names(names), strict=True)
+        for part, sha256 in identify(name, on_dial=False)[1].parts.items()
+    }
 
 
 def _beside(path: Path, folder: Path) -> str:

@@ -176,6 +176,20 @@ def mean_estimate(values: Array, draws: Array) -> Estimate | None:
     return Estimate(float(values[known].mean()), drawn, int(known.sum()))
 
 
+def clip_estimate(sums: Array, clips: Array, draws: Array) -> Estimate:
+    """Estimate the mean over clips, from sums by prompt: a prompt counts as often as it has clips.
+
+    Args:
+        sums: [P], the sum over the clips of each prompt.
+        clips: [P], how many clips each sum holds.
+        draws: [R, P] from `draw_prompts`.
+    """
+    value = float(sums.sum() / clips.sum())
+    count = draws @ clips
+    drawn = np.where(count > 0, draws @ sums / np.maximum(count, 1.0), value)
+    return Estimate(value, drawn, len(sums))
+
+
 def pair_estimate(sums: Array, pairs: Array, draws: Array) -> Estimate:
     """Estimate the mean over pairs of clips, from sums by pairs of prompts.
 

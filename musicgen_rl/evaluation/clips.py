@@ -30,6 +30,8 @@ class Scan:
     """Length of all of them."""
     left_out: int
     """Prompts that some arm lacks."""
+    not_asked: int
+    """Prompts that all arms have and the file of prompts does not."""
 
 
 def scan_folder(folder: Path, prompts: list[Prompt] | None = None) -> Scan:
@@ -40,7 +42,8 @@ def scan_folder(folder: Path, prompts: list[Prompt] | None = None) -> Scan:
         prompts: where their attributes are known; matched by text.
 
     Raises:
-        InputError: no arms, too few prompts that all arms have, single clips of a prompt.
+        InputError: no arms, too few prompts that all arms have, none of them among `prompts`, two
+            folders of one prompt, single clips of a prompt.
         AudioFileError: a file is not audio, or of another length or rate than the first.
     """
     if not folder.is_dir():
@@ -51,12 +54,25 @@ def scan_folder(folder: Path, prompts: list[Prompt] | None = None) -> Scan:
         for place in sorted(p for p in own.iterdir() if p.is_dir()):
             files = sorted(p for p in place.iterdir() if p.suffix.lower().lstrip(".") in FORMATS)
             if files:
-                found.setdefault(own.name, {})[_text_of(place)] = files
+                text, texts = _text_of(place), found.setdefault(own.name, {})
+                if text in texts:
+                    raise InputError(
+                        f"{texts[text][0].parent} and {place} are both of the prompt {text!r:.60}: "
+                        f"put their clips into one folder, or mend {PROMPT_FILE} in one of them"
+                    )
+                texts[text] = files
     if not found:
         raise InputError(f"{folder} holds no arm/prompt/*.wav: put each arm in a folder of its own")
     shared = set.intersection(*(set(texts) for texts in found.values()))
-    ordered = [p for p in known if p in shared] or sorted(shared)
-    require_prompts(len(ordered), f"{folder}, prompts that all {len(found)} arms have")
+    ordered = [p for p in known if p in shared] if known else sorted(shared)
+    if shared and not ordered:
+        raise InputError(
+            f"the file of prompts has none of the {len(shared)} prompts that all arms in {folder} "
+            f"have, such as {min(shared)!r:.60}: name each folder as its prompt is, write the "
+            f"prompt into a {PROMPT_FILE} in it, or leave --prompts out"
+        )
+    asked = " and the file of prompts holds" if known else ""
+    require_prompts(len(ordered), f"{folder}, prompts that all {len(found)} arms have{asked}")
     listed = [known.get(text, Prompt(text)) for text in ordered]
     clips = [
         ClipRef(arm=arm, prompt=prompt, prompt_index=p, index=i, path=path)
@@ -73,7 +89,8 @@ def scan_folder(folder: Path, prompts: list[Prompt] | None = None) -> Scan:
                 )
     rate, duration = _common_shape(clips)
     everywhere = {text for texts in found.values() for text in texts}
-    return Scan(list(found), listed, clips, rate, duration, len(everywhere) - len(ordered))
+    left_out, not_asked = len(everywhere - shared), len(shared) - len(ordered)
+    return Scan(list(found), listed, clips, rate, duration, left_out, not_asked)
 
 
 def _text_of(place: Path) -> str:

@@ -29,7 +29,8 @@ class Comparison:
 def compare(first: Path, second: Path, config: StatisticsConfig | None = None) -> Comparison:
     """Compare two evaluations' folders.
 
-    Distances to real clips are left out: each summary holds them for its own real clips.
+    Distances to real clips are left out: each summary holds them for its own real clips. Diversity
+    is centred on the mean of all compared clips, not on real ones as in a result that has some.
 
     Args:
         first: the folder of one.

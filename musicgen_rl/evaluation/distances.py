@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musicgen_rl.errors import InputError
-from musicgen_rl.evaluation.bootstrap import Estimate, combine, mean_estimate, pair_estimate
+from musicgen_rl.evaluation.bootstrap import Estimate, clip_estimate, combine, pair_estimate
 from musicgen_rl.evaluation.diversity import pair_tables
 
 Array = NDArray[np.float64]
@@ -117,6 +117,8 @@ def polynomial_kernel(a: Array, b: Array, scale: float) -> Array:
 def kid_estimate(features: Array, prompt_of: Integers, real: Array, draws: Array) -> Estimate:
     """Estimate the kernel distance to real clips, unbiased at every number of clips.
 
+    Every clip counts once, as in the Fréchet distance, so prompts may have unequal numbers of them.
+
     Args:
         features: [n, d].
         prompt_of: [n].
@@ -138,10 +140,9 @@ def kid_estimate(features: Array, prompt_of: Integers, real: Array, draws: Array
     m = len(real)
     fixed = float((among_real.sum() - np.trace(among_real)) / (m * (m - 1)))
     rows = polynomial_kernel(features, real, scale).mean(axis=1)  # [n]
-    clips = np.bincount(prompt_of, minlength=P)
-    by_prompt = np.bincount(prompt_of, weights=rows, minlength=P) / np.maximum(clips, 1)
-    between = mean_estimate(np.where(clips > 0, by_prompt, np.nan), draws)
-    assert between is not None  # draw_prompts has refused too few prompts
+    sums = np.bincount(prompt_of, weights=rows, minlength=P).astype(np.float64)
+    clips = np.bincount(prompt_of, minlength=P).astype(np.float64)
+    between = clip_estimate(sums, clips, draws)
     return combine(lambda x, y: x + fixed - 2.0 * y, own, between)
 
 

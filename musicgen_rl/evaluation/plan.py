@@ -19,8 +19,9 @@ from musicgen_rl.storage import read_json, write_json
 
 PLAN = "plan.json"
 SPLITS = ("", "development", "final")
-_NOT_IN_ALL = ("attributes", "sounds")  # a plan on disk without them belongs to any
-_NOT_OF_CLIPS = ("date", "attributes")  # other ones of these leave every sound as it is
+_HOW = ("device", "dtype", "parts")
+_NOT_IN_ALL = ("attributes", "sounds", *_HOW)  # a plan on disk without them belongs to any
+_NOT_OF_USE = ("date", "attributes", *_HOW)  # no part of the digests that lists of uses hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +223,7 @@ def _ledger(prompts: Path) -> Path:
 
 def _digests(plan: dict[str, Any]) -> list[str]:
     """Hash what decides the clips: as it is, and with weights by last names, as ledgers may."""
-    content = {k: v for k, v in _of_clips(plan).items() if k not in _NOT_OF_CLIPS}
+    content = {k: v for k, v in _of_clips(plan).items() if k not in _NOT_OF_USE}
     ways = [content]
     if "weights" in content:
         ways.append(content | {"weights": _by_last_name(content["weights"])})
@@ -235,7 +236,7 @@ def _by_last_name(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Name what differs between two plans; where it is kept by name, also the first of it."""
+    """Name what differs between two plans: of names both, of what is kept by name the first."""
     found = []
     for key in dict.fromkeys([*ours, *theirs]):
         one, two = ours.get(key), theirs.get(key)
@@ -246,6 +247,8 @@ def _differing(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
                 continue
             first = next(k for k in [*one, *two] if one.get(k) != two.get(k))
             found.append(f"{key} ({first})")
+        elif key in ("model", "device", "dtype"):
+            found.append(f"{key} ({two}, not {one})")
         else:
             found.append(key)
     return found

@@ -8,10 +8,12 @@ kept, never sound.
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from musicgen_rl.storage import hash_file
 Array = NDArray[np.float64]
 
 _FORMAT = 1
+_DAMAGED = (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error)
 LINES = ("real", "codec floor", "wrong caption")
 
 
@@ -88,7 +91,7 @@ class RealSet:
             InputError: it is not such a file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 header = json.loads(bytes(stored["header"]))
                 arrays = {k: stored[k].astype(np.float64) for k in stored.files if k != "header"}
             parts: dict[str, dict[str, Array]] = {}
@@ -101,7 +104,7 @@ class RealSet:
                 duration_s=float(header["duration_s"]), source=str(header["source"]),
                 origin=header.get("origin", {}),
             )  # fmt: skip
-        except (OSError, KeyError, ValueError) as error:
+        except _DAMAGED as error:
             raise InputError(
                 f"{path} holds no features of real clips ({error}): give a manifest, or the "
                 "real.npz of another evaluation"
@@ -281,10 +284,27 @@ def _wrong_captions(
     """Score clips with the captions of others: what a model that ignores prompts would get."""
     batch = list(chosen)[: 2 * BATCH]
     sound = np.stack([cut_clip(manifest.parent, e, at, sample_rate, duration_s) for e, at in batch])
-    moved = [batch[(i + len(batch) // 2) % len(batch)][0] for i in range(len(batch))]
-    prompts = [Prompt(e.captions[0], e.attributes) for e in moved]
+    others = _others([e for e, _ in batch])
+    prompts = [Prompt(e.captions[0], e.attributes) for e in others]
     found = _means(measure(sound, sample_rate, prompts, replace(instruments, codec=None)))
     return {k: v for k, v in found.items() if k.startswith(("adherence_", "probe_"))}
+
+
+def _others(entries: Sequence[Entry]) -> list[Entry]:
+    """Give each clip another piece, half the list further on or the next that will do.
+
+    Of another caption too, if there is one: the same words would be right.
+    """
+    size = len(entries)
+    found = []
+    for i, own in enumerate(entries):
+        onwards = [entries[(i + size // 2 + step) % size] for step in range(size)]
+        apart = [
+            (e.audio != own.audio, e.piece != own.piece, e.captions[0] != own.captions[0])
+            for e in onwards
+        ]
+        found.append(onwards[apart.index(max(apart))])
+    return found
 
 
 def stack_features(rows: Sequence[Row]) -> dict[str, Array]:

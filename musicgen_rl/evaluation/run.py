@@ -17,6 +17,7 @@ import torch
 from musicgen_rl.batch import Plan, make_plan
 from musicgen_rl.batch.local import run_here, run_processes
 from musicgen_rl.batch.lock import only_run
+from musicgen_rl.batch.plan import choose_workers
 from musicgen_rl.batch.progress import spell_seconds
 from musicgen_rl.batch.remembered import RememberedText
 from musicgen_rl.batch.work import Done, jobs_of
@@ -130,7 +131,8 @@ def make_and_measure(
         date: of the clips' tags, the same when it goes on.
         place: where the instruments came from, for workers that load their own.
         clap: the same.
-        workers: processes; 1 is this one, 0 chooses.
+        workers: processes; 1 is this one, 0 takes one for each CPU thread, 8 at most and as far
+            as free memory and the work go.
         sound: keep samples for listening.
         keep_audio: keep all clips.
         say: called with a line after every arm.
@@ -156,7 +158,7 @@ def make_and_measure(
     tally = _Tally(plan, places, missing, progress, say)
     if missing:
         kept = [id for id in missing if any(p.file for p in places[id])]
-        crew = workers or _workers(pipeline)
+        crew = workers or _workers(plan, missing)
         setup = MeasuringSetup(
             device=plan.device, dtype=plan.dtype, format="flac" if keep_audio else "ogg",
             date=plan.date, models={m.name: m for m in plan.models},
@@ -221,11 +223,9 @@ def _plan(
     return plan, places
 
 
-def _workers(pipeline: Pipeline) -> int:
-    """Choose the processes: one a thread on a CPU, where that is faster than threads are."""
-    if pipeline.device.type != "cpu":
-        return 1
-    return max(1, min(torch.get_num_threads(), _MOST_WORKERS))
+def _workers(plan: Plan, missing: frozenset[str]) -> int:
+    """Choose the processes as a batch does, by threads, work and free memory, but fewer."""
+    return min(choose_workers(plan, missing), _MOST_WORKERS)
 
 
 @contextmanager

@@ -41,6 +41,22 @@ def test_arms_and_settings_that_cannot_be_are_named(call, tmp_path, prompts, tin
     assert not (tmp_path / "out").exists()
 
 
+def test_files_of_arms_that_hold_other_things_are_refused_in_a_line(
+    call, tmp_path, prompts, tiny_folder
+):
+    arms = tmp_path / "arms.json"
+    common = ("evaluate", "-o", tmp_path / "out", "--prompts", prompts, "--model", tiny_folder)
+    for content, words in (
+        ({"sampling": "x"}, ('"sampling" must be an object', "got 'x'")),
+        ({"refrence": "base"}, ("unknown 'refrence'", "use reference, sampling, arms")),
+        ({"arms": [{"name": "base", "family": []}]}, ("arm 'base': unknown family []",)),
+        ({"arms": [{"name": "base", "sampling": "x"}]}, ("arm 'base': \"sampling\" must be",)),
+    ):
+        arms.write_text(json.dumps({"arms": [{"name": "base"}]} | content))
+        call(*common, "--arms", arms).refused(*words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_that_are_none_are_not_compared(call, tmp_path):
     call("evaluate", "--compare", tmp_path, tmp_path).refused("lacks summary.json")
     (tmp_path / "summary.json").write_text(json.dumps({"schema": "x"}))

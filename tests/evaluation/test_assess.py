@@ -204,6 +204,41 @@ def test_a_stopped_evaluation_is_not_gone_on_with_by_other_instruments_or_weight
     assert go() is not None
 
 
+def test_an_evaluation_is_not_gone_on_with_under_another_dtype_or_codec(
+    dial_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    model, out = shutil.copytree(dial_folder, tmp_path / "model"), tmp_path / "out"
+    arms, said = [ARMS[0], ARMS[5]], list[str]()
+    config = replace(CONFIG, clips_per_prompt=2)
+
+    def go(dtype: str, stop=lambda: False):  # type: ignore[no-untyped-def]
+        return assess_model(
+            str(model), prompts, arms, "base", out, config, Around(device="cpu", dtype=dtype),
+            say=said.append, stop=stop,
+        )  # fmt: skip
+
+    assert go("fp32", lambda: any("(1 of 2 arms)" in line for line in said)) is None
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError, match=r"other dtype \(fp32, not bf16\): name a new folder, or"):
+        go("bf16")
+    weights = next((model / "codec").glob("*.safetensors"))
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(ConfigError, match=r"other parts \(model codec\): name a new folder"):
+        go("fp32")
+    weights.write_bytes(kept)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    plan = json.loads((out / "plan.json").read_text())
+    assert (plan["device"], plan["dtype"]) == ("cpu", "fp32")
+    older = {k: v for k, v in plan.items() if k not in ("device", "dtype", "parts")}
+    (out / "plan.json").write_text(json.dumps(older))
+    done = go("fp32")  # begun when nobody wrote it down
+    assert done is not None
+    assert done["made"]["dtype"] == "fp32"
+    with pytest.raises(ConfigError, match="other dtype"):
+        go("bf16")
+
+
 def with_clap(codec: Codec | None) -> Instruments:
     plain = fake_instruments(codec)
     return replace(plain, encoders={**plain.encoders, "clap": FakeEncoder("report", "d")})
@@ -270,6 +305,49 @@ def test_any_audio_is_put_on_the_front_and_copies_are_seen(tmp_path: Path) -> No
     assert "kid_report" not in mine
     assert "distinct" not in mine  # no codec, no codes
     assert "../clips/mine/jazz 0/0.wav" in (tmp_path / "out/report.html").read_text()
+
+
+def test_what_is_left_out_of_a_folder_is_said_for_what_it_is(tmp_path: Path) -> None:
+    clips, file, said = fill(tmp_path / "clips", prompts=9), tmp_path / "p.txt", list[str]()
+    shutil.rmtree(clips / "mine" / "jazz 8")
+    file.write_text("".join(f"jazz {i}\n" for i in range(6)))
+    done = assess_clips(
+        clips, tmp_path / "out", CONFIG, Around(), prompts_file=file, say=said.append
+    )
+    assert done is not None
+    assert said == [
+        "left out 1 prompts that not all arms have", f"left out 2 prompts that {file} does not hold"
+    ]  # fmt: skip
+    said.clear()
+    assess_clips(clips, tmp_path / "all", CONFIG, Around(), say=said.append)
+    assert said == ["left out 1 prompts that not all arms have"]
+
+
+def test_prompts_that_no_folder_has_are_refused_and_not_ignored(tmp_path: Path) -> None:
+    clips, file = fill(tmp_path / "clips"), tmp_path / "p.txt"
+    file.write_text("".join(f"rock {i}\n" for i in range(6)))
+    with pytest.raises(
+        InputError, match=r"has none of the 6 prompts .*'jazz 0': name each folder.*leave --prompts"
+    ):
+        assess_clips(clips, tmp_path / "out", CONFIG, Around(), prompts_file=file)
+    file.write_text("".join(f"{'jazz' if i < 3 else 'rock'} {i}\n" for i in range(6)))
+    with pytest.raises(InputError, match="arms have and the file of prompts holds: 3 prompts are"):
+        assess_clips(clips, tmp_path / "out", CONFIG, Around(), prompts_file=file)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_folders_of_one_prompt_are_refused_by_name(tmp_path: Path) -> None:
+    clips = fill(tmp_path / "clips", prompts=8)
+    (clips / "mine" / "jazz 3" / "prompt.txt").write_text("jazz 5\n")
+    with pytest.raises(InputError, match=r"mine/jazz 3 and .*mine/jazz 5 are both of .* 'jazz 5'"):
+        assess_clips(clips, tmp_path / "out", CONFIG, Around())
+    assert not (tmp_path / "out").exists()
+
+
+def test_distances_of_too_few_clips_are_refused_and_not_left_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"arm 'mine' has 12 clips, .* at least 32: make more, or"):
+        assess_clips(fill(tmp_path / "clips"), tmp_path / "out", CONFIG, Around(real="x.npz"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_clips_that_were_made_anew_are_not_given_the_numbers_of_the_old(tmp_path: Path) -> None:
@@ -376,11 +454,11 @@ def test_two_results_are_compared_by_prompt_and_never_across_instruments(
 def test_real_clips_of_other_instruments_or_lengths_are_refused(
     tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = fill(tmp_path / "clips", prompts=9)
+    clips = fill(tmp_path / "clips", prompts=16)
     assess_clips(clips, tmp_path / "out", CONFIG, Around(real=str(manifest)))
     kept = Around(real=str(tmp_path / "out/real.npz"))
     long = tmp_path / "long"
-    for p in range(6):
+    for p in range(16):
         for i in range(2):
             write_tone(long / "a" / str(p) / f"{i}.wav", i, 1.2)
     with pytest.raises(InputError, match="real clips last 1 s"):
@@ -392,6 +470,19 @@ def test_real_clips_of_other_instruments_or_lengths_are_refused(
         assess_clips(clips, tmp_path / "o3", CONFIG, kept)
     with pytest.raises(InputError, match="holds no features"):
         RealSet.load(manifest)
+
+
+def test_damaged_features_of_real_clips_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "real.npz"
+    whole = (Path(__file__).resolve().parents[2] / "docs/results/pocket/real.npz").read_bytes()
+    middle = len(whole) // 2
+    turned = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    array = (tmp_path / "array.npy").read_bytes()
+    for content in (b"", whole[:middle], turned, array):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"real\.npz holds no features of real clips"):
+            RealSet.load(path)
 
 
 def test_a_folder_keeps_its_real_clips_and_refuses_others(tmp_path: Path, manifest: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg
 
 from musicgen_rl.errors import InputError
-from musicgen_rl.evaluation.bootstrap import draw_prompts
+from musicgen_rl.evaluation.bootstrap import draw_prompts, mean_estimate, pair_estimate
 from musicgen_rl.evaluation.distances import (
     Gaussian,
     frechet,
@@ -14,6 +14,7 @@ from musicgen_rl.evaluation.distances import (
     kid_estimate,
     polynomial_kernel,
 )
+from musicgen_rl.evaluation.diversity import pair_tables
 
 D = 8
 
@@ -82,6 +83,44 @@ def test_kid_equals_the_plain_formula() -> None:
     found = kid_estimate(x, np.repeat(np.arange(10), 4), y, draw_prompts(10, 5))
     assert found.value == pytest.approx(expected)
     assert polynomial_kernel(np.array([[1.0, 1]]), np.array([[2.0, 0]]), 2.0).item() == 8.0
+
+
+def test_kid_counts_every_clip_once_where_prompts_have_unequal_numbers() -> None:
+    # Nine prompts of 2 clips and three of 24, whose homes are drawn as the real clips are.
+    prompt_of, real = np.repeat(np.arange(12), [2] * 9 + [24] * 3), clips(200, 50)
+    scale, n, m = np.mean(np.sum(real**2, axis=1)), len(prompt_of), len(real)
+    x = clips(12, 7)[prompt_of] + 0.3 * clips(n, 8)
+    draws = draw_prompts(12, 20)
+
+    def textbook(rows: np.ndarray) -> float:
+        kxx, kyy = (polynomial_kernel(a, a, scale) for a in (rows, real))
+        within = (kxx.sum() - np.trace(kxx)) / (len(rows) * (len(rows) - 1))
+        return float(
+            within + (kyy.sum() - np.trace(kyy)) / (m * (m - 1))
+            - 2 * polynomial_kernel(rows, real, scale).mean()
+        )  # fmt: skip
+
+    found = kid_estimate(x, prompt_of, real, draws)
+    assert found.value == pytest.approx(textbook(x))
+    once = np.zeros((1, 12))
+    once[0, [0, 1, 2, 3, 4, 9]] = 1.0  # a draw of six prompts is those prompts' own distance
+    of_these = kid_estimate(x, prompt_of, real, once).draws[0]
+    assert of_these == pytest.approx(textbook(x[np.isin(prompt_of, [0, 1, 2, 3, 4, 9])]))
+
+
+def test_kid_of_equal_numbers_is_the_mean_over_prompts_as_well() -> None:
+    x, real, prompt_of = clips(36, 1, 0.2), clips(50, 2), np.repeat(np.arange(9), 4)
+    scale, draws = np.mean(np.sum(real**2, axis=1)), draw_prompts(9, 30)
+    kernel = polynomial_kernel(x, x, scale)
+    own = pair_estimate(*pair_tables(kernel, prompt_of, 9), draws)
+    kyy = polynomial_kernel(real, real, scale)
+    fixed = (kyy.sum() - np.trace(kyy)) / (50 * 49)
+    by_prompt = polynomial_kernel(x, real, scale).mean(axis=1).reshape(9, 4).mean(axis=1)
+    between = mean_estimate(by_prompt, draws)
+    assert between is not None
+    found = kid_estimate(x, prompt_of, real, draws)
+    assert found.value == pytest.approx(own.value + fixed - 2 * between.value, rel=1e-12)
+    assert found.draws == pytest.approx(own.draws + fixed - 2 * between.draws, rel=1e-9)
 
 
 def test_intervals_know_that_clips_of_a_prompt_move_together() -> None:

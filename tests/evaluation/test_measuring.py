@@ -1,25 +1,30 @@
 """Clips to rows, real clips to lines, time to rows of a table."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from musicgen_rl.audio.clip import Clip
 from musicgen_rl.batch.progress import spell_seconds
 from musicgen_rl.codec.base import Codec
 from musicgen_rl.codec.load import load_codec
+from musicgen_rl.data.manifest import Entry
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.features import measure
 from musicgen_rl.evaluation.instruments import find_instruments, require_same, require_unchanged
 from musicgen_rl.evaluation.prompts import Prompt
-from musicgen_rl.evaluation.real import real_set
+from musicgen_rl.evaluation.real import _others, real_set
 from musicgen_rl.evaluation.run import Clock
 from musicgen_rl.evaluation.table import build_table, read_rows, write_rows
 from musicgen_rl.evaluation.throughput import measure_throughput
 from musicgen_rl.pipeline import Pipeline
 from tests.codec.tiny import tiny_codec
-from tests.evaluation.fakes import fake_instruments
+from tests.evaluation.fakes import fake_instruments, identity
 from tests.evaluation.synthetic import IDENTITIES, Planted, planted_rows, prompts_of
 from tests.pretended_gpu import pretended_gpus
 from tests.training.reward_corpus import write_corpus
@@ -88,6 +93,57 @@ def test_a_codec_on_a_gpu_has_the_same_floor(tmp_path: Path) -> None:
     with pretended_gpus():
         assert np.array_equal(floor(codec.to(torch.device("cuda"))), expected)
     assert len(expected) >= 2
+
+
+class CaptionKnower:
+    """Hears the one tone of a clip, and says whether the caption names it."""
+
+    identity = identity("scorer")
+
+    def score(self, samples: torch.Tensor, sample_rate: int, captions: Sequence[str]):  # type: ignore[no-untyped-def]
+        heard = torch.fft.rfft(samples).abs()[:, 1:].argmax(dim=1) + 1  # Hz, for clips of a second
+        named = torch.tensor([float(c.split()[0]) for c in captions])
+        return (heard - named).abs().lt(4).float()
+
+
+@pytest.mark.parametrize("pieces", [20, 24, 48])
+def test_wrong_captions_are_those_of_other_pieces_however_few_there_are(
+    tmp_path: Path, pieces: int
+) -> None:
+    lines, time = [], np.arange(round(1.5 * RATE)) / RATE
+    for i in range(pieces):
+        tone = 200 + 40 * i
+        Clip(0.2 * np.sin(2 * np.pi * tone * time), RATE).save(tmp_path / f"{i}.wav")
+        row = {"audio": f"{i}.wav", "duration_s": 1.5, "caption": f"{tone} Hz", "split": "test"}
+        lines.append(json.dumps(row))
+    (tmp_path / "real.jsonl").write_text("\n".join(lines))
+    instruments = replace(fake_instruments(), scorers={"report": CaptionKnower()})
+    found = real_set(
+        tmp_path / "real.jsonl", instruments, sample_rate=RATE, duration_s=1.0, clips=64,
+        line_clips=32,
+    )  # fmt: skip
+    assert found.line_numbers["real"]["adherence_report"] == 1.0
+    assert found.line_numbers["wrong caption"]["adherence_report"] == 0.0
+
+
+def piece(number: int, caption: str = "") -> Entry:
+    caption = caption or f"piece {number}"
+    return Entry(audio=f"{number}.wav", captions=(caption,), piece=str(number))
+
+
+def test_other_pieces_are_half_the_list_on_and_another_caption_where_there_is_one() -> None:
+    of_231 = [piece(i % 46) for i in range(64)]  # the lines' 46 pieces, as the results here had
+    assert _others(of_231) == [of_231[(i + 32) % 64] for i in range(64)]
+    for count in range(2, 65):
+        for size in (64, min(64, 4 * count)):
+            entries = [piece(i % count) for i in range(size)]
+            pairs = zip(entries, _others(entries), strict=True)
+            assert all(own.audio != other.audio for own, other in pairs)
+    alike = [piece(i, "jazz" if i % 2 else "rock") for i in range(8)]
+    assert all(a.captions != b.captions for a, b in zip(alike, _others(alike), strict=True))
+    assert _others([piece(0, "jazz"), piece(1, "jazz")])[0] == piece(1, "jazz")
+    cuts = [replace(piece(i, str(i)), piece=str(i % 2)) for i in range(4)]  # two of each piece
+    assert all(a.piece != b.piece for a, b in zip(cuts, _others(cuts), strict=True))
 
 
 def test_rows_come_back_from_parquet_as_they_were(tmp_path: Path) -> None:

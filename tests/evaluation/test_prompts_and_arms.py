@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from musicgen_rl.batch import make_plan
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.evaluation.arms import (
     Arm,
@@ -24,6 +25,7 @@ from musicgen_rl.evaluation.plan import (
     require_final,
 )
 from musicgen_rl.evaluation.prompts import Prompt, asked, read_prompts, spread_prompts
+from musicgen_rl.evaluation.run import _workers
 from musicgen_rl.merging.recipe import MergeConfig
 
 CLASSES = {"style": ("pop", "synth pop", "jazz"), "moods": ("calm", "sad")}
@@ -137,11 +139,36 @@ def test_arms_files_hold_any_mixture(tmp_path: Path) -> None:
         ({"name": "x", "diversity": 2}, "diversity must be between 0 and 1"),
         ({"name": "x", "model": "m", "diversity": 0.5}, "not more"),
         ({"name": "x", "role": "king"}, "unknown role"),
+        ({"name": "x", "sampling": "hot"}, r"'x': \"sampling\" must be an object.*got 'hot'"),
+        ({"name": "x", "sampling": []}, r"'x': \"sampling\" must be an object.*got \[\]"),
+        ({"name": "x", "family": []}, r"'x': unknown family \[\]"),
+        ({"name": "x", "role": ["king"]}, r"'x': unknown role"),
+        ({"name": "x", "model": 5}, "'x': 'model' must be text, got 5"),
+        ({"name": "x", "model": []}, r"'x': 'model' must be text, got \[\]"),
+        ({"name": "x", "diversity": 0.5, "merge_method": {}}, "'merge_method' must be text"),
+        ({"name": "x", "merge_method": "slerp"}, "'x': merge_method 'slerp' is for \"diversity\""),
     ],
 )
 def test_arms_that_cannot_be_are_refused(tmp_path: Path, arm: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read_arms(write(tmp_path / "a.json", {"arms": [arm]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sampling": "hot"}, r"a\.json: \"sampling\" must be an object such as .*got 'hot'"),
+        ({"sampling": [1]}, r"a\.json: \"sampling\" must be an object"),
+        ({"refrence": "x"}, r"a\.json: unknown 'refrence': use reference, sampling, arms"),
+        ({"reference": ["x"]}, r"a\.json: 'reference' must be text, got \['x'\]"),
+        ({"reference": 0}, r"a\.json: 'reference' must be text, got 0"),
+    ],
+)
+def test_arms_files_that_hold_other_things_are_refused(
+    tmp_path: Path, change: dict, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_arms(write(tmp_path / "a.json", {"arms": [{"name": "x"}]} | change))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +230,25 @@ def test_arms_hear_the_same_noise_and_prompts_their_own() -> None:
     assert [(i.seed, i.index) for i in one] == [(i.seed, i.index) for i in two]
     assert (one[0].guidance_scale, two[0].guidance_scale) == (1.0, 3.0)
     assert one[0].temperature == 1.0
+
+
+def test_processes_are_as_many_as_threads_and_memory_bear_and_eight_at_most(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EvaluationConfig(clips_per_prompt=100, duration_s=1.0)
+    prompts = [Prompt(f"tune {i}") for i in range(8)]
+    items = items_of(Arm(name="base"), str(tiny_folder), prompts, config)
+    plan = make_plan(items, device="cpu", dtype="fp32")
+
+    def chosen(threads: int, free: int, of: frozenset[str] = frozenset(plan.ids)) -> int:
+        monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+        monkeypatch.setattr("musicgen_rl.pipeline.devices.available_bytes", lambda *_, **__: free)
+        return _workers(plan, of)
+
+    assert [chosen(n, 10**12) for n in (1, 3, 64)] == [1, 3, 8]
+    assert chosen(64, 10**8) == 1
+    assert 1 < chosen(64, 3 * 10**9) < 8
+    assert chosen(64, 10**12, frozenset(plan.ids[:3])) == 1  # too little to start another for
 
 
 @pytest.mark.parametrize(
@@ -274,6 +320,8 @@ def test_uses_of_the_final_split_are_counted_and_going_on_is_no_second_look(tmp_
     assert count_use(prompts, plan) == 1
     assert count_use(prompts, plan | {"date": "2026-11-02"}) == 1  # the same clips made anew
     assert count_use(prompts, plan | {"model": "n"}) == 2
+    how = {"device": "cpu", "dtype": "fp32", "parts": {"m codec": "1"}}
+    assert count_use(prompts, plan | how) == 2  # an older list of uses knows the plan still
     assert len((tmp_path / "final.uses.jsonl").read_text().splitlines()) == 2
 
 
