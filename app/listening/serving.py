@@ -21,6 +21,7 @@ from musicgen_rl.config import require
 from musicgen_rl.listening.analysis import analyse
 from musicgen_rl.listening.assignment import required_clips
 from musicgen_rl.listening.clips import load_clips
+from musicgen_rl.listening.elsewhere import note_database, require_database
 from musicgen_rl.listening.links import base_address
 from musicgen_rl.listening.plan import load_plan
 from musicgen_rl.listening.report import to_html
@@ -80,7 +81,9 @@ def open_context(
 
 def build(config: StudyServer) -> tuple[FastAPI, Context]:
     """Make the application of a study."""
+    require_database(config.folder, config.database)
     context = open_context(config.folder, config.database)
+    note_database(config.folder, config.database)
 
     def report() -> str:
         return to_html(analyse(context.plan, context.store, mixed=False), context.plan)

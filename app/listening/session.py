@@ -1,9 +1,11 @@
 """One rater's session: what is shown next, under names that tell nothing."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from musicgen_rl.errors import InputError
 from musicgen_rl.listening.answers import check_plays, check_time, check_values
@@ -18,6 +20,7 @@ _TONE_HZ, _TONE_S, _GAP_S, _RATE = 200.0, 0.8, 0.35, 32000
 _SINE_LUFS = -4.01
 """Loudness of a sine of full scale at that pitch on one channel (ITU-R BS.1770)."""
 _LONGEST_SUBMISSION = 64
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def sound(context: Context, rater: Rater, name: str) -> bytes:
         name: as `show_trial` gave it.
 
     Raises:
-        InputError: it is no sound of a page this rater was shown.
+        InputError: it is no sound of a page this rater was shown; or its clips are gone, as when
+            they were made anew beside a running server.
     """
     study, store = context.plan.study, context.store
     for trial in context.plan.assignment.sessions[rater.slot]:
@@ -151,10 +155,21 @@ def sound(context: Context, rater: Rater, name: str) -> bytes:
             if sound_id(store, rater, trial.position, player) == name:
                 if store.shown_at(rater, trial.position) is None:
                     raise InputError("there is no such sound")
-                parts = [context.clips.samples(key) for key in stimulus.clips]
-                joined = dithered(np.concatenate(parts), name)  # [M, C]
+                joined = dithered(np.concatenate(_samples(context, stimulus)), name)  # [M, C]
                 return wav_bytes(joined, study.clips.sample_rate)
     raise InputError("there is no such sound")
+
+
+def _samples(context: Context, stimulus: Stimulus) -> list[NDArray[np.int16]]:
+    """Read the clips of a stimulus; why one cannot be read is for those who run the study."""
+    try:
+        return [context.clips.samples(key) for key in stimulus.clips]
+    except InputError as error:
+        log.error("a rater could not be played a sound: %s", error)
+        raise InputError(
+            "this sound cannot be played now: reload the page, and if that does not help, tell "
+            "those who run the study"
+        ) from error
 
 
 def players(trial: Trial) -> list[Stimulus]:

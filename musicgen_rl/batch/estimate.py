@@ -8,7 +8,7 @@ import numpy as np
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.io import encode_clip
 from musicgen_rl.audio.loudness import level
-from musicgen_rl.batch.plan import Plan, PlannedClip
+from musicgen_rl.batch.plan import Plan, PlannedClip, group_of
 from musicgen_rl.batch.progress import spell_seconds
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.work import Batch
@@ -28,7 +28,7 @@ class Estimate:
     batches: int
     """To decode."""
     positions: int
-    """Of the dial and of guidance: groups that cannot share a batch."""
+    """Settings, such as positions of the dial: groups that cannot share a batch."""
     audio_s: float
     """Seconds of audio to make."""
     bytes: int
@@ -90,8 +90,7 @@ def estimate(
     return Estimate(
         clips=len(clips),
         batches=batches,
-        positions=len({(c.item.model, c.item.merge(), c.item.diversity, c.item.duration_s,
-                        c.sampling) for c in clips}),
+        positions=len({group_of(clip.item, clip.sampling) for clip in clips}),
         audio_s=total_s,
         bytes=on_disk,
         audio_rate=audio_s / took,

@@ -53,6 +53,12 @@ def expand(rows: Iterable[Row], defaults: Defaults) -> list[Item]:
     return items
 
 
+def _needs_beat(row: Row) -> bool:
+    """Tell whether a row itself orders what a tempo of 0 would rule out."""
+    chords = row.values.get("chords", NO_CHORDS)
+    return bool(row.values.get("steady")) or chords != NO_CHORDS
+
+
 def _items(row: Row, defaults: Defaults, used: Counter[tuple[Any, ...]]) -> list[Item]:
     values = defaults.values | row.values
     count = values.pop("clips", defaults.clips)
@@ -60,10 +66,10 @@ def _items(row: Row, defaults: Defaults, used: Counter[tuple[Any, ...]]) -> list
         1 <= count <= MOST_PER_PROMPT,
         f"clips_per_prompt must be between 1 and {MOST_PER_PROMPT}, got {count}",
     )
-    if values.get("tempo_bpm") == 0.0:  # no tempo, whatever holds for the others
-        values["steady"] = False
-        if "chords" not in row.values:
-            values["chords"] = NO_CHORDS
+    if row.values.get("tempo_bpm") == 0.0:  # no tempo, whatever holds for the others
+        values |= {"steady": False, "chords": NO_CHORDS} | row.values
+    elif values.get("tempo_bpm", 0.0) == 0.0 and _needs_beat(row):
+        values["tempo_bpm"] = None  # the row's word, over a tempo of 0 for the others
     positions = values.pop("diversity", defaults.diversity)
     made = []
     for position in dict.fromkeys(positions):

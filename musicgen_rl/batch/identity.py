@@ -43,8 +43,10 @@ class ModelIdentity:
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""
-        everything = asdict(self)
-        return {k: everything[k] for k in ("sha256", "parts", "ends", "window")}
+        return {
+            "sha256": self.sha256, "parts": dict(self.parts), "ends": dict(self.ends),
+            "window": dict(self.window),
+        }  # fmt: skip
 
     def hashes(self) -> dict[str, str]:
         """Name each part of the model for a message, with its hash."""

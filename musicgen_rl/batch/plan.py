@@ -12,10 +12,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import torch
 
+from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.item import Item
 from musicgen_rl.checkpoint import ModelInfo, find_model, read_info
@@ -125,16 +127,23 @@ def make_plan(
     known: dict[str, tuple[ModelInfo, ModelIdentity]] = {}
     for name in dict.fromkeys(item.model for item in listed):
         on_dial = any(i.diversity is not None for i in listed if i.model == name)
-        of_it = [(i.prompt, i.request()) for i in listed if i.model == name]
-        holds = [h for h in ALL if any(asked_for(h, *item) for item in of_it)]
+        orders = {_orders(i): i for i in listed if i.model == name}  # alike for most clips
+        requests = {order: item.request() for order, item in orders.items()}
+        of_it = {(i.prompt, requests[_orders(i)]) for i in listed if i.model == name}
+        holds = [h for h in ALL if any(asked_for(h, *one) for one in of_it)]
         known[name] = identify(name, on_dial=on_dial, holds=holds)
-        for _, request in of_it:
+        for request in requests.values():
             require_holds(known[name][0], request)
     chosen: dict[str, tuple[Item, SamplingConfig]] = {}
     ids: list[str] = []
+    samplings: dict[tuple[Any, ...], SamplingConfig] = {}
     for item in listed:
         info, identity = known[item.model]
-        sampling = sampling_at(info, item.diversity, **item.named_sampling())
+        named = item.named_sampling()
+        drawn = (item.model, item.diversity, *named.items())
+        if drawn not in samplings:
+            samplings[drawn] = sampling_at(info, item.diversity, **named)
+        sampling = samplings[drawn]
         ids.append(clip_id(item, sampling, identity, where.type, precision))
         chosen.setdefault(ids[-1], (item, sampling))
     infos = {name: info for name, (info, _) in known.items()}
@@ -163,35 +172,56 @@ def clip_id(
         "duration_s": float(item.duration_s),
         "diversity": None if item.diversity is None else float(item.diversity),
         "merge": item.merge(),
-        "sampling": {k: _number(v) for k, v in asdict(sampling).items()},
-        "loudness": {k: _number(v) for k, v in asdict(item.loudness).items()},
+        "sampling": _fields_of(sampling),
+        "loudness": _fields_of(item.loudness),
         "model": model.sound() | ({} if item.diversity is not None else {"ends": {}}),
         "device": device,
         "dtype": dtype,
     }
-    asked = asked_tempo(item.prompt, item.request()) if model.beat else None
-    if asked is not None:  # others keep the id they had before a tempo could be held
-        sound["tempo"] = {"bpm": within_reach(asked), "beat": model.beat}
-    elif model.beat and model.tempo and finds_tempo(item.prompt, item.request()):
-        sound["tempo"] = {"found": model.tempo, "beat": model.beat}
-    key = asked_key(item.prompt, item.request()) if model.key else None
+    if model.holds():  # others keep the id they had before anything could be held
+        sound |= _told(item, model)
+    packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
+
+
+def _told(item: Item, model: ModelIdentity) -> dict[str, Any]:
+    """Collect what a clip is held to by a model that can, and by what."""
+    told: dict[str, Any] = {}
+    request = item.request()
+    asked = asked_tempo(item.prompt, request) if model.beat else None
+    if asked is not None:
+        told["tempo"] = {"bpm": within_reach(asked), "beat": model.beat}
+    elif model.beat and model.tempo and finds_tempo(item.prompt, request):
+        told["tempo"] = {"found": model.tempo, "beat": model.beat}
+    key = asked_key(item.prompt, request) if model.key else None
     if key is not None:
-        sound["key"] = {"name": key.name, "key": model.key}
-    elif model.key and model.scale and finds_key(item.prompt, item.request()):
-        sound["key"] = {"found": model.scale, "key": model.key}
-    chords = asked_chords(item.prompt, item.request()) if model.chords else None
-    bar = beats_per_bar(item.prompt, item.request())
+        told["key"] = {"name": key.name, "key": model.key}
+    elif model.key and model.scale and finds_key(item.prompt, request):
+        told["key"] = {"found": model.scale, "key": model.key}
+    chords = asked_chords(item.prompt, request) if model.chords else None
+    bar = beats_per_bar(item.prompt, request)
     if chords is not None:
-        sound["chords"] = {"name": chords.name, "bar": bar, "chords": model.chords}
-    elif model.chords and model.progression and finds_chords(item.prompt, item.request()):
-        sound["chords"] = {
+        told["chords"] = {"name": chords.name, "bar": bar, "chords": model.chords}
+    elif model.chords and model.progression and finds_chords(item.prompt, request):
+        told["chords"] = {
             "found": model.progression, "forms": FORMS, "scale": model.scale, "bar": bar,
             "chords": model.chords,
         }  # fmt: skip
-    if "chords" in sound:
-        sound["returning"] = _number(item.returning)
-    packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(packed.encode()).hexdigest()[:_ID_CHARACTERS]
+    if "chords" in told:
+        told["returning"] = _number(item.returning)
+    return told
+
+
+def group_of(item: Item, sampling: SamplingConfig) -> tuple[Any, ...]:
+    """Collect all that clips which stand side by side have in common, hashable.
+
+    A batch is one request of the pipeline, so its orders are those of each of its clips; what the
+    prompts name is each clip's own.
+    """
+    return (
+        item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
+        *_orders(item), item.beats_per_bar, item.returning,
+    )  # fmt: skip
 
 
 def lay_out(
@@ -208,12 +238,7 @@ def lay_out(
     """
     groups: dict[tuple[Any, ...], list[str]] = {}
     for id, (item, sampling) in chosen.items():
-        key = (
-            item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
-            item.tempo_bpm, item.steady, item.key,
-            item.chords, item.beats_per_bar, item.returning,
-        )  # fmt: skip
-        groups.setdefault(key, []).append(id)
+        groups.setdefault(group_of(item, sampling), []).append(id)
     models = list(infos)
     ordered = sorted(
         groups.items(),
@@ -387,6 +412,17 @@ def _by_prompt(plan: Plan, field: str) -> dict[str, set[str]]:
 def _few(values: set[str]) -> str:
     listed = sorted(values)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _orders(item: Item) -> tuple[Any, ...]:
+    """Collect what decides, with the prompt, what a clip is held to."""
+    return item.tempo_bpm, item.steady, item.key, item.chords
+
+
+@lru_cache(maxsize=256)
+def _fields_of(config: SamplingConfig | LoudnessConfig) -> dict[str, Any]:
+    """Name the fields of a config for an id; most clips of a plan have the same ones."""
+    return {k: _number(v) for k, v in asdict(config).items()}
 
 
 def _number(value: Any) -> Any:

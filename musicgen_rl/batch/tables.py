@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from musicgen_rl.batch.store import Record, Store
 from musicgen_rl.data.manifest import Entry, write_atomic, write_manifest
 
 MANIFEST, COLUMNS, SUMMARY = "manifest.jsonl", "manifest.parquet", "summary.json"
+GIVEN = "given"
+"""Where facts stand in the manifest whose names the run needs for itself, such as `index`."""
 
 
 def write_tables(folder: Path, plan: Plan, store: Store) -> Path:
@@ -72,7 +74,7 @@ def _entry(clip: PlannedClip, record: Record, license: str) -> Entry:
         audio=_audio(record),
         duration_s=record.duration_s,
         captions=(clip.item.prompt,),
-        attributes=dict(clip.item.attributes) | {
+        attributes=_with_facts(clip.item.attributes, {
             "id": clip.id,
             "name": clip.item.name,
             "model": clip.item.model,
@@ -82,11 +84,19 @@ def _entry(clip: PlannedClip, record: Record, license: str) -> Entry:
             "guidance_scale": clip.sampling.guidance_scale,
             "temperature": clip.sampling.temperature,
             "codes_sha256": record.codes_sha256,
-        },
+        }),
         piece=_piece(clip.item.prompt),
         split=clip.item.split,
         license=license,
     )  # fmt: skip
+
+
+def _with_facts(facts: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Put the user's facts beside what the run says; those of one name stand under `given`."""
+    twice = {name: value for name, value in facts.items() if name in own or name == GIVEN}
+    if twice.keys() <= {GIVEN}:  # a fact of that name alone is one like any other
+        return dict(facts) | own
+    return {k: v for k, v in facts.items() if k not in twice} | own | {GIVEN: twice}
 
 
 def _columns(

@@ -7,7 +7,7 @@ or half there: the one writer (writer.py) is the only one that touches the folde
 import gc
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -22,7 +22,6 @@ from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.plan import Plan, PlannedClip
 from musicgen_rl.batch.remembered import RememberedText
 from musicgen_rl.batch.work import Done, Job, Made, Stop, Works
-from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
 from musicgen_rl.pipeline import devices
 from musicgen_rl.pipeline.core import Pipeline
@@ -218,11 +217,6 @@ class Worker:
     ) -> _Decoded:
         first = job.clips[rows[0]]
         request, sampling, batch = first.item.request(), first.sampling, _batch(job, rows)
-        wanted = self.setup.models.get(first.item.model)
-        if wanted is not None and not wanted.beat:  # it may have got one since it was planned
-            request = replace(request, tempo_bpm=0.0)
-        if wanted is not None and not wanted.key:
-            request = replace(request, key=NO_KEY)
         codes: list[NDArray[np.int64]] = []
         samples: list[NDArray[np.float32]] = []
         for part in pipeline.chunks(batch, request, sampling, stop=stop):
@@ -265,6 +259,7 @@ class Worker:
             pipeline = Pipeline.load(name, device=self.setup.device, dtype=self.setup.dtype)
             self._require_model(name, pipeline)
             self._require_parts(name)
+            self._leave_out_new_holds(name, pipeline)
             pipeline.text = RememberedText(pipeline.text)
             self._loaded = (name, pipeline)
         return self._loaded[1]
@@ -277,6 +272,20 @@ class Worker:
             for part, sha256 in wanted.hashes().items():
                 if found.get(part, "none") != sha256:
                     raise _another(name, part, sha256, found.get(part, "none"))
+
+    def _leave_out_new_holds(self, name: str, pipeline: Pipeline) -> None:
+        """Take out what holds clips and is not in the plan: the model got it since, or none asks.
+
+        The orders stay as they are, so that clips are what a model without it makes of them.
+        """
+        if (wanted := self.setup.models.get(name)) is not None:
+            holds = pipeline.holds
+            if not wanted.beat:
+                holds.tempo.adapter = None
+            if not wanted.key:
+                holds.key.adapter = None
+            if not wanted.chords:
+                holds.chords.adapter = None
 
     def _require_model(self, name: str, pipeline: Pipeline) -> None:
         wanted = self.setup.models.get(name)

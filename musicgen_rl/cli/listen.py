@@ -54,16 +54,17 @@ def plan(
         str, typer.Option(help="True differences to try, in points of a five-point scale.")
     ] = "0,0.25,0.5",
     runs: Annotated[int, typer.Option(help="Simulated studies for each; 0 skips power.")] = 200,
+    database: Database = None,
 ) -> None:
     """Check the study, draw who hears what, estimate power and minutes, and freeze the analysis."""
     from musicgen_rl.listening.assignment import expected_minutes, required_clips
+    from musicgen_rl.listening.elsewhere import answers_exist
     from musicgen_rl.listening.plan import freeze, make_plan
     from musicgen_rl.listening.power import power
-    from musicgen_rl.listening.store import DATABASE
 
     made = make_plan(folder)
-    if (folder / DATABASE).exists():
-        _store(made).close()  # refuses a change after answers exist
+    if answers_exist(folder, database):
+        _store(made, database).close()  # refuses a change after answers exist
     try:
         tried = [float(part) for part in effects.split(",")]
     except ValueError:
@@ -109,15 +110,17 @@ def make(
     folder: Folder,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for arms that are models.")]
     = "auto",
+    database: Database = None,
 ) -> None:  # fmt: skip
     """Make all clips, of one length and loudness, under names that tell nothing."""
     from musicgen_rl.evaluation.listening_clips import make_clips
+    from musicgen_rl.listening.clips import KEY_FILE
+    from musicgen_rl.listening.elsewhere import answers_exist
     from musicgen_rl.listening.plan import load_plan
-    from musicgen_rl.listening.store import DATABASE
 
     made = load_plan(folder)
-    if (folder / DATABASE).exists():
-        store = _store(made)
+    if answers_exist(folder, database):
+        store = _store(made, database)
         people = store.raters()
         store.close()
         if people:
@@ -125,9 +128,12 @@ def make(
                 "people took part already: their clips must stay as they are; make a new study in "
                 "another folder"
             )
+    again = (folder / KEY_FILE).exists()
     with StopSignals() as stopping:
         stopping.patient = True
         print_path(make_clips(made, device=device, say=note, stop=stopping))
+    if again:
+        note("a server that is running knows the clips of before: start it again")
 
 
 @app.command()
@@ -340,11 +346,14 @@ def simulate(
 
 def _store(made: Any, database: str | None = None) -> Any:
     """Open the answers; whoever's retention time is over is deleted before anything else."""
+    from musicgen_rl.listening.elsewhere import note_database, require_database
     from musicgen_rl.listening.retention import delete_due
     from musicgen_rl.listening.store import Store, store_url, withdrawal
 
     slots = len(made.assignment.sessions)
+    require_database(made.folder, database)
     store = Store(store_url(made.folder, database), made.hash, slots=slots)
+    note_database(made.folder, database)
     if store.withdrawn:
         note(withdrawal(store.withdrawn))
     for line in delete_due(made, store):

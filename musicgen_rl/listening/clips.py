@@ -45,7 +45,11 @@ class ClipStore:
     """Loudness of all clips."""
 
     def samples(self, key: ClipKey) -> NDArray[np.int16]:
-        """Read a clip: [M, C]."""
+        """Read a clip: [M, C].
+
+        Raises:
+            InputError: it is missing or damaged; the message holds its path, so it is no rater's.
+        """
         return read_wav(self.folder / CLIPS_FOLDER / self.by_key[key].name)[0]
 
 

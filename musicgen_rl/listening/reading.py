@@ -50,7 +50,7 @@ def load_study(path: str | Path) -> Study:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as the date 2026-13-01
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     try:
         return parse_study(content, path.parent)
@@ -118,8 +118,8 @@ def _item(id: object, content: object, kind: str) -> Item:
     given: dict[str, Any] = (
         {"ask": content} if isinstance(content, str) else dict(_mapping(f"item {id!r}", content))
     )
-    words = given.get("words", FIVE_WORDS if kind == "rating" else ())
-    given["words"] = tuple(_text(f"words of {id!r}", word) for word in _list("words", list(words)))
+    words = _list(f"words of {id!r}", given.get("words", FIVE_WORDS if kind == "rating" else ()))
+    given["words"] = tuple(_text(f"words of {id!r}", word) for word in words)
     return _build(Item, f"item {id!r}", given | {"id": id})
 
 
@@ -150,7 +150,7 @@ def _prompts(content: object, folder: Path) -> tuple[str, ...]:
         path = folder / content
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"prompts: {str(path)!r} cannot be read: {error}") from None
         found = tuple(line.strip() for line in lines if line.strip())
     else:
@@ -181,7 +181,7 @@ def _mapping(name: str, content: object) -> Mapping[str, Any]:
 
 
 def _list(name: str, content: object) -> list[Any]:
-    require(isinstance(content, list | tuple), f"{name} must be a list")
+    require(isinstance(content, list | tuple), f"{name} must be a list, got {content!r:.40}")
     assert isinstance(content, list | tuple)
     return list(content)
 

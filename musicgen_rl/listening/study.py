@@ -42,6 +42,9 @@ class Arm:
     def __post_init__(self) -> None:
         """Check every field."""
         _require_name("arm", self.name)
+        for key in ("model", "audio"):
+            if (value := getattr(self, key)) is not None:
+                _require_text(f"{key} of arm {self.name!r}", value)
         require(
             (self.model is None) != (self.audio is None),
             f"arm {self.name!r} needs either a model or an audio folder, and not both",
@@ -69,6 +72,7 @@ class Item:
     def __post_init__(self) -> None:
         """Check every field."""
         _require_name("item", self.id)
+        _require_text(f"ask of item {self.id!r}", self.ask)
         require(bool(self.ask.strip()), f"item {self.id!r} asks nothing: give it an `ask`")
         require(
             self.check in ("", *CHECKS),
@@ -107,6 +111,8 @@ class Question:
         _require_whole(f"prompts of {name}", self.prompts, 1, 100_000)
         _require_whole(f"raters_per_prompt of {name}", self.raters_per_prompt, 1, 10_000)
         _require_whole(f"clips_per_set of {name}", self.clips_per_set, 2, 4)
+        _require_bool(f"ties of {name}", self.ties)
+        _require_bool(f"show_prompt of {name}", self.show_prompt)
         judged = self.prompts * self.raters_per_prompt
         require(
             self.kind not in CHOICE_KINDS or judged % 2 == 0,
@@ -189,6 +195,7 @@ class Raters:
         _require_whole("raters.count", self.count, 1, 10_000)
         for name in ("practice", "attention_checks", "repeats", "break_every"):
             _require_whole(f"raters.{name}", getattr(self, name), 0, 1000)
+        _require_bool("raters.headphones", self.headphones)
         require_number("raters.minimum_listening_s", self.minimum_listening_s, 0.0, 120.0, unit="s")
 
 
@@ -256,6 +263,10 @@ class Study:
             self.version == VERSION,
             f"version must be {VERSION}, got {self.version!r}: this program reads no other",
         )
+        _require_text("title", self.title)
+        _require_text("consent", self.consent)
+        if self.contact is not None:  # `contact:` with nothing behind it is none
+            _require_text("contact", self.contact)
         require(bool(self.title.strip()), "the study needs a title")
         require(bool(self.consent.strip()), "the study needs a consent text")
         require(bool(self.questions), "the study asks nothing: give it questions")
@@ -381,6 +392,14 @@ def _require_name(what: str, name: object) -> None:
         isinstance(name, str) and NAME.fullmatch(name) is not None,
         f"{what} {name!r}: names are lower-case letters, digits, - and _, a letter first",
     )
+
+
+def _require_text(name: str, value: object) -> None:
+    require(isinstance(value, str), f"{name} must be text, got {value!r:.60}: put it in quotes")
+
+
+def _require_bool(name: str, value: object) -> None:
+    require(value in (True, False), f"{name} must be true or false, got {value!r:.60}")
 
 
 def _require_distinct(what: str, names: list[str]) -> None:

@@ -77,6 +77,28 @@ def test_a_plan_keeps_what_holds_and_finds_its_chords(model, tmp_path):
         plan_of(chorded(str(folder)))
 
 
+def test_words_that_leave_no_room_for_a_beat_stop_no_batch(model):
+    plan = plan_of(chorded(model, "ambient without a beat", key=None))
+    pipeline = Pipeline.load(model, device="cpu", dtype="int8")
+    (clip,) = pipeline.generate("ambient without a beat", duration_s=0.3, seed=7, chords="auto")
+    (sound,) = sounds(plan)
+    assert np.array_equal(sound.codes, clip.codes)
+    assert sound.settings["chords"] is None
+
+
+def test_chords_that_a_model_got_after_it_was_planned_are_not_held(model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "m")
+    (folder / CHORDS.file).unlink()
+    asked = ("house, chords Am F", "house, 124 bpm, chords Am F")
+    plan = plan_of(*(chorded(str(folder), prompt, chords=None) for prompt in asked))
+    before = sounds(plan)
+    write_chords(folder)
+    for one, other in zip(sounds(plan), before, strict=True):
+        assert np.array_equal(one.codes, other.codes)
+        assert one.settings["chords"] is None
+        assert one.settings["tempo"] is not None  # found for the chords, or named
+
+
 def test_columns_say_it():
     text = b"prompt,chords,beats_per_bar,tempo\na,Am F,3,\nb,none,,\nc,,,\nd,,,0\n"
     items = expand(parse(text, "csv", "f"), Defaults(values={"tempo_bpm": None, "chords": "auto"}))
@@ -85,6 +107,13 @@ def test_columns_say_it():
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"line 2: chords \(Am F\) change on beats"):
         expand(parse(b"prompt,chords,tempo\na,Am F,0\n", "csv", "f"), Defaults())
+    over = expand(
+        parse(b"prompt,chords\na,Am F\nb,none\nc,\n", "csv", "f"),
+        Defaults(values={"tempo_bpm": 0.0}),
+    )
+    assert [(i.chords, i.tempo_bpm) for i in over] == [
+        ("Am F", None), ("none", 0.0), ("none", 0.0),
+    ]  # fmt: skip
     given = expand(
         parse(b"prompt,returning\na,0\nb,\n", "csv", "f"), Defaults(values={"returning": 2.0})
     )

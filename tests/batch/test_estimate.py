@@ -1,5 +1,7 @@
 import pytest
 
+from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.batch import Item, make_plan
 from musicgen_rl.batch.estimate import Estimate, estimate
 from musicgen_rl.batch.progress import EveryMinute, Status, spell_seconds
 from musicgen_rl.pipeline import Pipeline
@@ -15,6 +17,16 @@ def test_what_is_left_is_counted_and_scaled(plan, pipelines, model):
     # 8 kHz, 16 bits: 4,800 and 3,200 bytes and the tags, each in one or two blocks of 4,096
     assert found.bytes % 4096 == 0
     assert 6 * 4096 < found.bytes <= 6 * 8192
+
+
+def test_orders_that_cannot_share_a_batch_count_as_settings(pipelines, model):
+    asked = [{"key": "none"}, {"key": None}, {"beats_per_bar": 3}, {"returning": 0.0},
+             {"tempo_bpm": None}, {"loudness": LoudnessConfig(enabled=False)}]  # fmt: skip
+    items = [Item(prompt=f"tune {n}", model=model, duration_s=0.2, **how)
+             for n, how in enumerate(asked)]  # fmt: skip
+    plan = make_plan(items, device="cpu", dtype="fp32")
+    found = estimate(plan, frozenset(plan.ids), pipelines[model], format="wav", seconds=0.0)
+    assert (found.batches, found.positions) == (6, 6)
 
 
 def test_workers_without_a_batch_make_it_no_faster(plan, pipelines, model):

@@ -114,6 +114,18 @@ def test_batches_hold_clips_of_one_setting_and_nothing_is_lost(model):
     assert {c.id for c in made.clips} == set(made.ids)
 
 
+def test_what_clips_have_in_common_is_worked_out_once(model, monkeypatch):
+    counted = []
+    for name in ("sampling_at", "require_holds", "asdict"):
+        real = getattr(plan, name)
+        monkeypatch.setattr(
+            plan, name, lambda *a, real=real, name=name, **k: counted.append(name) or real(*a, **k)
+        )
+    plan_of(*(Item(prompt=f"p{n}", temperature=0.123, model=model) for n in range(20)))
+    assert counted.count("sampling_at") == counted.count("require_holds") == 1
+    assert counted.count("asdict") <= 2  # of the sampling and of the loudness
+
+
 def test_positions_of_the_dial_are_contiguous_so_each_is_merged_once(dial_folder):
     items = [
         Item(prompt=f"p{i}", diversity=d, model=str(dial_folder))

@@ -8,6 +8,8 @@ import pytest
 from musicgen_rl.audio.io import read_audio
 from musicgen_rl.batch import Item, make_plan, read_results, run_batch, verify
 from musicgen_rl.batch import writer as writers
+from musicgen_rl.batch.expand import Defaults, expand
+from musicgen_rl.batch.prompts import parse
 from musicgen_rl.batch.run import RunOptions, adopt, left_of
 from musicgen_rl.batch.store import Store
 from musicgen_rl.data.manifest import read_manifest
@@ -71,6 +73,18 @@ def test_the_manifest_is_one_that_training_reads(made, plan, model):
     assert by_prompt["ein Café"].attributes["style"] == "pop"
     assert by_prompt["ein Café"].license == "Apache-2.0"
     assert len({e.piece for e in entries}) == 4
+
+
+def test_facts_whose_names_the_run_needs_for_itself_are_kept(model, pipelines, tmp_path):
+    text = b"id,name,index,given,style,prompt\nx,Foo,12,me,pop,drums\ny,,,her,,jazz\n"
+    items = expand(parse(text, "csv", "f"), Defaults(values={"model": model, "duration_s": 0.2}))
+    plan = make_plan(items, device="cpu", dtype="fp32")
+    summary = run_batch(plan, tmp_path, pipelines=pipelines)
+    first, second = (e.attributes for e in read_manifest(summary.manifest))
+    assert (first["id"], first["name"], first["index"]) == (plan.ids[0], "x", 0)
+    assert first["style"] == "pop"
+    assert first["given"] == {"name": "Foo", "index": "12", "given": "me"}
+    assert second["given"] == "her"  # nothing else stands under it
 
 
 def test_the_parquet_manifest_says_the_same(made, plan):

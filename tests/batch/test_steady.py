@@ -71,3 +71,31 @@ def test_a_column_says_it_and_a_tempo_of_none_stands_above():
     assert [i.tempo_bpm for i in items] == [None, None, None, 0.0, 90.0]
     with pytest.raises(InputError, match="steady takes yes or no, got 'maybe'"):
         parse(b"prompt,steady\na,maybe\n", "csv", "f")
+
+
+def test_words_that_leave_no_room_for_a_beat_stop_no_batch(steady):
+    plan = plan_of(item(steady, "a slow waltz", steady=True))
+    pipeline = Pipeline.load(steady, device="cpu", dtype="int8")
+    (clip,) = pipeline.generate("a slow waltz", duration_s=0.3, seed=7, steady=True)
+    (sound,) = sounds(plan)
+    assert np.array_equal(sound.codes, clip.codes)
+    assert sound.settings["tempo"] is None
+
+
+def test_a_column_stands_above_the_tempo_of_none_of_all_others():
+    text = b"prompt,steady\na,yes\nb,no\nc,\n"
+    items = expand(parse(text, "csv", "f"), Defaults(values={"tempo_bpm": 0.0}))
+    assert [(i.steady, i.tempo_bpm) for i in items] == [(True, None), (False, 0.0), (False, 0.0)]
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_a_row_that_contradicts_itself_is_refused_with_its_line(steady):
+    rows = parse(b"prompt,steady,tempo\na,no,0\nb,yes,0\n", "csv", "f")
+    with pytest.raises(ConfigError, match="f, line 3: steady holds a tempo"):
+        expand(rows, Defaults(values={"tempo_bpm": None, "steady": steady}))
+
+
+def test_a_command_line_that_contradicts_itself_is_refused():
+    values = {"tempo_bpm": 0.0, "steady": True}
+    with pytest.raises(ConfigError, match="steady holds a tempo, and a tempo of 0 holds none"):
+        expand(parse(b"prompt\na\n", "csv", "f"), Defaults(values=values))

@@ -15,7 +15,9 @@ import pytest
 import soundfile
 import yaml
 
+from app.listening.serving import StudyServer, build
 from musicgen_rl.errors import InputError
+from musicgen_rl.listening.elsewhere import note_database, require_database
 from musicgen_rl.listening.plan import freeze, load_plan, make_plan
 from musicgen_rl.listening.sham import write_sham_clips
 from musicgen_rl.listening.store import Store, store_url
@@ -227,6 +229,18 @@ def test_missing_clips_are_named_by_make_and_by_serve(call, planned):
     assert not (planned / "answers.sqlite").exists()
 
 
+def test_clips_made_again_are_said_to_need_the_server_to_start_again(call, planned):
+    for arm in ("a", "b"):
+        (planned / arm).mkdir()
+        for prompt in range(1, 10):
+            noise = 0.1 * np.random.default_rng(prompt).normal(size=4800)
+            soundfile.write(planned / arm / f"{prompt}-1.wav", noise, 8000)
+    first, again = (call("listen", "make", planned) for _ in range(2))
+    assert (first.code, again.code) == (0, 0), first.err
+    assert "start it again" not in first.err
+    assert "a server that is running knows the clips of before: start it again" in again.err
+
+
 def test_unequal_clips_are_refused(call, planned):
     for arm in ("a", "b"):
         (planned / arm).mkdir()
@@ -253,6 +267,49 @@ def test_a_study_changed_after_answers_is_refused_by_every_command(call, planned
     write(planned)
     call("listen", "make", planned).refused("people took part already")
     assert stored(planned) == 1
+
+
+def test_answers_in_another_database_are_kept_as_those_in_the_folder(call, planned, tmp_path):
+    other = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    with_clips(load_plan(planned))
+    plan = load_plan(planned)
+    store = Store(other, plan.hash)
+    store.agree(store.invite([0])[0], "page")
+    store.close()
+    key, frozen = ((planned / name).read_bytes() for name in ("key.json", "plan.json"))
+    make = call("listen", "make", planned, "--database", other)
+    make.refused("people took part already")
+    write(planned, title="Another title")
+    call("listen", "plan", planned, "--database", other).refused("changed after people took part")
+    write(planned)
+    assert call("listen", "plan", planned, "--runs", 0, "--database", other).code == 0
+    for name in ("plan", "make", "serve", "invite", "stop", "report"):
+        call("listen", name, planned).refused(
+            f"the answers of this study are in another database, {other}", "--database",
+            "database.json",
+        )  # fmt: skip
+    assert not (planned / "answers.sqlite").exists()
+    assert [(planned / name).read_bytes() for name in ("key.json", "plan.json")] == [key, frozen]
+    (planned / "database.json").unlink()
+    assert call("listen", "plan", planned, "--runs", 0).code == 0
+
+
+def test_no_password_is_written_down_nor_the_folders_own_file(tmp_path):
+    note_database(tmp_path, "postgresql+psycopg://anna:secret@host/name")
+    assert "secret" not in (tmp_path / "database.json").read_text()
+    with pytest.raises(InputError, match=r"postgresql\+psycopg://anna:\*\*\*@host/name"):
+        require_database(tmp_path, None)
+    (tmp_path / "database.json").unlink()
+    note_database(tmp_path, store_url(tmp_path))
+    require_database(tmp_path, None)
+
+
+def test_a_server_writes_down_that_answers_are_elsewhere(planned, tmp_path):
+    with_clips(load_plan(planned))
+    other = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    _, context = build(StudyServer(folder=planned, database=other))
+    context.store.close()
+    assert json.loads((planned / "database.json").read_text()) == {"url": other}
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ def test_a_dial_at_another_place_makes_other_clips_and_1_is_1_point_0():
     assert arms(1) == arms(1.0)
 
 
+def with_words(words):
+    item = {"ask": "How does it sound?", "check": "quality", "words": words}
+    return RATING | {"items": {"quality": item}}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -103,7 +108,18 @@ def test_a_dial_at_another_place_makes_other_clips_and_1_is_1_point_0():
             },
             "unknown arm 'q'",
         ),
-        ({"title": 5}, "wrong type"),
+        ({"title": 5}, "title must be text, got 5: put it in quotes"),
+        ({"consent": ["a"]}, "consent must be text, got ['a']"),
+        ({"contact": 5551234}, "contact must be text, got 5551234: put it in quotes"),
+        ({"arms": {"a": {"model": 5}, "b": {"audio": "b"}}}, "model of arm 'a' must be text"),
+        ({"arms": {"a": {"audio": 5}, "b": {"audio": "b"}}}, "audio of arm 'a' must be text"),
+        ({"raters": {"count": 4, "headphones": "no"}}, "raters.headphones must be true or false"),
+        ({"questions": [PAIR | {"ties": "no"}]}, "ties of question 'preference' must be true or"),
+        ({"questions": [PAIR | {"show_prompt": None}]}, "show_prompt of question 'preference'"),
+        ({"questions": [with_words(5)]}, "words of 'quality' must be a list, got 5"),
+        ({"questions": [with_words(None)]}, "words of 'quality' must be a list, got None"),
+        ({"questions": [with_words("bad")]}, "words of 'quality' must be a list, got 'bad'"),
+        ({"questions": [PAIR | {"items": {"x": {"ask": 5}}}]}, "ask of item 'x' must be text"),
         ({"practice_prompts": [3]}, "is not text"),
     ],
 )
@@ -111,6 +127,10 @@ def test_mistakes_are_named(changes, words):
     with pytest.raises(ConfigError) as error:
         small(**changes)
     assert words in str(error.value)
+
+
+def test_a_contact_that_is_left_empty_is_none():
+    assert not small(contact=None).contact
 
 
 def test_a_missing_entry_is_named():
@@ -129,6 +149,9 @@ def test_files_that_are_no_study_are_refused(tmp_path):
         load_study(tmp_path)
     (tmp_path / "study.yaml").write_text("a: [")
     with pytest.raises(InputError, match="is not YAML"):
+        load_study(tmp_path)
+    (tmp_path / "study.yaml").write_text("contact: 2026-13-01")
+    with pytest.raises(InputError, match="is not YAML: month must be in"):
         load_study(tmp_path)
     (tmp_path / "study.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="must be a mapping"):

@@ -140,6 +140,25 @@ def test_answers_out_of_range_are_refused(served, bad):
     assert served.store.answers(served.store.rater(player.key)) == []
 
 
+def test_clips_made_anew_beside_a_server_show_no_rater_a_path(tmp_path, caplog):
+    write_study(tmp_path / "s")
+    context = open_context(tmp_path / "s")
+    with InBackground(create_app(context)) as server:
+        served = Served(context, server.url)
+        player = served.player(0)
+        sound = served.state(player)["trial"]["players"][0]
+        for clip in (tmp_path / "s/clips").iterdir():
+            clip.unlink()
+        reply = served.client.get(f"r/{player.key}/sound/{sound}")
+        served.client.close()
+    context.store.close()
+    assert reply.status_code == 400  # the page's script says so and does not try for ever
+    assert reply.json()["error"].startswith("this sound cannot be played now: reload the page")
+    assert str(tmp_path) not in reply.text
+    assert "the clip" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
 def test_another_raters_trial_and_sounds_are_out_of_reach(served):
     one, two = served.player(0), served.player(0)
     state = served.state(one)
