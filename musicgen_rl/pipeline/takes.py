@@ -170,14 +170,14 @@ def choose(
         if scorer is None or not fitting:
             fitting = [min(left, key=lambda i: tempo_gap(tempi[i], named))]
         left = fitting
-    scores = np.zeros(len(whole))
+    scores = np.zeros(len(left))
     if scorer is not None:
-        scores = _scores(scorer, new, rate, whole[0].settings["prompt"])
-    best = max(left, key=scores.__getitem__)
+        scores = _scores(scorer, [new[i] for i in left], rate, whole[0].settings["prompt"])
+    best = left[int(scores.argmax())]
     if named is not None:
         heard |= {"named_bpm": named, "heard_bpm": round(tempi[best], 1)}
     if scorer is not None:
-        heard |= {"score": round(float(scores[best]), 3), "scorer_sha256": scorer.identity.sha256}
+        heard |= {"score": round(float(scores.max()), 3), "scorer_sha256": scorer.identity.sha256}
     return replace(whole[best], settings=whole[best].settings | {"takes": heard})
 
 

@@ -593,6 +593,18 @@ def test_a_program_asks_for_chords(studio, tmp_path, asked, chords):
     )
 
 
+def test_a_program_asks_for_the_best_of_several_takes(studio, tmp_path):
+    import httpx
+    from gradio_client import Client
+
+    client = Client(studio.url, verbose=False)
+    made = client.predict(prompt="house", duration=2.0, seed=7, takes=3, api_name="/generate")
+    client.close()
+    told = tags_of(httpx.get(made["files"][0]["url"]).content, tmp_path, made["files"][0]["name"])
+    assert (told["takes"]["of"], told["seed"]) == (3, 7)
+    assert told["index"] in range(3)
+
+
 @pytest.mark.parametrize(
     ("asked", "tempo", "key"),
     [
