@@ -29,6 +29,7 @@ from musicgen_rl.cli.music_options import (
     Tempo,
     TopK,
     TopP,
+    check_chord_options,
     read_loudness,
     read_sampling,
 )
@@ -192,6 +193,9 @@ def batch(
         max_failures=whole("--max-failures", max_failures),
     )
     items = expand(read_prompts(prompts, sys.stdin.buffer.read), defaults)
+    if beats_per_bar is not None or returning is not None:
+        asked = [(item.prompt, item.request()) for item in items]
+        check_chord_options(asked, beats_per_bar, returning)
     from musicgen_rl.batch.plan import make_plan
     from musicgen_rl.batch.run import RunOptions
 

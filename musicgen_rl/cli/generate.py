@@ -24,6 +24,7 @@ from musicgen_rl.cli.music_options import (
     Tempo,
     TopK,
     TopP,
+    check_chord_options,
     read_loudness,
     read_sampling,
 )
@@ -138,6 +139,7 @@ def generate(
         raise ConfigError(
             f"--merge-method {merge_method} has nothing to merge: add --diversity, for example 0.5"
         )
+    check_chord_options([(prompt, request) for prompt in listed], beats_per_bar, returning)
     check_clips(len(listed), request.clips_per_prompt)
     overrides = read_sampling(guidance, negative_prompt, temperature, top_k, top_p)
     _check_sampling(overrides)

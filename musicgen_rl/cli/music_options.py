@@ -1,5 +1,6 @@
 """Options of every command that makes music: what they take, and what their values become."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
 from musicgen_rl.config import SamplingConfig, field_help
 from musicgen_rl.errors import ConfigError
+from musicgen_rl.pipeline.asked import asks_for_chords
 from musicgen_rl.pipeline.request import GenerationConfig
 
 _REQUEST = field_help(GenerationConfig)
@@ -116,3 +118,27 @@ def read_loudness(target: str | None, off: bool) -> LoudnessConfig:
             f"--loudness {target_lufs:g} and --no-loudness contradict: give one of them"
         )
     return LoudnessConfig(enabled=not off, **given(target_lufs=target_lufs))
+
+
+def check_chord_options(
+    asked: Sequence[tuple[str, GenerationConfig]],
+    beats_per_bar: str | None,
+    returning: str | None,
+) -> None:
+    """Refuse options that say how chords are played where nothing asks for chords.
+
+    Args:
+        asked: prompts with what is asked for beside them.
+        beats_per_bar: --beats-per-bar, as given.
+        returning: --returning, as given.
+
+    Raises:
+        ConfigError: one was given, and no prompt has chords.
+    """
+    named = {"--beats-per-bar": beats_per_bar, "--returning": returning}
+    for option, value in named.items():
+        if value is not None and not any(asks_for_chords(p, request) for p, request in asked):
+            raise ConfigError(
+                f"{option} {value} says how chords are played, and none are asked for: add "
+                '--chords "Am F C G", or --chords auto for some that fit the words'
+            )

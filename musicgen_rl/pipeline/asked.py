@@ -72,6 +72,11 @@ def finds_chords(prompt: str, request: GenerationConfig) -> bool:
     return unnamed and not (asked_tempo(prompt, request) is None and wants_no_beat(prompt))
 
 
+def asks_for_chords(prompt: str, request: GenerationConfig) -> bool:
+    """Tell whether a clip is to be held to chords, by a model that can."""
+    return asked_chords(prompt, request) is not None or finds_chords(prompt, request)
+
+
 def beats_per_bar(prompt: str, request: GenerationConfig) -> int:
     """Count the beats of a bar of chords: as ordered, or as the prompt has it, or four."""
     return request.beats_per_bar or named_beats_per_bar(prompt) or BEATS_PER_BAR

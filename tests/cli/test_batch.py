@@ -137,6 +137,7 @@ def test_facts_edited_in_the_file_reach_the_manifest_by_the_same_command(batch, 
         (["--loudness", "-20", "--no-loudness"], "contradict"),
         (["--verify", "--dry-run"], "two things"),
         (["--batch-size", "9999"], "batch_size"),
+        (["--returning", "2"], "--returning 2 says how chords are played, and none are asked for"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(batch, tmp_path, options, says):

@@ -210,6 +210,10 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--chords", "Am", "--tempo", "0").refused("change on beats")
     call("generate", "x", "--beats-per-bar", "0").refused("beats_per_bar")
     call("generate", "x", "--returning", "9").refused("returning must be between 0 and 4")
+    none = ("says how chords are played, and none are asked for", "--chords auto")
+    call("generate", "x", "--returning", "2").refused("--returning 2 ", *none)
+    call("generate", "x", "y", "--beats-per-bar", "3", "--key", "A minor").refused("-bar 3 ", *none)
+    call("generate", "x", "--beats-per-bar", "3", "--chords", "none").refused("-bar 3 ", *none)
     done = call("generate", "x", "--chords", "Am", "--model", tiny_folder)
     done.refused("tiny cannot hold chords, so chords Am cannot be set", "use a model that can")
 
