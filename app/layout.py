@@ -12,7 +12,16 @@ from app import words
 from app.cards import Card, make_card
 from app.playback import stream_facts
 from app.service import Job, Service
-from app.settings import CHORD_ROWS, GUIDANCE, KEYS, LOUDNESS, TEMPERATURE, Settings, fresh_settings
+from app.settings import (
+    CHORD_ROWS,
+    GUIDANCE,
+    GUIDED_S,
+    KEYS,
+    LOUDNESS,
+    TEMPERATURE,
+    Settings,
+    fresh_settings,
+)
 from app.status import READY, line
 from musicgen_rl.audio.encoding import FORMATS
 from musicgen_rl.checkpoint.holds import BEAT, CHORDS, HOLDS, KEY, can_find, has_hold
@@ -284,6 +293,10 @@ def _place_more(
             *GUIDANCE, fresh.guidance, step=0.1, label="Guidance",
             info=words.GUIDANCE_DIAL if dialled else words.GUIDANCE, buttons=[],
             elem_id="guidance",
+        )  # fmt: skip
+        at["guided_s"] = gr.Slider(
+            *GUIDED_S, fresh.guided_s, step=0.5, label="Guided seconds", info=words.GUIDED_S,
+            buttons=[], elem_id="guided-s",
         )  # fmt: skip
         at["negative"] = gr.Textbox(
             label="Negative prompt", info=words.NEGATIVE, value=fresh.negative,

@@ -39,6 +39,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
         steady: bool = False,
         chords: str = "",
         takes: int = 1,
+        guidance_seconds: float = -1.0,
         request: gr.Request = None,  # Gradio fills it in
     ) -> dict:  # type: ignore[type-arg]  # what Gradio's API page can say
         """Make music from text; returns the seed, and of each file its name and URL.
@@ -62,6 +63,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             chords: To hold, a bar each, such as "Am F C G"; empty takes the prompt's ("chords Am
                 F"), "auto" those or some that go with the prompt, "none" holds none.
             takes: Play each clip so often and keep the one that answers the prompt best.
+            guidance_seconds: Of each clip that guidance steers, 0 for all; -1 is the model's own.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)
@@ -71,6 +73,7 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             )
         given = {
             "guidance_scale": None if guidance < 0 else guidance,
+            "guidance_s": None if guidance_seconds < 0 else guidance_seconds,
             "temperature": None if temperature < 0 else temperature,
             "top_k": None if top_k < 0 else top_k,
             "negative_prompt": negative_prompt or None,

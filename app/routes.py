@@ -281,7 +281,8 @@ def _jam(services: dict[str, Service], request: Request) -> LiveJam:
 
 def _sampling(body: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
-        name: _number(body, name) for name in ("guidance_scale", "temperature", "top_p")
+        name: _number(body, name)
+        for name in ("guidance_scale", "guidance_s", "temperature", "top_p")
     }
     found |= {"top_k": _whole(body, "top_k"), "negative_prompt": _text(body, "negative_prompt")}
     return {name: value for name, value in found.items() if value is not None}

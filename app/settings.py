@@ -43,6 +43,7 @@ class Settings:
     loudness: float = LoudnessConfig.target_lufs
     method: str = "lerp"
     guidance: float = 1.0
+    guided_s: float = 0.0
     negative: str = ""
     temperature: float = 1.0
     top_k: int | None = 250
@@ -68,6 +69,7 @@ class Settings:
             loudness=LoudnessConfig(enabled=self.levelled, target_lufs=self.loudness),
             sampling={
                 "guidance_scale": self.guidance,
+                "guidance_s": self.guided_s if self.guidance != 1.0 else None,
                 "negative_prompt": self.negative or None,
                 "temperature": self.temperature,
                 "top_k": self.top_k,
@@ -102,8 +104,9 @@ CHORD_ROWS = (
 )  # fmt: skip
 """Chords that can be chosen; any others can be written."""
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
+GUIDED_S = (0.0, 10.0)
 """From where to where these controls go; a link's numbers too."""
-OWN = ("steady", "key", "chords", "guidance", "negative", "temperature", "top_k")
+OWN = ("steady", "key", "chords", "guidance", "guided_s", "negative", "temperature", "top_k")
 """The settings for which each model has defaults of its own."""
 
 
@@ -121,6 +124,7 @@ def fresh_settings(service: Service, *, base: bool = False) -> Settings:
         key=AUTO_KEY if can_find(service.info, KEY) else "",
         chords=AUTO_CHORDS if can_find(service.info, CHORDS) else "",
         guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
+        guided_s=0.0 if dialled else min(own.guidance_s, GUIDED_S[1]),
         negative="" if dialled else own.negative_prompt,
         temperature=min(max(own.temperature, TEMPERATURE[0]), TEMPERATURE[1]),
         top_k=own.top_k,
@@ -156,7 +160,7 @@ def read_query(
         "diversity": (0, 1), "duration": (1, limits.max_duration_s),
         "variations": (1, limits.max_variations), "takes": (1, limits.max_takes),
         "seed": (0, 2**53), "first": (1, 2**31), "loudness": LOUDNESS, "guidance": GUIDANCE,
-        "temperature": TEMPERATURE, "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
+        "guided_s": GUIDED_S, "temperature": TEMPERATURE, "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
     }  # fmt: skip
     choices = {
         "format": list(FORMATS), "method": list(METHODS), "key": ["", AUTO_KEY, NO_KEY, *KEYS],

@@ -15,6 +15,10 @@ GUIDANCE = (
     "Pulls harder towards the prompt. Quality: clearer, up to about 4. Variety: less, the clips "
     "grow alike. 1 is off and twice as fast."
 )
+GUIDED_S = (
+    "Of each clip, from its beginning; 0 guides all of it. The first second says most of what "
+    "follows, so guiding it alone brings much of what guidance brings at a tenth of its work."
+)
 NEGATIVE = (
     "What to stay away from, such as “drums”. Quality: can remove what disturbs. Variety: hardly "
     "changes. Needs guidance above 1."

@@ -189,6 +189,8 @@ class SamplingConfig:
 
     guidance_scale: float = 1.0
     """Classifier-free guidance; 1 is off (one row a clip), 3 is MusicGen's usual value."""
+    guidance_s: float = 0.0
+    """Seconds of new music that guidance steers, for the first ones decide most; 0 steers all."""
     temperature: float = 1.0
     """Above 1 more varied and riskier, below 1 safer and more alike; 0 is greedy."""
     top_k: int = 250
@@ -202,6 +204,7 @@ class SamplingConfig:
         """Check every field."""
         plain_numbers(self)
         require_number("guidance_scale", self.guidance_scale, 0.0, 50.0)
+        require_number("guidance_s", self.guidance_s, 0.0, 600.0, unit="s")
         require_number("temperature", self.temperature, 0.0, 10.0)
         whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
         require(
@@ -218,3 +221,21 @@ class SamplingConfig:
             not self.negative_prompt or self.guidance_scale != 1.0,
             "negative_prompt needs guidance: set guidance_scale above 1, for example 3",
         )
+        require(
+            not self.guidance_s or self.guidance_scale != 1.0,
+            "guidance_s needs guidance: set guidance_scale above 1, for example 2",
+        )
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance steers, be it for some seconds alone."""
+        return self.guidance_scale != 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of cache that a clip has at most: guidance needs a second, and its end a third."""
+        return 1 + self.guided + (self.guided and self.guidance_s > 0.0)
+
+    def guided_frames(self, frame_rate: float) -> int:
+        """Count the frames that guidance steers; 0 for all."""
+        return max(1, round(self.guidance_s * frame_rate)) if self.guidance_s else 0

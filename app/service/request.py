@@ -135,9 +135,10 @@ class Admitted:
 
     @property
     def rows(self) -> int:
-        """Rows decoded side by side; guidance doubles them."""
+        """Rows decoded side by side for most of the time; guidance throughout doubles them."""
         takes, clips = self.generation.takes, self.generation.clips_per_prompt
-        return (takes if takes > 1 else clips) * (2 if self.sampling.guidance_scale != 1.0 else 1)
+        twice = self.sampling.guided and not self.sampling.guidance_s
+        return (takes if takes > 1 else clips) * (2 if twice else 1)
 
     @property
     def rounds(self) -> int:

@@ -11,7 +11,7 @@ from musicgen_rl.data.chords import NO_CHORDS
 from musicgen_rl.data.keys import NO_KEY
 from musicgen_rl.data.manifest import SPLITS
 from musicgen_rl.errors import ConfigError, InputError
-from musicgen_rl.pipeline.request import GenerationConfig, check_prompts, override_sampling
+from musicgen_rl.pipeline.request import GenerationConfig, check_alone, check_prompts
 
 SAMPLING_FIELDS = tuple(f.name for f in fields(SamplingConfig))
 FACT_FIELDS = ("name", "split", "attributes")
@@ -57,7 +57,9 @@ class Item:
     merge_strength: float = 0.5
     """Of liti."""
     guidance_scale: float | None = None
-    """Classifier-free guidance; the model's own (off on the dial) where None."""
+    """Classifier-free guidance; the model's own where None."""
+    guidance_s: float | None = None
+    """Seconds of new music that guidance steers, 0 for all; the model's own where None."""
     temperature: float | None = None
     """The model's own where None."""
     top_k: int | None = None
@@ -83,10 +85,8 @@ class Item:
         request = self.request()
         for name in ("key", "chords"):  # written in one way
             object.__setattr__(self, name, getattr(request, name))
-        override_sampling(
-            SamplingConfig(),
-            **{k: v for k, v in self.named_sampling().items() if k != "negative_prompt"},
-        )
+        named = self.named_sampling()
+        check_alone(**{k: v for k, v in named.items() if k != "negative_prompt"})
         if self.negative_prompt:
             check_prompts(self.negative_prompt)
         require(bool(self.model), "the model's name is empty: name a folder, or pocket")

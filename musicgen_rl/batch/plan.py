@@ -320,7 +320,7 @@ def _clip_bytes(
     info: ModelInfo, duration_s: float, sampling: SamplingConfig, device: torch.device, dtype: str
 ) -> int:
     """Estimate the memory of one clip in a batch: its cache and its sound."""
-    rows = 2 if sampling.guidance_scale != 1.0 else 1
+    rows = sampling.rows
     frames = duration_s * info.frame_rate
     steps = int(min(frames, info.window.frames)) + info.lm.num_codebooks
     # The sound is held about four times over: decoded, joined, levelled, encoded; 96 kHz at most.
@@ -389,7 +389,7 @@ def difference(old: Plan, new: Plan) -> list[str]:
 
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
-    "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
+    "guidance_s", "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
     "steady", "key", "chords", "beats_per_bar", "returning",
 )  # fmt: skip
 
@@ -422,7 +422,10 @@ def _orders(item: Item) -> tuple[Any, ...]:
 @lru_cache(maxsize=256)
 def _fields_of(config: SamplingConfig | LoudnessConfig) -> dict[str, Any]:
     """Name the fields of a config for an id; most clips of a plan have the same ones."""
-    return {k: _number(v) for k, v in asdict(config).items()}
+    named = {k: _number(v) for k, v in asdict(config).items()}
+    if not named.get("guidance_s", True):
+        del named["guidance_s"]  # others keep the id they had before guidance could end
+    return named
 
 
 def _number(value: Any) -> Any:

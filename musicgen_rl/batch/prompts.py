@@ -25,6 +25,7 @@ COLUMNS = {
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",
     "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
+    "guidance_s": "guidance_s",
     "temperature": "temperature", "top_k": "top_k", "top_p": "top_p",
     "negative_prompt": "negative_prompt",
     "model": "model", "split": "split",
@@ -244,7 +245,8 @@ def _as_positions(column: str, value: Any) -> tuple[float | None, ...]:
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "duration_s": _as_number, "guidance_scale": _as_number, "temperature": _as_number,
+    "duration_s": _as_number, "guidance_scale": _as_number, "guidance_s": _as_number,
+    "temperature": _as_number,
     "top_p": _as_number, "merge_strength": _as_number, "tempo_bpm": _as_number,
     "returning": _as_number,
     "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole, "beats_per_bar": _as_whole,

@@ -17,6 +17,7 @@ from musicgen_rl.cli.music_options import (
     Dtype,
     Duration,
     Guidance,
+    GuidanceSeconds,
     Key,
     Loudness,
     MergeMethod,
@@ -95,6 +96,7 @@ def batch(
     ] = None,
     merge_method: MergeMethod = None,
     guidance: Guidance = None,
+    guidance_seconds: GuidanceSeconds = None,
     negative_prompt: NegativePrompt = None,
     temperature: Temperature = None,
     top_k: TopK = None,
@@ -165,7 +167,7 @@ def batch(
         duration_s=number("--duration", duration),
         seed=whole("--seed", seed),
         merge_method=merge_method,
-        **read_sampling(guidance, negative_prompt, temperature, top_k, top_p),
+        **read_sampling(guidance, guidance_seconds, negative_prompt, temperature, top_k, top_p),
     )
     defaults = Defaults(
         values={

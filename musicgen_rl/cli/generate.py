@@ -12,6 +12,7 @@ from musicgen_rl.cli.music_options import (
     Dtype,
     Duration,
     Guidance,
+    GuidanceSeconds,
     Key,
     Loudness,
     MergeMethod,
@@ -38,6 +39,7 @@ from musicgen_rl.data.keys import AUTO_KEY
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline.request import (
     GenerationConfig,
+    check_alone,
     check_clips,
     check_prompts,
     draw_seed,
@@ -82,6 +84,7 @@ def generate(
     duration: Duration = None,
     seed: Annotated[str | None, typer.Option(metavar=WHOLE, help=_REQUEST["seed"])] = None,
     guidance: Guidance = None,
+    guidance_seconds: GuidanceSeconds = None,
     negative_prompt: NegativePrompt = None,
     temperature: Temperature = None,
     top_k: TopK = None,
@@ -141,7 +144,9 @@ def generate(
         )
     check_chord_options([(prompt, request) for prompt in listed], beats_per_bar, returning)
     check_clips(len(listed), request.clips_per_prompt)
-    overrides = read_sampling(guidance, negative_prompt, temperature, top_k, top_p)
+    overrides = read_sampling(
+        guidance, guidance_seconds, negative_prompt, temperature, top_k, top_p
+    )
     _check_sampling(overrides)
     destination = choose_destination(output, format, len(listed) * request.clips_per_prompt)
     if continue_from is not None:
@@ -240,7 +245,7 @@ def _dialled(request: GenerationConfig) -> str:
 def _check_sampling(overrides: dict[str, Any]) -> None:
     """Check what can be checked before the model's own defaults are known."""
     alone = {name: value for name, value in overrides.items() if name != "negative_prompt"}
-    override_sampling(SamplingConfig(), **alone)
+    check_alone(**alone)
     negative = overrides.get("negative_prompt")
     if negative:
         try:

@@ -9,7 +9,6 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
 from musicgen_rl.config import SamplingConfig, field_help
 from musicgen_rl.errors import ConfigError
-from musicgen_rl.pipeline.asked import asks_for_chords
 from musicgen_rl.pipeline.request import GenerationConfig
 
 _REQUEST = field_help(GenerationConfig)
@@ -49,6 +48,9 @@ Returning = Annotated[
 Guidance = Annotated[
     str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_scale"], show_default=_OWN)
 ]
+GuidanceSeconds = Annotated[
+    str | None, typer.Option(metavar=NUMBER, help=_SAMPLING["guidance_s"], show_default=_OWN)
+]
 NegativePrompt = Annotated[
     str | None, typer.Option(help=_SAMPLING["negative_prompt"], show_default=_OWN)
 ]
@@ -87,6 +89,7 @@ Dtype = Annotated[
 
 def read_sampling(
     guidance: str | None,
+    guidance_seconds: str | None,
     negative_prompt: str | None,
     temperature: str | None,
     top_k: str | None,
@@ -99,6 +102,7 @@ def read_sampling(
     """
     return given(
         guidance_scale=number("--guidance", guidance),
+        guidance_s=number("--guidance-seconds", guidance_seconds),
         negative_prompt=negative_prompt,
         temperature=number("--temperature", temperature),
         top_k=whole("--top-k", top_k),
@@ -135,6 +139,8 @@ def check_chord_options(
     Raises:
         ConfigError: one was given, and no prompt has chords.
     """
+    from musicgen_rl.pipeline.asked import asks_for_chords
+
     named = {"--beats-per-bar": beats_per_bar, "--returning": returning}
     for option, value in named.items():
         if value is not None and not any(asks_for_chords(p, request) for p, request in asked):

@@ -37,7 +37,7 @@ class Arm:
     audio: str | None = None
     """Folder of files named PROMPT-CLIP.wav, both counted from 1, for example 012-3.wav."""
     settings: dict[str, float] = field(default_factory=dict)
-    """diversity, guidance_scale, temperature, top_k, top_p: what differs from the model's own."""
+    """diversity, guidance_scale, guidance_s, temperature, top_k, top_p: what differs from the model's own."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -49,7 +49,7 @@ class Arm:
             (self.model is None) != (self.audio is None),
             f"arm {self.name!r} needs either a model or an audio folder, and not both",
         )
-        known = ("diversity", "guidance_scale", "temperature", "top_k", "top_p")
+        known = ("diversity", "guidance_scale", "guidance_s", "temperature", "top_k", "top_p")
         for key, value in self.settings.items():
             require(key in known, f"arm {self.name!r}: unknown setting {key!r}: {', '.join(known)}")
             require_number(f"{key} of arm {self.name!r}", value, 0.0, 1_000_000.0)

@@ -199,8 +199,8 @@ class Pipeline:
             stop: asked at every step; when it says True, what is there so far is returned, the
                 clips cut short with `complete` False in their settings.
             progress: called at every step with frames made and frames to make.
-            sampling: guidance_scale, temperature, top_k, top_p, negative_prompt; the model's own
-                defaults where not given, guidance off on the dial.
+            sampling: guidance_scale, guidance_s, temperature, top_k, top_p, negative_prompt; the
+                model's own defaults where not given, guidance off on the dial.
 
         Returns:
             Clips in the order of the prompts, variations of one prompt together.
@@ -413,6 +413,7 @@ class Pipeline:
                     for seed, i in zip(batch.seeds_or(request.seed), batch.indices, strict=True)
                 ],
                 window=self.info.window,
+                guided_frames=sampling.guided_frames(self.info.frame_rate),
                 num_frames=self.frames_of(request),
                 prompt=None if source is None else source.codes.expand(B, -1, -1),
                 null=self.negative_condition(sampling, B),
@@ -560,7 +561,7 @@ class Pipeline:
 
         The codec decodes all clips of a batch at once: row by row, sound would differ in last bits.
         """
-        rows = 2 if sampling.guidance_scale != 1.0 else 1
+        rows = sampling.rows
         lm = self.info.lm
         steps = min(self.frames_of(request), self.info.window.frames) + lm.num_codebooks
         cache = devices.cache_bytes(lm, rows, steps, self.dtype, self.device)

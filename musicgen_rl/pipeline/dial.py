@@ -58,7 +58,7 @@ def sampling_at(info: ModelInfo, diversity: float | None, **named: Any) -> Sampl
     """
     defaults = info.sampling
     if diversity is not None:
-        defaults = replace(defaults, guidance_scale=1.0, negative_prompt="")
+        defaults = replace(defaults, guidance_scale=1.0, guidance_s=0.0, negative_prompt="")
     return override_sampling(defaults, **named)
 
 

@@ -83,6 +83,7 @@ class Jam:
             first.sampling,
             seeds=[clip_seed(seed, 0)],
             window=pipeline.info.window,
+            guided_frames=first.sampling.guided_frames(pipeline.info.frame_rate),
             null=self._null(first.sampling),
             teller=self._holds or None,
             recall=self._holds.lead_sheet,
@@ -194,10 +195,12 @@ class Jam:
         if said:
             self._holds.move(after.frame, after.prompt)
         again = moved and self.policy == "recompute"
+        frames = after.sampling.guided_frames(pipeline.info.frame_rate)
         self._stream.change(
             condition=self._condition(after) if again or said else None,
             sampling=after.sampling,
             null=self._null(after.sampling) if again or drawn else None,
+            guided_frames=frames if said or drawn else None,
         )
         return seconds
 

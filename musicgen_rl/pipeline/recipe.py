@@ -165,8 +165,8 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def _sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = _take(settings, "sampling", dict)
-    missing = {f.name for f in fields(SamplingConfig)} - set(given)
-    if missing:
+    missing = {f.name for f in fields(SamplingConfig)} - set(given) - {"guidance_s"}
+    if missing:  # but one that older files have not
         raise InputError(f"its settings lack sampling {min(missing)!r}: they were edited")
     if not isinstance(given["negative_prompt"], str):
         raise _edited("negative_prompt", given["negative_prompt"])

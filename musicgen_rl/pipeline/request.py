@@ -184,9 +184,24 @@ def override_sampling(defaults: SamplingConfig, **overrides: Any) -> SamplingCon
             raise ConfigError(f"unknown option {name!r}: there are {', '.join(sorted(known))}")
     given = {name: value for name, value in overrides.items() if value is not None}
     merged = {name: getattr(defaults, name) for name in known} | given
+    if "guidance_scale" in given and "guidance_s" not in given:
+        merged["guidance_s"] = 0.0  # another's end is not this one's
     if given.get("guidance_scale") == 1.0 and "negative_prompt" not in given:
         merged["negative_prompt"] = ""
     return SamplingConfig(**merged)
+
+
+def check_alone(**named: Any) -> None:
+    """Check options of `SamplingConfig` while the model's own are not known yet.
+
+    Args:
+        named: all but negative_prompt, which may need guidance of the model's own.
+
+    Raises:
+        ConfigError: an impossible value.
+    """
+    own = {"guidance_scale": 2.0} if "guidance_s" in named else {}  # some guidance, for its end
+    override_sampling(SamplingConfig(), **(own | named))
 
 
 def _require_whole(name: str, value: object, low: int, high: int) -> None:

@@ -38,7 +38,9 @@ def copy_prepared(model: Prepared) -> Prepared:
 
 
 class RunnerPool:
-    """Makes runners, and on a GPU keeps the last one, whose capture took time.
+    """Makes runners, and on a GPU keeps those of the last stream, whose capture took time.
+
+    A stream has two where guidance ends before it does.
 
     Args:
         model: prepared by `prepare_model`.
@@ -70,8 +72,7 @@ class RunnerPool:
             raise
         finally:
             if self.device.type == "cuda" and lent:
-                key, runner = lent.popitem()
-                self._kept = {key: runner}
+                self._kept = dict(list(lent.items())[-2:])
 
     def clear(self) -> None:
         """Give the memory of kept runners back."""

@@ -7,7 +7,7 @@ stay in the range the model was trained on.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -59,6 +59,7 @@ class DecodeStream:
         condition: text of B clips.
         sampling: how tokens are drawn; `negative_prompt` comes in as `null` states.
         seeds: one a clip, from `clip_seed`.
+        guided_frames: frames of new music that guidance steers; 0 for all.
         window: how much of the past the model sees.
         num_frames: where the clip ends, in frames of new music; None for no end.
         prompt: codes [B, K, P] to go on from; they are not handed out again.
@@ -81,6 +82,7 @@ class DecodeStream:
         *,
         seeds: list[int],
         window: Window,
+        guided_frames: int = 0,
         num_frames: int | None = None,
         prompt: Tensor | None = None,
         null: Condition | None = None,
@@ -93,6 +95,8 @@ class DecodeStream:
         if recall is not None and returning:
             self._remembered = Remembered(recall, returning, config.codebook_size)
         self.config, self.sampling, self.window = config, sampling, window
+        self._unguided = _without_guidance(sampling)
+        self._guided_until = guided_frames or None  # frame of the new music
         self._make_runner = make_runner
         self._condition, self._null = condition, null
         self._late = delays(config.num_codebooks, config.audio_channels)
@@ -120,7 +124,14 @@ class DecodeStream:
     @property
     def rows(self) -> int:
         """Rows of the batch: two a clip under guidance."""
-        return self.num_clips * (2 if self.sampling.guidance_scale != 1.0 else 1)
+        return self.num_clips * (2 if self.guided else 1)
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance steers the next column."""
+        if not self.sampling.guided:
+            return False
+        return self._guided_until is None or self._first + self._decided < self._guided_until
 
     @property
     def finished(self) -> bool:
@@ -158,10 +169,23 @@ class DecodeStream:
         condition: Condition | None = None,
         sampling: SamplingConfig | None = None,
         null: Condition | None = None,
+        guided_frames: int | None = None,
     ) -> None:
-        """Go on with another prompt or other sampling from the next step; the past is kept."""
+        """Go on with another prompt or other sampling from the next step; the past is kept.
+
+        Args:
+            condition: text of B clips; as before where None.
+            sampling: how tokens are drawn; as before where None.
+            null: what guidance steers away from; as before where None.
+            guided_frames: frames from here on that guidance steers, 0 for all; as before where
+                None.
+        """
         rows = self.rows
-        self.sampling = sampling or self.sampling
+        if sampling is not None:
+            self.sampling, self._unguided = sampling, _without_guidance(sampling)
+        if guided_frames is not None:
+            now = self._first + self._decided
+            self._guided_until = now + guided_frames if guided_frames else None
         if condition is not None or null is not None or self.rows != rows:
             self._condition = condition or self._condition
             self._null = null or self._null
@@ -175,6 +199,8 @@ class DecodeStream:
 
     def _step(self) -> None:
         """Decide one more column of the grid."""
+        if self._runner is not None and self._runner.rows != self.rows:
+            self._runner = None  # guidance has ended
         if self._decided == self._grid.shape[-1]:
             self._slide()
         s = self._decided
@@ -188,14 +214,16 @@ class DecodeStream:
         if self._remembered is not None:
             self._remembered.hear(self._grid[..., s])
         self._decided += 1
-        if self._decided < self._grid.shape[-1] and not self._finished():
+        ready = self._decided < self._grid.shape[-1] and self._runner.rows == self.rows
+        if ready and not self._finished():
             self._logits = self._runner.step(self._double(self._grid[..., s]))
 
     def _column(self, s: int, logits: Tensor) -> Tensor:
         """Choose the tokens [B, K] of column s: given, drawn, or padding outside the pattern."""
         if self._remembered is not None:
             logits = self._remembered.favour(s, logits)
-        drawn = self._draw(logits, self._uniforms.next(), self.sampling)
+        sampling = self.sampling if self.guided else self._unguided
+        drawn = self._draw(logits, self._uniforms.next(), sampling)
         ends = self._end is not None and s >= self._end
         if s - self._late[-1] >= self._prompt_frames and not ends:
             return drawn  # all inside the pattern and new: nearly every column
@@ -210,7 +238,7 @@ class DecodeStream:
     def _start_runner(self) -> None:
         """Get a runner for the present rows and give it the text."""
         condition = self._condition
-        if self.sampling.guidance_scale != 1.0:
+        if self.guided:
             null = self._null or null_condition(self.num_clips, condition.hidden.shape[-1], "cpu")
             null = null.to(condition.hidden.device)  # text encoders may run on a GPU
             length = max(condition.mask.shape[1], null.mask.shape[1])
@@ -286,6 +314,10 @@ class DecodeStream:
         self._handed_out += count
         rows = [self._grid[:, k, a + d : a + d + count] for k, d in enumerate(self._late)]
         return torch.stack(rows, dim=1)
+
+
+def _without_guidance(sampling: SamplingConfig) -> SamplingConfig:
+    return replace(sampling, guidance_scale=1.0, guidance_s=0.0, negative_prompt="")
 
 
 def decode(

@@ -35,7 +35,7 @@ def link_native() -> None:
 
 def draw_in_torch(logits: Tensor, uniform: Tensor, sampling: SamplingConfig) -> Tensor:
     """Draw on any device; the reference."""
-    if sampling.guidance_scale != 1.0:
+    if sampling.guided:
         conditional, null = logits.chunk(2)
         logits = guide(conditional, null, sampling.guidance_scale)
     return sample_tokens(

@@ -46,6 +46,7 @@ def test_takes_of_one_clip_are_decoded_side_by_side_and_with_nobody_elses(hearin
     assert (plain.rows, plain.rounds) == (3, 1)
     assert (several.rows, several.rounds) == (4, 3)
     assert ask(takes=4, sampling={"guidance_scale": 3.0}).rows == 8
+    assert ask(takes=4, sampling={"guidance_scale": 3.0, "guidance_s": 1.0}).rows == 4
     assert several.generation.takes == 4
     assert plain.goes_with(ask())
     assert not several.goes_with(ask(takes=4))

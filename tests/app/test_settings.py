@@ -55,8 +55,9 @@ def test_a_model_that_is_chosen_brings_its_own_but_what_was_set_stays():
         replace(fresh_settings(DIAL, base=True), guidance=1.0, duration=30.0, variations=1),
         replace(fresh_settings(HUB), guidance=1.0, negative="", temperature=1.0, top_k=0),
         fresh_settings(HUB),
+        replace(fresh_settings(DIAL), guidance=2.0, guided_s=1.5),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_a_link_brings_back_every_setting(settings):
     fresh = fresh_settings(SERVICES[settings.model], base=settings.base)
@@ -86,6 +87,14 @@ def test_the_first_of_several_takes_is_counted_in_clips():
     settings = replace(fresh_settings(DIAL), first=3)
     assert settings.request(service).first_index == 2
     assert replace(settings, takes=4).request(service).first_index == 8
+
+
+def test_guidance_that_is_off_has_no_end():
+    service = SimpleNamespace(has_dial=True, info=DIAL.info)
+    page = replace(fresh_settings(DIAL), prompt="drums", guided_s=1.0)
+    assert page.request(service).sampling["guidance_s"] is None
+    guided = replace(page, guidance=2.0).request(service).sampling
+    assert (guided["guidance_scale"], guided["guidance_s"]) == (2.0, 1.0)
 
 
 def test_a_seed_that_is_not_locked_stays_at_home():

@@ -9,7 +9,7 @@ from musicgen_rl.errors import ConfigError, InputError
 
 FULL = Item(
     prompt="slow piano", seed=3, index=2, duration_s=4.5, diversity=0.5, merge_method="liti",
-    merge_strength=0.7, guidance_scale=2.0, temperature=0.9, top_k=50, top_p=0.8,
+    merge_strength=0.7, guidance_scale=2.0, guidance_s=1.5, temperature=0.9, top_k=50, top_p=0.8,
     negative_prompt="drums", loudness=LoudnessConfig(target_lufs=-20), model="m", name="a",
     split="valid", attributes={"style": "pop"},
 )  # fmt: skip
@@ -37,6 +37,8 @@ def test_a_field_of_a_newer_version_is_refused():
         ({"diversity": 1.5}, ConfigError, "diversity"),
         ({"merge_method": "mix"}, ConfigError, "mix"),
         ({"guidance_scale": -1}, ConfigError, "guidance_scale"),
+        ({"guidance_s": -1}, ConfigError, "guidance_s"),
+        ({"guidance_scale": 1.0, "guidance_s": 1.0}, ConfigError, "guidance_s needs guidance"),
         ({"top_p": 0}, ConfigError, "top_p"),
         ({"seed": -1}, ConfigError, "seed"),
         ({"split": "dev"}, ConfigError, "dev"),
@@ -57,7 +59,7 @@ def test_the_request_takes_every_field_of_the_sound():
     assert (request.diversity, request.merge_method, request.merge_strength) == (0.5, "liti", 0.7)
     assert request.loudness.target_lufs == -20
     assert FULL.named_sampling() == {
-        "guidance_scale": 2.0, "temperature": 0.9, "top_k": 50, "top_p": 0.8,
+        "guidance_scale": 2.0, "guidance_s": 1.5, "temperature": 0.9, "top_k": 50, "top_p": 0.8,
         "negative_prompt": "drums",
     }  # fmt: skip
 

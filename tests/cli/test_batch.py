@@ -57,13 +57,14 @@ def test_as_many_processes_as_pay_unless_said(batch, tmp_path, monkeypatch):
 
 def test_options_reach_the_clips(batch, tmp_path):
     batch(
-        "--seed", 9, "--guidance", 2, "--temperature", 0.8, "--top-k", 11, "--top-p", 0.7,
+        "--seed", 9, "--guidance", 2, "--guidance-seconds", 0.1, "--temperature", 0.8,
+        "--top-k", 11, "--top-p", 0.7,
         "--negative-prompt", "noise", "--loudness", -20, "--format", "wav", "--shard-size", 1,
         "--format-container", "tar",
     )  # fmt: skip
     result = next(iter(read_results(tmp_path / "out").values()))
     assert result.settings["sampling"] == {
-        "guidance_scale": 2.0, "temperature": 0.8, "top_k": 11, "top_p": 0.7,
+        "guidance_scale": 2.0, "guidance_s": 0.1, "temperature": 0.8, "top_k": 11, "top_p": 0.7,
         "negative_prompt": "noise",
     }  # fmt: skip
     assert result.settings["seed"] == 9

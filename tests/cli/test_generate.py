@@ -46,6 +46,8 @@ def settings_of(done):
     [
         (["--seed", "7"], "seed", 7),
         (["--guidance", "2.5"], "sampling.guidance_scale", 2.5),
+        (["--guidance", "2", "--guidance-seconds", "0.1"], "sampling.guidance_s", 0.1),
+        (["--guidance", "2"], "sampling.guidance_s", 0.0),
         (["--temperature", "0.7"], "sampling.temperature", 0.7),
         (["--top-k", "9"], "sampling.top_k", 9),
         (["--top-p", "0.8"], "sampling.top_p", 0.8),
@@ -210,6 +212,9 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--chords", "Am", "--tempo", "0").refused("change on beats")
     call("generate", "x", "--beats-per-bar", "0").refused("beats_per_bar")
     call("generate", "x", "--returning", "9").refused("returning must be between 0 and 4")
+    call("generate", "x", "--guidance-seconds", "-1").refused("guidance_s must be between 0 and")
+    alone = ("--guidance", "1", "--guidance-seconds", "2")
+    call("generate", "x", *alone).refused("guidance_s needs guidance")
     none = ("says how chords are played, and none are asked for", "--chords auto")
     call("generate", "x", "--returning", "2").refused("--returning 2 ", *none)
     call("generate", "x", "y", "--beats-per-bar", "3", "--key", "A minor").refused("-bar 3 ", *none)

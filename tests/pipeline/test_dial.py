@@ -3,6 +3,7 @@
 import copy
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,15 @@ def test_guidance_is_off_on_the_dial_unless_named(dial_folder):
     assert sampling_at(info, 0.0).guidance_scale == 1.0
     assert sampling_at(info, 0.0, guidance_scale=2.5).guidance_scale == 2.5
     assert sampling_at(info, 1.0, top_k=3).top_k == 3
+    early = sampling_at(info, 0.5, guidance_scale=2.0, guidance_s=1.0)
+    assert (early.guidance_scale, early.guidance_s) == (2.0, 1.0)
+    own = replace(info, sampling=replace(info.sampling, guidance_s=1.0))
+    assert sampling_at(own, None).guidance_s == 1.0
+    assert sampling_at(own, None, guidance_scale=2.0).guidance_s == 0.0
+    assert sampling_at(own, None, guidance_scale=1.0).guidance_s == 0.0
+    assert sampling_at(own, 0.5) == replace(own.sampling, guidance_scale=1.0, guidance_s=0.0)
+    with pytest.raises(ConfigError, match="guidance_s needs guidance"):
+        sampling_at(info, 0.5, guidance_s=1.0)
     with pytest.raises(ConfigError, match="negative_prompt"):
         sampling_at(info, 0.5, negative_prompt="drums")
 

@@ -231,3 +231,20 @@ def test_a_jam_holds_the_tempo_of_the_moment_and_is_made_again(dial_folder, tmp_
     silent = begin(pipeline)
     played(silent, 10, {"diversity": 0.9}, 10)
     assert silent.settings(LoudnessConfig())["beat_sha256"] == ""  # no tempo, nothing to check
+
+
+def test_a_new_prompt_is_guided_anew_and_a_move_of_the_dial_is_not(pipeline):
+    early = replace(PLAIN, guidance_scale=3.0, guidance_s=0.1)  # 5 frames
+    jam = begin(pipeline, sampling=early)
+    rows = [jam._stream.rows]
+    for step in (20, {"diversity": 0.9}, 20, {"prompt": "slow sad flute"}, 20):
+        if isinstance(step, dict):
+            jam.change(**step)
+        else:
+            jam.advance(step)
+        rows.append(jam._stream.rows)
+    assert rows == [2, 1, 1, 1, 2, 1]
+    parts = play_again(
+        pipeline, jam.moves, 7, jam.frames, merge_method="lerp", policy="recompute"
+    )  # fmt: skip
+    assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())

@@ -190,6 +190,24 @@ def test_tags_that_cannot_be_are_refused(clip, changes):
         read_recipe(edited(clip, **changes))
 
 
+def test_a_file_from_before_guidance_could_end_is_guided_throughout(pipeline, clip):
+    sampling = {k: v for k, v in clip.settings["sampling"].items() if k != "guidance_s"}
+    recipe = read_recipe(clip.settings | {"sampling": sampling})
+    assert recipe.sampling.guidance_s == 0.0
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+
+
+def test_a_clip_whose_guidance_ends_is_made_again(pipeline):
+    (clip,) = pipeline.generate(
+        "slow piano", duration_s=0.5, seed=3, guidance_scale=2.0, guidance_s=0.2
+    )
+    (whole,) = pipeline.generate("slow piano", duration_s=0.5, seed=3, guidance_scale=2.0)
+    assert np.array_equal(clip.codes[0, :10], whole.codes[0, :10])
+    assert not np.array_equal(clip.codes, whole.codes)
+    recipe = read_recipe(clip.settings)
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+
+
 def test_every_missing_field_is_refused(clip):
     free = {
         "made_by", "date", "weights_license", "continued_from", "diversity", "merge", "tempo",

@@ -49,6 +49,16 @@ def test_the_kept_runner_goes_before_one_of_another_shape_is_built(pool, monkeyp
     assert made(pool) is not first
 
 
+def test_both_runners_of_a_stream_whose_guidance_ends_are_kept(pool):
+    def both():
+        with pool.lease() as make:
+            return make(**SHAPE), make(**(SHAPE | {"rows": 1}))
+
+    first = both()
+    assert both() == first
+    assert pool.kept_bytes == 3 * TINY_LM.num_layers * 2 * 50 * TINY_LM.hidden_size * 4
+
+
 def test_a_runner_that_was_in_use_when_something_failed_is_not_kept(pool):
     def fail():
         with pool.lease() as make:

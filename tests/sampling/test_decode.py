@@ -1,6 +1,7 @@
 """The loop against an uncached loop over transformers' model, and against itself."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -323,3 +324,66 @@ def test_beats_are_told_from_the_first_frame_of_each_window(guidance):
         # A window of 20 frames and the delay is full; its last 8 frames begin the next one.
         assert {b - a for a, b in itertools.pairwise(starts)} == {20 - 8}
         assert {steps for _, steps in told.asked} == {20 + late}
+
+
+GUIDED = SamplingConfig(temperature=1.0, top_k=10, guidance_scale=3.0, guidance_s=1.0)
+
+
+def test_guidance_that_ends_is_all_guided_before_and_none_after(mono):
+    model, condition = mono
+    whole = replace(GUIDED, guidance_s=0.0)
+    ending = stream(model, condition, GUIDED, frames=20, guided_frames=7)
+    rows = []
+    while not ending.finished:
+        rows.append(ending.rows)
+        ending.advance(100, lambda: len(rows) <= ending._decided)
+    got = run(model, condition, GUIDED, frames=20, guided_frames=7)
+    by_hand = stream(model, condition, whole, frames=20)
+    first = by_hand.advance(100, lambda: by_hand._decided == 7)
+    by_hand.change(sampling=replace(whole, guidance_scale=1.0))
+    assert torch.equal(got, torch.cat([first, by_hand.advance(100)], dim=-1))
+    guided, plain = run(model, condition, whole, frames=20), run(model, condition, DRAW, frames=20)
+    assert torch.equal(got[:, 0, :7], guided[:, 0, :7])
+    assert not torch.equal(got, guided)
+    assert not torch.equal(got[:, 0, :7], plain[:, 0, :7])
+    n = condition.mask.shape[0]
+    assert rows[:7] == [2 * n] * 7
+    assert set(rows[7:]) == {n}
+
+
+def test_guidance_of_more_frames_than_there_are_steers_all(mono):
+    model, condition = mono
+    whole = run(model, condition, replace(GUIDED, guidance_s=0.0), frames=12)
+    assert torch.equal(run(model, condition, GUIDED, frames=12, guided_frames=99), whole)
+
+
+def test_guidance_ends_where_the_new_music_says_and_not_where_the_window_does(mono):
+    model, condition = mono
+    narrow = Window(frames=12, keep_frames=4)
+    got = run(model, condition, GUIDED, frames=40, window=narrow, guided_frames=20)
+    by_hand = stream(model, condition, GUIDED, frames=40, window=narrow)
+    first = by_hand.advance(100, lambda: by_hand._first + by_hand._decided == 20)
+    by_hand.change(sampling=replace(GUIDED, guidance_scale=1.0, guidance_s=0.0))
+    assert torch.equal(got, torch.cat([first, by_hand.advance(100)], dim=-1))
+    prompt = got[..., :6]
+    onward = stream(model, condition, GUIDED, frames=9, prompt=prompt, guided_frames=3)
+    for columns, rows in ((8, 2), (9, 1), (12, 1)):  # six of them are given
+        onward.advance(100, lambda upto=columns: onward._decided == upto)
+        assert onward.rows == rows * condition.mask.shape[0]
+
+
+def test_a_change_may_guide_anew(mono):
+    model, condition = mono
+    n = condition.mask.shape[0]
+    jam = stream(model, condition, GUIDED, frames=None, guided_frames=3)
+    jam.advance(8)
+    assert jam.rows == n
+    jam.change(condition=condition)
+    assert jam.rows == n
+    jam.change(condition=condition, guided_frames=5)
+    assert jam.rows == 2 * n
+    jam.advance(6)
+    assert jam.rows == n
+    jam.change(guided_frames=0)
+    jam.advance(30)
+    assert jam.rows == 2 * n
