@@ -160,7 +160,8 @@ def read_query(
         "diversity": (0, 1), "duration": (1, limits.max_duration_s),
         "variations": (1, limits.max_variations), "takes": (1, limits.max_takes),
         "seed": (0, 2**53), "first": (1, 2**31), "loudness": LOUDNESS, "guidance": GUIDANCE,
-        "guided_s": GUIDED_S, "temperature": TEMPERATURE, "top_k": (0, 100_000), "tempo": (0, MAX_TEMPO_BPM),
+        "guided_s": GUIDED_S, "temperature": TEMPERATURE, "top_k": (0, 100_000),
+        "tempo": (0, MAX_TEMPO_BPM),
     }  # fmt: skip
     choices = {
         "format": list(FORMATS), "method": list(METHODS), "key": ["", AUTO_KEY, NO_KEY, *KEYS],

@@ -1,7 +1,8 @@
 """Is the style asked for still heard where a beat and a key are found for the words?
 
     python benchmarks/heard.py [--model pocket] [--diversity 0.5] [--variations 8] [--seconds 10]
-        [--seed 0] [--ways free steady ...] [--takes 1 ...] [--louder 1] [--out STEM]
+        [--seed 0] [--ways free steady ...] [--takes 1 ...] [--guided SCALE SECONDS]
+        [--louder 1] [--out STEM]
 
 Variations of each style's name alone, of the examples on the studio's page and of the plain
 prompts of `pocket_prompts.py` that ask for one are played left free, to a steady beat, in a key
@@ -10,7 +11,8 @@ them), and with all three; `--ways` plays some of these, `--louder` tells chords
 strongly. Told is of how many the style probe hears the style asked for, and how varied those of a
 prompt are (mean of 1 - cosine on the encoder for reports). What a prompt names itself is held in
 all but the first. With `--takes 1 4` each way is played with single takes and with the best of
-four, which the training scorer chooses: neither probe nor encoder took part in that.
+four, which the training scorer chooses: neither probe nor encoder took part in that. With
+`--guided 2 1` each is played once more, guided by 2 for its first second.
 """
 
 import argparse
@@ -76,15 +78,27 @@ def hear(
     return {"right": right, "variety": variety}
 
 
-def name_of(way: str, takes: int) -> str:
+def name_of(way: str, takes: int, guided: Sequence[float] = ()) -> str:
     """Name a column."""
-    return way if takes == 1 else f"{way}, best of {takes}"
+    best = "" if takes == 1 else f", best of {takes}"
+    return f"{way}{best}" + (f", guided {guided[0]:g} for {guided[1]:g} s" if guided else "")
+
+
+def ways_of(found: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """List the columns: name -> way and what is asked beside it."""
+    columns = {}
+    for guided in [(), *([found["guided"]] if found.get("guided") else [])]:
+        names = dict(zip(("guidance_scale", "guidance_s"), guided, strict=False))
+        for way in found["ways"]:
+            for takes in found["takes"]:
+                columns[name_of(way, takes, guided)] = way, {"takes": takes} | names
+    return columns
 
 
 def render(found: Mapping[str, Any]) -> str:
     """Write the counts as Markdown."""
     louder = found["louder"]
-    ways = [name_of(way, takes) for way in found["ways"] for takes in found["takes"]]
+    ways = list(ways_of(found))
 
     def row(name: str, cells: Sequence[Any]) -> str:
         return f"| {name} | " + " | ".join(map(str, cells)) + " |"
@@ -125,6 +139,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--takes", type=int, nargs="+", default=[1], metavar="N")
+    parser.add_argument(
+        "--guided", type=float, nargs=2, metavar=("SCALE", "SECONDS"), help="once more, so"
+    )
     parser.add_argument("--louder", type=float, default=1.0, help="the chords, so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/heard"))
     given = parser.parse_args()
@@ -139,11 +156,10 @@ def main() -> int:
         found = {
             name: {
                 prompt: {
-                    name_of(way, takes): hear(
-                        pipeline, probe, encoder, prompt, styles, takes=takes, **how, **WAYS[way]
+                    name: hear(
+                        pipeline, probe, encoder, prompt, styles, **how, **asked, **WAYS[way]
                     )
-                    for way in given.ways
-                    for takes in given.takes
+                    for name, (way, asked) in ways_of(vars(given)).items()
                 }
                 for prompt, styles in prompts
             }

@@ -39,7 +39,8 @@ contact: ""
 retention_days: 365
 
 # What is compared. Raters never see these names.
-# An arm is a model with settings (diversity, guidance_scale, guidance_s, temperature, top_k, top_p) ...
+# An arm is a model with settings (diversity, guidance_scale, guidance_s, temperature, top_k,
+# top_p) ...
 arms:
   quality:
     model: {model}

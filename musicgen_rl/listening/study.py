@@ -37,7 +37,8 @@ class Arm:
     audio: str | None = None
     """Folder of files named PROMPT-CLIP.wav, both counted from 1, for example 012-3.wav."""
     settings: dict[str, float] = field(default_factory=dict)
-    """diversity, guidance_scale, guidance_s, temperature, top_k, top_p: what differs from the model's own."""
+    """diversity, guidance_scale, guidance_s, temperature, top_k, top_p, where they are not the
+    model's own."""
 
     def __post_init__(self) -> None:
         """Check every field."""

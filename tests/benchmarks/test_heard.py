@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from app.words import EXAMPLES
-from benchmarks.heard import WAYS, hear, name_of, render, sets
+from benchmarks.heard import WAYS, hear, name_of, render, sets, ways_of
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.pipeline import Pipeline
 
@@ -78,3 +78,15 @@ def test_takes_have_columns_of_their_own():
     assert "| plain prompts | 0.75 | 1.00 | 4 |" in text
     assert "| plain prompts, variety | 0.50 | 0.25 |  |" in text
     assert text.endswith("| jazz | 3 | 4 |\n")
+
+
+def test_each_way_is_played_once_more_guided():
+    asked = {"ways": ["free", "chords"], "takes": [1, 4], "guided": [2.0, 1.5]}
+    plain, more = {"takes": 1}, {"guidance_scale": 2.0, "guidance_s": 1.5}
+    found = ways_of(asked)
+    assert len(found) == 8
+    assert found["chords"] == ("chords", plain)
+    assert found["free, best of 4"] == ("free", {"takes": 4})
+    assert found["chords, guided 2 for 1.5 s"] == ("chords", plain | more)
+    assert found["free, best of 4, guided 2 for 1.5 s"] == ("free", {"takes": 4} | more)
+    assert list(ways_of(asked | {"guided": None})) == list(found)[:4]
