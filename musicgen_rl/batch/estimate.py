@@ -10,8 +10,8 @@ from musicgen_rl.audio.io import encode_clip
 from musicgen_rl.audio.loudness import level
 from musicgen_rl.batch.plan import Plan, PlannedClip, group_of
 from musicgen_rl.batch.progress import spell_seconds
+from musicgen_rl.batch.work import side_by_side
 from musicgen_rl.pipeline.core import Pipeline
-from musicgen_rl.pipeline.work import Batch
 
 MEASURE_S = 10.0
 _FILE_SYSTEM_BLOCK = 4096
@@ -104,9 +104,7 @@ def _measure(
     """Return seconds of audio made, seconds it took, and bytes it came to."""
     items = [clip.item for clip in clips]
     request = items[0].request()
-    batch = Batch(
-        [i.prompt for i in items], [i.index for i in items], seeds=[i.seed for i in items]
-    )
+    batch = side_by_side(items)
     steps = iter(range(_WARM_UP_STEPS + pipeline.info.lm.num_codebooks))
     warm = pipeline.chunks(
         batch, request, clips[0].sampling, stop=lambda: next(steps, None) is None
@@ -124,7 +122,7 @@ def _measure(
     samples = np.concatenate([part.samples for part in parts], axis=-1)  # [B, C, M]
     settings = pipeline.settings(batch, 0, request, clips[0].sampling, None)
     size = 0
-    for row in samples:
+    for row in samples[:: items[0].takes]:
         sound = level(row, pipeline.sample_rate, request.loudness)
         size += len(encode_clip(Clip(sound, pipeline.sample_rate, settings), format))
     took = time.monotonic() - start

@@ -8,6 +8,7 @@ from typing import Any
 
 from musicgen_rl.checkpoint import ModelInfo, find_model, model_hash, part_folder, read_info
 from musicgen_rl.checkpoint.holds import ALL, Hold, hold_hash
+from musicgen_rl.checkpoint.scorer import find_scorer
 from musicgen_rl.merging.endpoints import endpoint_hash
 from musicgen_rl.pipeline.dial import ENDS, require_endpoints
 
@@ -40,6 +41,8 @@ class ModelIdentity:
     """Hash of what holds chords; empty where no item asks for them."""
     progression: str = ""
     """Hash of what finds chords; empty where no item asks for that."""
+    scorer: str = ""
+    """Hash of what chooses among takes; empty where no item has any."""
 
     def sound(self) -> dict[str, Any]:
         """Collect what decides the sound."""
@@ -53,7 +56,8 @@ class ModelIdentity:
         parts = {part.replace("_", " "): sha256 for part, sha256 in self.parts.items()}
         ends = {f"{end} end": sha256 for end, sha256 in self.ends.items()}
         held = {hold.name: getattr(self, hold.name) for hold in self.holds()}
-        return {"decoder": self.sha256} | parts | ends | held
+        chooses = {"scorer": self.scorer} if self.scorer else {}
+        return {"decoder": self.sha256} | parts | ends | held | chooses
 
     def holds(self) -> tuple[Hold, ...]:
         """Say what items may be held to."""
@@ -61,7 +65,7 @@ class ModelIdentity:
 
 
 def identify(
-    name: str, *, on_dial: bool, holds: Collection[Hold] = ()
+    name: str, *, on_dial: bool, holds: Collection[Hold] = (), takes: bool = False
 ) -> tuple[ModelInfo, ModelIdentity]:
     """Read who a model is, without loading it.
 
@@ -69,6 +73,7 @@ def identify(
         name: pocket, a folder, or a hub id.
         on_dial: whether the ends of its dial are asked for.
         holds: what is asked for to be held; of what the model has nothing for, it has no hash.
+        takes: whether clips are chosen among takes; without a scorer it has no hash either.
 
     Raises:
         ModelError: it is not there, or broken.
@@ -91,6 +96,7 @@ def identify(
         ends=ends,
         window=asdict(info.window),
         license=info.license,
+        scorer=_hash(scorer) if takes and (scorer := find_scorer(info)) is not None else "",
         **{hold.name: hold_hash(info, hold) for hold in holds},
     )
     return info, identity

@@ -33,6 +33,9 @@ class Item:
     """With `index` it decides the noise, as in `Pipeline.generate`."""
     index: int = 0
     """Which variation of the seed."""
+    takes: int = 1
+    """Play it so often, as variations index x takes and those after it of the seed, and keep the
+    one that answers its words best, of those at the tempo asked for."""
     duration_s: float = 10.0
     """Length in seconds, to the sample."""
     tempo_bpm: float | None = 0.0
@@ -102,7 +105,8 @@ class Item:
         return GenerationConfig(
             duration_s=self.duration_s,
             seed=self.seed,
-            first_index=self.index,
+            first_index=self.index * self.takes if isinstance(self.takes, int) else 0,
+            takes=self.takes,
             tempo_bpm=self.tempo_bpm,
             steady=self.steady,
             key=self.key,

@@ -37,6 +37,7 @@ from musicgen_rl.pipeline.asked import (
 )
 from musicgen_rl.pipeline.dial import sampling_at
 from musicgen_rl.pipeline.holds import asked_for, require_holds
+from musicgen_rl.pipeline.takes import check_takes
 from musicgen_rl.pipeline.tempo import within_reach
 
 CPU_BATCH, GPU_BATCH = 16, 256
@@ -131,9 +132,12 @@ def make_plan(
         requests = {order: item.request() for order, item in orders.items()}
         of_it = {(i.prompt, requests[_orders(i)]) for i in listed if i.model == name}
         holds = [h for h in ALL if any(asked_for(h, *one) for one in of_it)]
-        known[name] = identify(name, on_dial=on_dial, holds=holds)
+        takes = any(i.takes > 1 for i in listed if i.model == name)
+        known[name] = identify(name, on_dial=on_dial, holds=holds, takes=takes)
         for request in requests.values():
             require_holds(known[name][0], request)
+        if takes:
+            _check_takes(known[name][0], [i for i in listed if i.model == name])
     chosen: dict[str, tuple[Item, SamplingConfig]] = {}
     ids: list[str] = []
     samplings: dict[tuple[Any, ...], SamplingConfig] = {}
@@ -158,6 +162,16 @@ def make_plan(
     )
 
 
+def _check_takes(info: ModelInfo, items: Iterable[Item]) -> None:
+    """Refuse takes of which none could be chosen."""
+    seen = set()
+    for item in items:
+        asked = item.prompt, item.takes, item.duration_s, _orders(item)
+        if item.takes > 1 and asked not in seen:
+            seen.add(asked)
+            check_takes(info, [item.prompt], item.request())
+
+
 def clip_id(
     item: Item, sampling: SamplingConfig, model: ModelIdentity, device: str, dtype: str
 ) -> str:
@@ -178,6 +192,8 @@ def clip_id(
         "device": device,
         "dtype": dtype,
     }
+    if item.takes > 1:
+        sound["takes"] = {"of": item.takes, "scorer": model.scorer}
     if model.holds():  # others keep the id they had before anything could be held
         sound |= _told(item, model)
     packed = json.dumps(sound, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -220,7 +236,7 @@ def group_of(item: Item, sampling: SamplingConfig) -> tuple[Any, ...]:
     """
     return (
         item.model, item.merge(), item.diversity, item.duration_s, sampling, item.loudness,
-        *_orders(item), item.beats_per_bar, item.returning,
+        *_orders(item), item.beats_per_bar, item.returning, item.takes,
     )  # fmt: skip
 
 
@@ -247,7 +263,10 @@ def lay_out(
     clips: list[PlannedClip] = []
     batch = 0
     for (model, _, _, duration_s, sampling, *_), members in ordered:
-        size = batch_size or find_batch_size(infos[model], duration_s, sampling, device, dtype)
+        takes = chosen[members[0]][0].takes
+        size = batch_size or find_batch_size(
+            infos[model], duration_s, sampling, device, dtype, takes
+        )  # fmt: skip
         for start in range(0, len(members), size):
             for row, id in enumerate(members[start : start + size]):
                 clips.append(
@@ -265,15 +284,20 @@ def lay_out(
 
 
 def find_batch_size(
-    info: ModelInfo, duration_s: float, sampling: SamplingConfig, device: torch.device, dtype: str
+    info: ModelInfo,
+    duration_s: float,
+    sampling: SamplingConfig,
+    device: torch.device,
+    dtype: str,
+    takes: int = 1,
 ) -> int:
     """Choose how many clips to decode side by side: what pays, as far as memory goes.
 
     It depends on the machine's whole memory, not on what is free now, so that the same plan made
     twice on one machine is the same; what does not fit after all is halved when it comes to it.
     """
-    one = _clip_bytes(info, duration_s, sampling, device, dtype)
-    largest = GPU_BATCH if device.type == "cuda" else CPU_BATCH
+    one = _clip_bytes(info, duration_s, sampling, device, dtype) * takes
+    largest = max(1, (GPU_BATCH if device.type == "cuda" else CPU_BATCH) // takes)
     fits = int(_total_bytes(device) * _MEMORY_SHARE) // one
     while largest > 1 and largest > fits:
         largest //= 2
@@ -305,7 +329,7 @@ def choose_workers(plan: Plan, missing: frozenset[str]) -> int:
     infos = {model.name: read_info(find_model(model.name)) for model in plan.models}
     models = max(devices.load_bytes(info.lm, plan.dtype) for info in infos.values())
     largest = max(
-        len(own) * _clip_bytes(
+        len(own) * own[0].item.takes * _clip_bytes(
             infos[own[0].item.model], own[0].item.duration_s, own[0].sampling, device, plan.dtype
         )
         for own in batches.values()
@@ -360,12 +384,16 @@ def difference(old: Plan, new: Plan) -> list[str]:
     before, after = {c.id: c for c in old.clips}, {c.id: c for c in new.clips}
     if before.keys() == after.keys():
         return said
-    hashes = {m.name: m.sound() for m in old.models}
+    known = {m.name: m for m in old.models}
     for model in new.models:
-        then = hashes.get(model.name)
-        if then is not None and then != model.sound():
-            changed = next(k for k, v in model.sound().items() if then[k] != v)
-            said.append(f"the {changed} of model {model.name} changed")
+        if (then := known.get(model.name)) is None:
+            continue
+        was, now = then.sound(), model.sound()
+        changed = [part for part in now if was[part] != now[part]][:1]
+        was, now = then.hashes(), model.hashes()
+        beside = (*(hold.name for hold in ALL), "scorer")  # what is no part of all its sounds
+        changed += [p for p in beside if p in was and p in now and was[p] != now[p]]
+        said += [f"the {part} of model {model.name} changed" for part in changed]
     for field in _COMPARED:
         then_values = {_shown(c, field) for c in old.clips}
         now_values = {_shown(c, field) for c in new.clips}
@@ -389,8 +417,8 @@ def difference(old: Plan, new: Plan) -> list[str]:
 
 _COMPARED = (
     "model", "duration_s", "seed", "diversity", "merge_method", "merge_strength", "guidance_scale",
-    "guidance_s", "temperature", "top_k", "top_p", "negative_prompt", "loudness", "tempo_bpm",
-    "steady", "key", "chords", "beats_per_bar", "returning",
+    "guidance_s", "takes", "temperature", "top_k", "top_p", "negative_prompt", "loudness",
+    "tempo_bpm", "steady", "key", "chords", "beats_per_bar", "returning",
 )  # fmt: skip
 
 

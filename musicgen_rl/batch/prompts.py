@@ -21,7 +21,7 @@ COLUMNS = {
     "tempo": "tempo_bpm", "tempo_bpm": "tempo_bpm", "steady": "steady", "key": "key",
     "chords": "chords", "beats_per_bar": "beats_per_bar",
     "returning": "returning",
-    "n": "clips", "clips_per_prompt": "clips",
+    "n": "clips", "clips_per_prompt": "clips", "takes": "takes",
     "diversity": "diversity",
     "merge_method": "merge_method", "merge_strength": "merge_strength",
     "guidance": "guidance_scale", "guidance_scale": "guidance_scale",
@@ -249,7 +249,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "temperature": _as_number,
     "top_p": _as_number, "merge_strength": _as_number, "tempo_bpm": _as_number,
     "returning": _as_number,
-    "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole, "beats_per_bar": _as_whole,
+    "seed": _as_whole, "top_k": _as_whole, "clips": _as_whole, "takes": _as_whole,
+    "beats_per_bar": _as_whole,
     "diversity": _as_positions, "steady": _as_yes_or_no,
 }  # fmt: skip
 

@@ -1,10 +1,12 @@
 """What goes to a worker and what comes back: plain values that survive a pipe or a network."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from musicgen_rl.batch.item import Item
 from musicgen_rl.batch.plan import PlannedClip
+from musicgen_rl.pipeline.work import Batch
 
 Stop = Callable[[], bool]
 
@@ -63,6 +65,16 @@ class Done:
     """Id -> why not."""
     rows: int = 0
     """Most clips that were decoded side by side; fewer than the batch where memory was short."""
+
+
+def side_by_side(items: Sequence[Item]) -> Batch:
+    """Lay out items of one group as the pipeline decodes them: the takes of each together."""
+    rows = [(item, take) for item in items for take in range(item.takes)]
+    return Batch(
+        [item.prompt for item, _ in rows],
+        [item.index * item.takes + take for item, take in rows],
+        seeds=[item.seed for item, _ in rows],
+    )
 
 
 def jobs_of(clips: Iterable[PlannedClip], missing: frozenset[str]) -> Iterator[Job]:

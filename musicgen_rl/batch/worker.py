@@ -21,24 +21,28 @@ from musicgen_rl.audio.loudness import level
 from musicgen_rl.batch.identity import ModelIdentity, identify
 from musicgen_rl.batch.plan import Plan, PlannedClip
 from musicgen_rl.batch.remembered import RememberedText
-from musicgen_rl.batch.work import Done, Job, Made, Stop, Works
+from musicgen_rl.batch.work import Done, Job, Made, Stop, Works, side_by_side
 from musicgen_rl.errors import CheckpointError, ConfigError, MusicgenRLError
 from musicgen_rl.pipeline import devices
+from musicgen_rl.pipeline.asked import asked_tempo
 from musicgen_rl.pipeline.core import Pipeline
 from musicgen_rl.pipeline.provenance import describe_codes
+from musicgen_rl.pipeline.takes import choose
 from musicgen_rl.pipeline.work import Batch
+from musicgen_rl.rewards import Scorer
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Rows of a batch before they are levelled and encoded."""
+    """Rows of a batch before they are levelled and encoded; the takes of each stand together."""
 
     rows: range
-    codes: NDArray[np.int64]  # [B, K, T]
+    codes: NDArray[np.int64]  # [B, K, T], B rows x takes
     samples: NDArray[np.float32]  # [B, C, M]
     sample_rate: int
     settings: dict[str, Any]
-    held: list[dict[str, Any]]  # of each row: what its settings say of tempo and key
+    held: list[dict[str, Any]]  # [B]: what the settings say of tempo and key
+    scorer: Scorer | None  # chooses among takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +206,9 @@ class Worker:
             except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
                 short = devices.is_out_of_memory(error)
                 if len(rows) == 1:
-                    why = "one clip does not fit in memory: make it shorter" if short else None
+                    takes = job.clips[rows[0]].item.takes
+                    what = "one clip" if takes == 1 else f"one clip in {takes} takes"
+                    why = f"{what} does not fit in memory: make it shorter" if short else None
                     failed[job.clips[rows[0]].id] = why or _cause(error)
                     continue
                 middle = rows.start + len(rows) // 2
@@ -228,26 +234,39 @@ class Worker:
         settings = pipeline.settings(batch, 0, request, sampling, None)
         sound = np.concatenate(samples, axis=-1)
         held = pipeline.holds.describe(batch, request, None)
-        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, held)
+        scorer = pipeline.chooser if first.item.takes > 1 else None
+        return _Decoded(rows, joined, sound, pipeline.sample_rate, settings, held, scorer)
 
     def _sound(self, job: Job, part: _Decoded, row: int) -> Sound:
-        at = row - part.rows.start
         planned = job.clips[row]
+        item = planned.item
+        first = (row - part.rows.start) * item.takes
+        takes = [self._take(part, planned, first, take) for take in range(item.takes)]
+        kept = takes[0]
+        if item.takes > 1:
+            asked = asked_tempo(item.prompt, item.request())
+            kept = choose(takes, asked, item.duration_s, part.scorer)
+        assert kept.codes is not None
+        return Sound(
+            planned=planned, codes=kept.codes, samples=kept.samples, sample_rate=part.sample_rate,
+            settings=kept.settings,
+        )  # fmt: skip
+
+    def _take(self, part: _Decoded, planned: PlannedClip, first: int, take: int) -> Clip:
+        """Level one take of a clip, and say what made it."""
+        at, item = first + take, planned.item
         codes = part.codes[at]
         settings = part.settings | {
-            "prompt": planned.item.prompt,
-            "seed": planned.item.seed,
-            "index": planned.item.index,
+            "prompt": item.prompt,
+            "seed": item.seed,
+            "index": item.index * item.takes + take,
             "date": self.setup.date,
             "batch": part.settings["batch"] | {"position": at},
             "item": planned.id,
         }
         settings |= part.held[at] | describe_codes(codes, codes.shape[-1])
-        samples = level(part.samples[at], part.sample_rate, planned.item.loudness)
-        return Sound(
-            planned=planned, codes=codes, samples=samples, sample_rate=part.sample_rate,
-            settings=settings,
-        )  # fmt: skip
+        samples = level(part.samples[at], part.sample_rate, item.loudness)
+        return Clip(samples, part.sample_rate, settings, codes)
 
     def _pipeline(self, name: str) -> Pipeline:
         """Return a model, loaded when it is first needed; the one before it goes."""
@@ -267,7 +286,9 @@ class Worker:
     def _require_parts(self, name: str) -> None:
         """Refuse another codec, text encoder or end of the dial than the plan's, read from disk."""
         if (wanted := self.setup.models.get(name)) is not None:
-            _, identity = identify(name, on_dial=bool(wanted.ends), holds=wanted.holds())
+            _, identity = identify(
+                name, on_dial=bool(wanted.ends), holds=wanted.holds(), takes=bool(wanted.scorer)
+            )
             found = identity.hashes()
             for part, sha256 in wanted.hashes().items():
                 if found.get(part, "none") != sha256:
@@ -306,8 +327,7 @@ def _another(name: str, part: str, wanted: str, found: str) -> CheckpointError:
 
 
 def _batch(job: Job, rows: range) -> Batch:
-    items = [job.clips[row].item for row in rows]
-    return Batch([i.prompt for i in items], [i.index for i in items], seeds=[i.seed for i in items])
+    return side_by_side([job.clips[row].item for row in rows])
 
 
 def _cause(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from musicgen_rl.cli.music_options import (
     NoLoudness,
     Returning,
     Steady,
+    Takes,
     Temperature,
     Tempo,
     TopK,
@@ -72,6 +73,7 @@ def batch(
         ),
     ] = None,
     duration: Duration = None,
+    takes: Takes = None,
     tempo: Tempo = None,
     steady: Steady = False,
     key: Key = None,
@@ -178,7 +180,7 @@ def batch(
             "chords": chords,
             "beats_per_bar": whole("--beats-per-bar", beats_per_bar),
         }
-        | given(returning=number("--returning", returning))
+        | given(returning=number("--returning", returning), takes=whole("--takes", takes))
         | values,
         **given(
             clips=whole("-n", clips_per_prompt),

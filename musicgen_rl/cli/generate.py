@@ -21,6 +21,7 @@ from musicgen_rl.cli.music_options import (
     NoLoudness,
     Returning,
     Steady,
+    Takes,
     Temperature,
     Tempo,
     TopK,
@@ -69,12 +70,7 @@ def generate(
             show_default=str(GenerationConfig.clips_per_prompt),
         ),
     ] = None,
-    takes: Annotated[
-        str | None,
-        typer.Option(
-            metavar=WHOLE, help=_REQUEST["takes"], show_default=str(GenerationConfig.takes)
-        ),
-    ] = None,
+    takes: Takes = None,
     tempo: Tempo = None,
     steady: Steady = False,
     key: Key = None,

@@ -24,6 +24,10 @@ Duration = Annotated[
         show_default=f"{GenerationConfig.duration_s:g}",
     ),
 ]
+Takes = Annotated[
+    str | None,
+    typer.Option(metavar=WHOLE, help=_REQUEST["takes"], show_default=str(GenerationConfig.takes)),
+]
 Tempo = Annotated[
     str | None,
     typer.Option(metavar=NUMBER, help=_REQUEST["tempo_bpm"], show_default="the prompt's"),
