@@ -289,6 +289,10 @@ def _place_more(
             precision=0, buttons=[], elem_id="takes",
             visible=any(find_scorer(one.info) for one in services.values()),
         )  # fmt: skip
+        at["lead"] = gr.Checkbox(
+            value=fresh.lead, label="The words lead where held music begins", info=words.LEAD,
+            visible=any(one.info.lead is not None for one in services.values()), elem_id="lead",
+        )  # fmt: skip
         at["guidance"] = gr.Slider(
             *GUIDANCE, fresh.guidance, step=0.1, label="Guidance",
             info=words.GUIDANCE_DIAL if dialled else words.GUIDANCE, buttons=[],

@@ -50,7 +50,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             variations: Clips of this prompt.
             seed: Same seed, same music; -1 draws one.
             diversity: 0 is quality (safer, more alike), 1 diversity; -1 plays the base model.
-            guidance: 1 is off; -1 is the model's own default.
+            guidance: 1 is off; -1 is the model's own: where something is held on the dial, it may
+                guide the first second.
             negative_prompt: What to stay away from; needs guidance above 1.
             temperature: How boldly tokens are drawn; -1 is the model's own default.
             top_k: Draw among so many likeliest tokens; -1 is the model's own default.
@@ -63,7 +64,8 @@ def offer(services: dict[str, Service], shelf: Shelf) -> None:
             chords: To hold, a bar each, such as "Am F C G"; empty takes the prompt's ("chords Am
                 F"), "auto" those or some that go with the prompt, "none" holds none.
             takes: Play each clip so often and keep the one that answers the prompt best.
-            guidance_seconds: Of each clip that guidance steers, 0 for all; -1 is the model's own.
+            guidance_seconds: Of each clip that guidance steers, 0 for all; -1 is the model's own
+                beside a guidance of -1, and all beside another.
         """
         address = address_of(request)
         service = services.get(model or first.info.name)

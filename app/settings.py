@@ -42,6 +42,7 @@ class Settings:
     levelled: bool = True
     loudness: float = LoudnessConfig.target_lufs
     method: str = "lerp"
+    lead: bool = False
     guidance: float = 1.0
     guided_s: float = 0.0
     negative: str = ""
@@ -52,6 +53,7 @@ class Settings:
     def request(self, service: Service, continue_from: Path | None = None) -> JobRequest:
         """Make what the service takes."""
         dialled = service.has_dial and not self.base
+        lead = dialled and self.lead and self.guidance == 1.0  # as the model begins by itself
         return JobRequest(
             prompt=self.prompt or "",
             duration_s=self.duration,
@@ -68,7 +70,7 @@ class Settings:
             format=self.format,
             loudness=LoudnessConfig(enabled=self.levelled, target_lufs=self.loudness),
             sampling={
-                "guidance_scale": self.guidance,
+                "guidance_scale": None if lead else self.guidance,
                 "guidance_s": self.guided_s if self.guidance != 1.0 else None,
                 "negative_prompt": self.negative or None,
                 "temperature": self.temperature,
@@ -106,7 +108,17 @@ CHORD_ROWS = (
 LOUDNESS, GUIDANCE, TEMPERATURE = (-30.0, -8.0), (1.0, 10.0), (0.1, 2.0)
 GUIDED_S = (0.0, 10.0)
 """From where to where these controls go; a link's numbers too."""
-OWN = ("steady", "key", "chords", "guidance", "guided_s", "negative", "temperature", "top_k")
+OWN = (
+    "steady",
+    "key",
+    "chords",
+    "lead",
+    "guidance",
+    "guided_s",
+    "negative",
+    "temperature",
+    "top_k",
+)
 """The settings for which each model has defaults of its own."""
 
 
@@ -123,6 +135,7 @@ def fresh_settings(service: Service, *, base: bool = False) -> Settings:
         steady=can_find(service.info, BEAT),
         key=AUTO_KEY if can_find(service.info, KEY) else "",
         chords=AUTO_CHORDS if can_find(service.info, CHORDS) else "",
+        lead=dialled and service.info.lead is not None,
         guidance=1.0 if dialled else min(max(own.guidance_scale, GUIDANCE[0]), GUIDANCE[1]),
         guided_s=0.0 if dialled else min(own.guidance_s, GUIDED_S[1]),
         negative="" if dialled else own.negative_prompt,
@@ -182,7 +195,7 @@ def read_query(
                 found[name] = text and chords_order(text)
             except ConfigError:  # as on a fresh page
                 continue
-        elif name in ("locked", "levelled", "steady"):
+        elif name in ("locked", "levelled", "steady", "lead"):
             if text:
                 found[name] = _yes(text)
         else:
@@ -201,6 +214,7 @@ def _possible(found: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
         "chords": not (can_find if found.get("chords") == AUTO_CHORDS else has_hold)(info, CHORDS)
         or not has_hold(info, BEAT),
         "takes": find_scorer(info) is None,
+        "lead": info.lead is None,
     }
     return {name: value for name, value in found.items() if not cannot.get(name)}
 

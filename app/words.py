@@ -16,8 +16,13 @@ GUIDANCE = (
     "grow alike. 1 is off and twice as fast."
 )
 GUIDED_S = (
-    "Of each clip, from its beginning; 0 guides all of it. The first second says most of what "
-    "follows, so guiding it alone brings much of what guidance brings at a tenth of its work."
+    "Of each clip, from its beginning; 0 guides all of it. One second is hardly any work and "
+    "brings about half of what guidance brings to ten; later it fades."
+)
+LEAD = (
+    "On the dial, what is held takes some say from the words. Guided for its first second, a clip "
+    "is what they ask for as often as when it is left free. Off: more variety, more that is not "
+    "meant. A guidance above 1 stands in its place."
 )
 NEGATIVE = (
     "What to stay away from, such as “drums”. Quality: can remove what disturbs. Variety: hardly "

@@ -157,6 +157,7 @@ def measure(given: argparse.Namespace) -> tuple[dict[str, Any], Pipeline]:
                 clips = [
                     pipeline.generate(
                         caption, duration_s=given.seconds, seed=given.seed, diversity=diversity,
+                    guidance_scale=None if diversity is None else 1.0,
                         tempo_bpm=60.0 / piece.attributes["beat_s"],
                         beats_per_bar=int(piece.attributes["meter"][0]),
                         key=key_of(piece.attributes).name if key else NO_KEY,

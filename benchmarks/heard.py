@@ -1,7 +1,7 @@
 """Is the style asked for still heard where a beat and a key are found for the words?
 
     python benchmarks/heard.py [--model pocket] [--diversity 0.5] [--variations 8] [--seconds 10]
-        [--seed 0] [--ways free steady ...] [--takes 1 ...] [--guided SCALE SECONDS]
+        [--seed 0] [--ways free steady ...] [--takes 1 ...] [--lead]
         [--louder 1] [--out STEM]
 
 Variations of each style's name alone, of the examples on the studio's page and of the plain
@@ -11,8 +11,9 @@ them), and with all three; `--ways` plays some of these, `--louder` tells chords
 strongly. Told is of how many the style probe hears the style asked for, and how varied those of a
 prompt are (mean of 1 - cosine on the encoder for reports). What a prompt names itself is held in
 all but the first. With `--takes 1 4` each way is played with single takes and with the best of
-four, which the training scorer chooses: neither probe nor encoder took part in that. With
-`--guided 2 1` each is played once more, guided by 2 for its first second.
+four, which the training scorer chooses: neither probe nor encoder took part in that.
+Guidance is off; with `--lead` what is held is played once more, begun as the model does by itself:
+guided for its first second.
 """
 
 import argparse
@@ -78,20 +79,16 @@ def hear(
     return {"right": right, "variety": variety}
 
 
-def name_of(way: str, takes: int, guided: Sequence[float] = ()) -> str:
-    """Name a column."""
-    best = "" if takes == 1 else f", best of {takes}"
-    return f"{way}{best}" + (f", guided {guided[0]:g} for {guided[1]:g} s" if guided else "")
-
-
 def ways_of(found: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     """List the columns: name -> way and what is asked beside it."""
-    columns = {}
-    for guided in [(), *([found["guided"]] if found.get("guided") else [])]:
-        names = dict(zip(("guidance_scale", "guidance_s"), guided, strict=False))
+    columns: dict[str, tuple[str, dict[str, Any]]] = {}
+    for scale in (1.0, *([None] if found.get("lead") else [])):
         for way in found["ways"]:
             for takes in found["takes"]:
-                columns[name_of(way, takes, guided)] = way, {"takes": takes} | names
+                name = way + ("" if takes == 1 else f", best of {takes}")
+                name += ", words leading" if scale is None else ""
+                if scale is not None or way != "free":
+                    columns[name] = way, {"takes": takes, "guidance_scale": scale}
     return columns
 
 
@@ -139,9 +136,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--takes", type=int, nargs="+", default=[1], metavar="N")
-    parser.add_argument(
-        "--guided", type=float, nargs=2, metavar=("SCALE", "SECONDS"), help="once more, so"
-    )
+    parser.add_argument("--lead", action="store_true", help="held music once more, begun guided")
     parser.add_argument("--louder", type=float, default=1.0, help="the chords, so many times")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/heard"))
     given = parser.parse_args()

@@ -181,6 +181,7 @@ def main() -> int:
             clips = (play if given.ask == "style" else play_captions)(
                 pipeline, pieces, hold,
                 duration_s=given.seconds, seed=given.seed, diversity=diversity,
+                    guidance_scale=None if diversity is None else 1.0,
             )  # fmt: skip
             name = given.model + ("" if diversity is None else f", dial {diversity:g}")
             tell_louder(pipeline.holds.key.adapter, 1 / louder)

@@ -113,6 +113,7 @@ def measure(
             clips = [
                 pipeline.generate(
                     caption, duration_s=given.seconds, seed=given.seed, diversity=diversity,
+                    guidance_scale=None if diversity is None else 1.0,
                     key=key_of(piece.attributes).name if key == "own" else key, steady=steady,
                 )[0]
                 for piece, caption in asked

@@ -190,7 +190,8 @@ class SamplingConfig:
     guidance_scale: float = 1.0
     """Classifier-free guidance; 1 is off (one row a clip), 3 is MusicGen's usual value."""
     guidance_s: float = 0.0
-    """Seconds of new music that guidance steers, for the first ones decide most; 0 steers all."""
+    """Seconds of new music that guidance steers, from its beginning; 0, or a guidance_scale named
+    without it, steers all."""
     temperature: float = 1.0
     """Above 1 more varied and riskier, below 1 safer and more alike; 0 is greedy."""
     top_k: int = 250
@@ -236,6 +237,37 @@ class SamplingConfig:
         """Rows of cache that a clip has at most: guidance needs a second, and its end a third."""
         return 1 + self.guided + (self.guided and self.guidance_s > 0.0)
 
+    def unguided(self) -> "SamplingConfig":
+        """Take guidance off, with what goes with it."""
+        return dataclasses.replace(self, guidance_scale=1.0, guidance_s=0.0, negative_prompt="")
+
     def guided_frames(self, frame_rate: float) -> int:
         """Count the frames that guidance steers; 0 for all."""
         return max(1, round(self.guidance_s * frame_rate)) if self.guidance_s else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadConfig:
+    """Guidance where clips on the dial begin that are held to something.
+
+    What is held takes some say from the words, and the first second says most of what kind of music
+    a clip is: guided there, it is heard as often as what was asked for as when it is left free.
+    """
+
+    quality_scale: float = 1.0
+    """At the quality end; between the ends the scale goes in a straight line."""
+    diversity_scale: float = 1.0
+    """At the diversity end."""
+    guidance_s: float = 1.0
+    """Seconds of new music that are guided."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        require_number("quality_scale", self.quality_scale, 1.0, 50.0)
+        require_number("diversity_scale", self.diversity_scale, 1.0, 50.0)
+        require_number("guidance_s", self.guidance_s, 0.01, 600.0, unit="s")
+
+    def scale_at(self, diversity: float) -> float:
+        """Tell the scale at a position of the dial, 0 quality to 1 diversity."""
+        change = self.diversity_scale - self.quality_scale
+        return round(self.quality_scale + change * diversity, 4)

@@ -17,6 +17,7 @@ from musicgen_rl.checkpoint import (
     save_model,
     weight_files,
 )
+from musicgen_rl.config import LeadConfig
 from musicgen_rl.errors import (
     CheckpointError,
     ModelNotFoundError,
@@ -49,6 +50,18 @@ def test_info_says_what_was_saved(folder):
     assert info.window.frames == 100
     assert info.sampling.top_k == 20
     assert info.license == "Apache-2.0"
+    assert info.lead is None
+
+
+def test_how_held_clips_begin_is_saved_and_read(tmp_path):
+    lead = LeadConfig(quality_scale=2.0, diversity_scale=1.5, guidance_s=0.5)
+    assert read_info(save_tiny(tmp_path / "m", lead=lead)).lead == lead
+    edit(tmp_path / "m" / "musicgen_rl.json", lead={"quality_scale": 0.5})
+    with pytest.raises(CheckpointError, match="quality_scale must be between"):
+        read_info(tmp_path / "m")
+    edit(tmp_path / "m" / "musicgen_rl.json", lead={"scale": 2.0})
+    with pytest.raises(CheckpointError, match="holds a value that cannot be"):
+        read_info(tmp_path / "m")
 
 
 def test_weights_come_back_as_saved_and_in_transformers(folder):

@@ -212,7 +212,7 @@ class Service:
     def seconds_for(self, request: Admitted) -> float:
         """Estimate how long a request takes here once it runs; 0 while nothing is known."""
         steps = self._steps(request.generation)
-        return self._pace.seconds(request.rows, steps) * request.rounds
+        return self._pace.seconds(request.usual_rows, steps) * request.rounds
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Stop everything and remove the service's files."""
@@ -318,7 +318,7 @@ class Service:
         """Learn from what was made how long things take here."""
         done = [job for job in jobs if job.state is State.DONE]
         if len(done) == len(jobs):
-            rows = sum(job.request.rows for job in jobs)
+            rows = sum(job.request.usual_rows for job in jobs)
             steps = self._steps(jobs[0].request.generation) * jobs[0].request.rounds
             self._pace.note(rows, steps, seconds)
         clips = [job.request.generation for job in done]
@@ -344,7 +344,9 @@ class Service:
             if job.state is not State.DONE:
                 log.error("the warm-up failed; jobs will say why")
                 return
-        self._pace.note(request.rows, self._steps(request.generation), self._clock() - started)
+        self._pace.note(
+            request.usual_rows, self._steps(request.generation), self._clock() - started
+        )
 
     def _sweep(self, *, everything: bool = False) -> None:
         """Remove the files of jobs that ended long ago or are too many, and sound nobody took.

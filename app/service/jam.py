@@ -333,7 +333,8 @@ def sampling_of(room: Room, diversity: float | None, named: dict[str, Any]) -> S
         InputError, ConfigError: they cannot be.
     """
     if named.get("guidance_scale") == 1.0:
-        named = {k: v for k, v in named.items() if k != "negative_prompt"}
+        without = ("negative_prompt", "guidance_s")  # which go with guidance
+        named = {k: v for k, v in named.items() if k not in without}
     negative = named.get("negative_prompt")
     if negative:
         most = room.limits.max_prompt_characters

@@ -135,10 +135,15 @@ class Admitted:
 
     @property
     def rows(self) -> int:
-        """Rows decoded side by side for most of the time; guidance throughout doubles them."""
+        """Rows decoded side by side at most; guidance doubles them."""
         takes, clips = self.generation.takes, self.generation.clips_per_prompt
-        twice = self.sampling.guided and not self.sampling.guidance_s
-        return (takes if takes > 1 else clips) * (2 if twice else 1)
+        return (takes if takes > 1 else clips) * (2 if self.sampling.guided else 1)
+
+    @property
+    def usual_rows(self) -> int:
+        """Rows decoded side by side for most of the time."""
+        ends = 0.0 < self.sampling.guidance_s < self.generation.duration_s / 2
+        return self.rows // 2 if self.sampling.guided and ends else self.rows
 
     @property
     def rounds(self) -> int:
@@ -200,7 +205,7 @@ def admit(request: JobRequest, limits: Limits, info: ModelInfo) -> Admitted:
         prompt=prompt,
         generation=generation,
         held=held_to(info, prompt, generation, goes_on=request.continue_from is not None),
-        sampling=sampling_at(info, request.diversity, **chosen),
+        sampling=sampling_at(info, request.diversity, holds=generation.holds, **chosen),
         format=request.format,
         continue_from=request.continue_from,
     )

@@ -62,7 +62,8 @@ class Item:
     guidance_scale: float | None = None
     """Classifier-free guidance; the model's own where None."""
     guidance_s: float | None = None
-    """Seconds of new music that guidance steers, 0 for all; the model's own where None."""
+    """Seconds of new music that guidance steers, 0 for all. Where None, all of it beside a
+    guidance_scale that is given, else the model's own."""
     temperature: float | None = None
     """The model's own where None."""
     top_k: int | None = None

@@ -126,10 +126,12 @@ def make_plan(
     where = devices.choose_device(device)
     precision = devices.choose_dtype(dtype, where)
     known: dict[str, tuple[ModelInfo, ModelIdentity]] = {}
+    held: dict[tuple[Any, ...], bool] = {}
     for name in dict.fromkeys(item.model for item in listed):
         on_dial = any(i.diversity is not None for i in listed if i.model == name)
         orders = {_orders(i): i for i in listed if i.model == name}  # alike for most clips
         requests = {order: item.request() for order, item in orders.items()}
+        held |= {order: request.holds for order, request in requests.items()}
         of_it = {(i.prompt, requests[_orders(i)]) for i in listed if i.model == name}
         holds = [h for h in ALL if any(asked_for(h, *one) for one in of_it)]
         takes = any(i.takes > 1 for i in listed if i.model == name)
@@ -144,9 +146,10 @@ def make_plan(
     for item in listed:
         info, identity = known[item.model]
         named = item.named_sampling()
-        drawn = (item.model, item.diversity, *named.items())
+        asked = held[_orders(item)]
+        drawn = (item.model, item.diversity, asked, *named.items())
         if drawn not in samplings:
-            samplings[drawn] = sampling_at(info, item.diversity, **named)
+            samplings[drawn] = sampling_at(info, item.diversity, holds=asked, **named)
         sampling = samplings[drawn]
         ids.append(clip_id(item, sampling, identity, where.type, precision))
         chosen.setdefault(ids[-1], (item, sampling))

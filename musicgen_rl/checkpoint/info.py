@@ -7,7 +7,7 @@ from typing import Any
 
 from musicgen_rl.checkpoint.find import checkpoints_folder
 from musicgen_rl.checkpoint.kind import check_kind
-from musicgen_rl.config import LMConfig, SamplingConfig, require
+from musicgen_rl.config import LeadConfig, LMConfig, SamplingConfig, require
 from musicgen_rl.errors import CheckpointError, ConfigError, UnsupportedModelError
 from musicgen_rl.lm.weights import config_from_transformers
 from musicgen_rl.sampling.decode import Window
@@ -34,6 +34,8 @@ class ModelInfo:
     """Frames a second."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Sampling defaults of this model."""
+    lead: LeadConfig | None = None
+    """How clips on the dial begin that are held to something; unguided where None."""
     text_encoder: Mapping[str, Any] = field(default_factory=dict)
     """What encodes prompts: {"type": "minilm", "path": ...} or {"type": "t5"}."""
     codec: Mapping[str, Any] = field(default_factory=dict)
@@ -138,6 +140,7 @@ def _info_of_ours(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
             window=window,
             frame_rate=float(card["frame_rate"]),
             sampling=SamplingConfig(**card["sampling"]),
+            lead=LeadConfig(**card["lead"]) if "lead" in card else None,
             text_encoder=card["text_encoder"],
             codec=card["codec"],
             license=str(card["license"]),

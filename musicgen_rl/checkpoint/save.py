@@ -46,6 +46,7 @@ def save_model(
         "window_frames": info.window.frames,
         "keep_frames": info.window.keep_frames,
         "sampling": asdict(info.sampling),
+        **({"lead": asdict(info.lead)} if info.lead is not None else {}),
         "text_encoder": dict(info.text_encoder),
         "codec": dict(info.codec),
         "license": info.license,

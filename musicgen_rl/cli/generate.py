@@ -181,7 +181,7 @@ def _generate(
     require_endpoints(info, request.diversity)
     require_holds(info, request)
     check_takes(info, prompts, request)
-    sampling = sampling_at(info, request.diversity, **overrides)
+    sampling = sampling_at(info, request.diversity, holds=request.holds, **overrides)
     request = replace(request, seed=draw_seed() if request.seed is None else request.seed)
     total = len(prompts) * request.clips_per_prompt
     goes_on = continue_from is not None

@@ -8,6 +8,7 @@ import typer
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.cli.options import NUMBER, WHOLE, given, number, whole
 from musicgen_rl.config import SamplingConfig, field_help
+from musicgen_rl.data.chords import AUTO_CHORDS
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.pipeline.request import GenerationConfig
 
@@ -146,9 +147,15 @@ def check_chord_options(
     from musicgen_rl.pipeline.asked import asks_for_chords
 
     named = {"--beats-per-bar": beats_per_bar, "--returning": returning}
-    for option, value in named.items():
-        if value is not None and not any(asks_for_chords(p, request) for p, request in asked):
-            raise ConfigError(
-                f"{option} {value} says how chords are played, and none are asked for: add "
-                '--chords "Am F C G", or --chords auto for some that fit the words'
-            )
+    said = [f"{option} {value}" for option, value in named.items() if value is not None]
+    if not said or any(asks_for_chords(prompt, request) for prompt, request in asked):
+        return
+    if any(request.chords == AUTO_CHORDS for _, request in asked):
+        raise ConfigError(
+            f"{said[0]} says how chords are played, and words of music in threes or without a "
+            'beat find none: name a --tempo beside --chords auto, or chords: --chords "Am F C G"'
+        )
+    raise ConfigError(
+        f"{said[0]} says how chords are played, and none are asked for: add "
+        '--chords "Am F C G", or --chords auto for some that fit the words'
+    )

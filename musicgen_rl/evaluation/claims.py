@@ -167,12 +167,15 @@ def _missing(name: str, says: str, what: str) -> Claim:
     return Claim(name, says, "not tested", note=f"needs {what}")
 
 
+def _guided(evidence: Evidence) -> list[Arm]:
+    """Find the sweep of guidance: throughout, for the claims are not of one that ends early."""
+    return [a for a in evidence.named(family="guidance") if not a.sampling.get("guidance_s")]
+
+
 def _parts(evidence: Evidence) -> tuple[Arm | None, Arm | None, Arm | None, Arm | None]:
     """Find base, guided base, quality end and diversity end."""
     base = next(iter(evidence.named(family="base")), None)
-    guided = next(
-        (a for a in evidence.named(family="guidance") if a.guidance_scale == _GUIDED), None
-    )
+    guided = next((a for a in _guided(evidence) if a.guidance_scale == _GUIDED), None)
     line = evidence.line()
     quality = next((a for a in line if a.lam == 0.0), None)
     diverse = next((a for a in line if a.lam == 1.0), None)
@@ -344,7 +347,7 @@ def _rivals_beaten(evidence: Evidence) -> Claim:
     """Check that the sweeps on the base lie below the merge line, each at its own diversity."""
     name, says = "rivals beaten", "guidance and temperature on the base lie below the merge line"
     line = evidence.line()
-    guided = [a for a in evidence.named(family="guidance") if a.guidance_scale < _GUIDED]
+    guided = [a for a in _guided(evidence) if a.guidance_scale < _GUIDED]
     hot = [a for a in evidence.named(family="temperature") if a.temperature > 1.0]
     if len(line) < 2 or not (guided or hot) or not evidence.qualities:
         return _missing(name, says, "the merge line and the rivals")

@@ -285,9 +285,7 @@ class _Tally:
     ) -> None:
         self._places, self._say = places, say
         self._costs = {
-            clip.id: (2.0 if c.guided and not c.guidance_s else 1.0) + _MEASURING
-            for clip in plan.clips
-            for c in [clip.sampling]
+            clip.id: (2.0 if clip.sampling.guided else 1.0) + _MEASURING for clip in plan.clips
         }
         total = sum(self._costs.values())
         kept = total - sum(self._costs[id] for id in missing)

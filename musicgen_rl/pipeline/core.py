@@ -200,7 +200,7 @@ class Pipeline:
                 clips cut short with `complete` False in their settings.
             progress: called at every step with frames made and frames to make.
             sampling: guidance_scale, guidance_s, temperature, top_k, top_p, negative_prompt; the
-                model's own defaults where not given, guidance off on the dial.
+                model's own defaults where not given, on the dial those of `dial.sampling_at`.
 
         Returns:
             Clips in the order of the prompts, variations of one prompt together.
@@ -229,7 +229,7 @@ class Pipeline:
         return self.run(
             check_prompts(prompts),
             request,
-            sampling_at(self.info, diversity, **sampling),
+            sampling_at(self.info, diversity, holds=request.holds, **sampling),
             source=self.read_source(continue_from),
             stop=stop,
             progress=progress,
@@ -329,7 +329,7 @@ class Pipeline:
             diversity=diversity,
             merge_method=merge_method,
         )
-        chosen = sampling_at(self.info, diversity, **sampling)
+        chosen = sampling_at(self.info, diversity, holds=request.holds, **sampling)
         batch = self.plan(check_prompts(prompt), request, chosen)[0]
         source = self.read_source(continue_from)
         return self._stream(batch, request, chosen, source, stop)

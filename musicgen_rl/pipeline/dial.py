@@ -42,15 +42,19 @@ def require_endpoints(info: ModelInfo, diversity: float | None) -> None:
     )
 
 
-def sampling_at(info: ModelInfo, diversity: float | None, **named: Any) -> SamplingConfig:
+def sampling_at(
+    info: ModelInfo, diversity: float | None, *, holds: bool = False, **named: Any
+) -> SamplingConfig:
     """Take the defaults for a position of the dial and what the user named.
 
     Both ends learned from guided clips, so what guidance brings is in their weights: on the dial it
-    is off unless the user names a scale, which saves the second row of every clip.
+    is off unless the user names a scale, which saves the second row of every clip. Only where
+    clips begin that are held to something it is on, if the model says so (`LeadConfig`).
 
     Args:
         info: the model.
         diversity: where the dial stands; None is the base, with the model's own guidance.
+        holds: whether something is to be held (`GenerationConfig.holds`).
         named: fields of SamplingConfig; None means not set.
 
     Raises:
@@ -58,7 +62,11 @@ def sampling_at(info: ModelInfo, diversity: float | None, **named: Any) -> Sampl
     """
     defaults = info.sampling
     if diversity is not None:
-        defaults = replace(defaults, guidance_scale=1.0, guidance_s=0.0, negative_prompt="")
+        defaults = defaults.unguided()
+        scale = info.lead.scale_at(diversity) if holds and info.lead is not None else 1.0
+        if info.lead is not None and scale != 1.0 and not named.get("negative_prompt"):
+            seconds = info.lead.guidance_s
+            defaults = replace(defaults, guidance_scale=scale, guidance_s=seconds)
     return override_sampling(defaults, **named)
 
 

@@ -89,6 +89,7 @@ class Jam:
             recall=self._holds.lead_sheet,
             returning=begins.returning,
         )
+        self._played_until = self._stream.guided_until
         self._decoder = StreamingDecoder(pipeline.codec)
 
     @property
@@ -131,8 +132,10 @@ class Jam:
             raise ConfigError(f"a jam has at most {MAX_MOVES} moves: keep it and start a new one")
         if now.frame == self.frames:
             self.moves.pop()  # nothing was made with it
-        self.moves.append(after)
-        return self._apply(after, before=now)
+        played = self.moves[-1] if self.moves else None
+        if played is None or replace(after, frame=played.frame) != played:
+            self.moves.append(after)  # or it is what played before
+        return self._apply(after, now, played)
 
     def advance(self, frames: int) -> NDArray[np.float32]:
         """Make the next frames.
@@ -147,6 +150,7 @@ class Jam:
         codes = self._stream.advance(frames)  # [1, K, t]
         self.codes.append(codes[0].numpy().astype(np.int64))
         self.frames += frames
+        self._played_until = self._stream.guided_until
         with torch.inference_mode():
             samples = self._decoder.push(codes.to(self.pipeline.device))
         return samples[0].float().cpu().numpy()
@@ -187,7 +191,14 @@ class Jam:
         """Give back what decoding needs; codes and settings stay."""
         self._stack.close()
 
-    def _apply(self, after: Move, before: Move) -> float:
+    def _apply(self, after: Move, before: Move, played: Move | None) -> float:
+        """Bring the stream from one move to another.
+
+        Args:
+            after: what holds from here on.
+            before: what held until now, be it that no frame was made with it.
+            played: what the last frame was made with; None where there is none.
+        """
         pipeline = self.pipeline
         seconds = pipeline.move(after.diversity, self.merge_method)
         moved, said = after.diversity != before.diversity, after.prompt != before.prompt
@@ -195,12 +206,15 @@ class Jam:
         if said:
             self._holds.move(after.frame, after.prompt)
         again = moved and self.policy == "recompute"
-        frames = after.sampling.guided_frames(pipeline.info.frame_rate)
+        guided = after.sampling.guided_frames(pipeline.info.frame_rate)
+        if played is None or (after.prompt, after.sampling) != (played.prompt, played.sampling):
+            self._stream.guided_until = self._stream.now + guided if guided else None
+        else:  # as if nothing had been said in between
+            self._stream.guided_until = self._played_until
         self._stream.change(
             condition=self._condition(after) if again or said else None,
             sampling=after.sampling,
             null=self._null(after.sampling) if again or drawn else None,
-            guided_frames=frames if said or drawn else None,
         )
         return seconds
 

@@ -8,7 +8,7 @@ from typing import Any
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig, plain_numbers, require, require_number
 from musicgen_rl.data.chords import NO_CHORDS, chords_order
-from musicgen_rl.data.keys import key_order
+from musicgen_rl.data.keys import NO_KEY, key_order
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.merging.recipe import MergeConfig
 
@@ -74,6 +74,12 @@ class GenerationConfig:
     towards the base)."""
     merge_strength: float = 0.5
     """For liti: share of the way from the base; 1 is slerp, 0 the base."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether a beat, a key or chords are asked for, apart from what prompts name."""
+        asked = self.key not in (None, NO_KEY) or self.chords not in (None, NO_CHORDS)
+        return asked or bool(self.tempo_bpm) or self.steady
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -7,7 +7,7 @@ stay in the range the model was trained on.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -95,8 +95,9 @@ class DecodeStream:
         if recall is not None and returning:
             self._remembered = Remembered(recall, returning, config.codebook_size)
         self.config, self.sampling, self.window = config, sampling, window
-        self._unguided = _without_guidance(sampling)
-        self._guided_until = guided_frames or None  # frame of the new music
+        self._unguided = sampling.unguided()
+        self.guided_until = guided_frames or None
+        """Frame of the new music at which guidance ends; None for never."""
         self._make_runner = make_runner
         self._condition, self._null = condition, null
         self._late = delays(config.num_codebooks, config.audio_channels)
@@ -131,7 +132,12 @@ class DecodeStream:
         """Whether guidance steers the next column."""
         if not self.sampling.guided:
             return False
-        return self._guided_until is None or self._first + self._decided < self._guided_until
+        return self.guided_until is None or self.now < self.guided_until
+
+    @property
+    def now(self) -> int:
+        """Frame of the new music that the next column decides; negative before it."""
+        return self._first + self._decided
 
     @property
     def finished(self) -> bool:
@@ -169,23 +175,14 @@ class DecodeStream:
         condition: Condition | None = None,
         sampling: SamplingConfig | None = None,
         null: Condition | None = None,
-        guided_frames: int | None = None,
     ) -> None:
         """Go on with another prompt or other sampling from the next step; the past is kept.
 
-        Args:
-            condition: text of B clips; as before where None.
-            sampling: how tokens are drawn; as before where None.
-            null: what guidance steers away from; as before where None.
-            guided_frames: frames from here on that guidance steers, 0 for all; as before where
-                None.
+        Where guidance ends is as before: set `guided_until` first.
         """
         rows = self.rows
         if sampling is not None:
-            self.sampling, self._unguided = sampling, _without_guidance(sampling)
-        if guided_frames is not None:
-            now = self._first + self._decided
-            self._guided_until = now + guided_frames if guided_frames else None
+            self.sampling, self._unguided = sampling, sampling.unguided()
         if condition is not None or null is not None or self.rows != rows:
             self._condition = condition or self._condition
             self._null = null or self._null
@@ -314,10 +311,6 @@ class DecodeStream:
         self._handed_out += count
         rows = [self._grid[:, k, a + d : a + d + count] for k, d in enumerate(self._late)]
         return torch.stack(rows, dim=1)
-
-
-def _without_guidance(sampling: SamplingConfig) -> SamplingConfig:
-    return replace(sampling, guidance_scale=1.0, guidance_s=0.0, negative_prompt="")
 
 
 def decode(

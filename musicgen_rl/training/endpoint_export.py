@@ -69,7 +69,7 @@ def export_endpoint(
     """
     given = {"base": {"name": base.name, "sha256": base_sha256}, **notes}
     given |= {n: base.notes[n] for n in ("data_licenses", "codec_hash") if n in base.notes}
-    sampling = replace(base.sampling, guidance_scale=1.0, negative_prompt="")
+    sampling = base.sampling.unguided()
     card = replace(base, name=name, sampling=sampling, notes=given)
     with whole_folder(target) as temporary:
         if student.train != "low-rank":

@@ -46,7 +46,16 @@ def test_takes_of_one_clip_are_decoded_side_by_side_and_with_nobody_elses(hearin
     assert (plain.rows, plain.rounds) == (3, 1)
     assert (several.rows, several.rounds) == (4, 3)
     assert ask(takes=4, sampling={"guidance_scale": 3.0}).rows == 8
-    assert ask(takes=4, sampling={"guidance_scale": 3.0, "guidance_s": 1.0}).rows == 4
+    early = {"guidance_scale": 3.0, "guidance_s": 1.0}
+    found = [
+        (one.rows, one.usual_rows) for one in (
+            ask(takes=4, sampling=early),
+            ask(takes=4, sampling=early | {"guidance_s": 8.0}),
+            ask(takes=4, sampling={"guidance_scale": 3.0}),
+            ask(takes=4),
+        )
+    ]  # fmt: skip
+    assert found == [(8, 4), (8, 8), (8, 8), (4, 4)]
     assert several.generation.takes == 4
     assert plain.goes_with(ask())
     assert not several.goes_with(ask(takes=4))

@@ -10,7 +10,7 @@ import pytest
 from app.service import Limits
 from app.settings import Settings, carried_over, fresh_settings, read_query
 from musicgen_rl.checkpoint import read_info
-from musicgen_rl.config import SamplingConfig
+from musicgen_rl.config import LeadConfig, SamplingConfig
 from tests.models import tiny_info
 
 
@@ -95,6 +95,24 @@ def test_guidance_that_is_off_has_no_end():
     assert page.request(service).sampling["guidance_s"] is None
     guided = replace(page, guidance=2.0).request(service).sampling
     assert (guided["guidance_scale"], guided["guidance_s"]) == (2.0, 1.0)
+
+
+def test_the_words_lead_where_the_model_says_how_and_no_guidance_is_set():
+    info = replace(DIAL.info, lead=LeadConfig(quality_scale=2.0, diversity_scale=2.0))
+    service = SimpleNamespace(has_dial=True, info=info)
+    fresh = fresh_settings(service)
+    assert fresh.lead
+    assert not fresh_settings(DIAL).lead
+    assert not fresh_settings(service, base=True).lead
+    asked = [
+        replace(fresh, **changes).request(service).sampling["guidance_scale"]
+        for changes in ({}, {"lead": False}, {"guidance": 3.0}, {"base": True})
+    ]
+    assert asked == [None, 1.0, 3.0, 1.0]
+    query = replace(fresh, lead=False).query(fresh)
+    given = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+    assert not read_query(given, {"dial": service}, Limits()).lead
+    assert read_query({"model": "dial", "lead": "1"}, SERVICES, Limits()) == fresh_settings(DIAL)
 
 
 def test_a_seed_that_is_not_locked_stays_at_home():

@@ -29,11 +29,21 @@ def plan_of(*items, **options):
     "change",
     [
         {"prompt": "slow pianos"}, {"seed": 1}, {"index": 1}, {"duration_s": 0.31},
-        {"guidance_scale": 3.0}, {"temperature": 0.9}, {"top_k": 7}, {"top_p": 0.5},
+        {"guidance_scale": 3.0}, {"takes": 2, "duration_s": 4.0, "prompt": "124 bpm", "tempo_bpm": None},
+        {"temperature": 0.9}, {"top_k": 7}, {"top_p": 0.5},
     ],
 )  # fmt: skip
 def test_everything_that_decides_the_sound_changes_the_id(item, change):
     assert plan_of(replace(item, **change)).ids != plan_of(item).ids
+
+
+def test_where_guidance_ends_changes_the_id(item):
+    guided = replace(item, guidance_scale=2.0)
+    ids = {plan_of(replace(guided, guidance_s=s)).ids for s in (0.0, 0.1, 0.2)}
+    assert len(ids) == 3
+    assert plan_of(guided).ids == plan_of(replace(guided, guidance_s=0.0)).ids
+    said = difference(plan_of(guided), plan_of(replace(guided, guidance_s=0.1)))
+    assert said == ["guidance_s 0 -> 0.1"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from app.words import EXAMPLES
-from benchmarks.heard import WAYS, hear, name_of, render, sets, ways_of
+from benchmarks.heard import WAYS, hear, render, sets, ways_of
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.pipeline import Pipeline
 
@@ -67,7 +67,7 @@ def test_shares_are_of_all_clips_of_a_set():
 
 
 def test_takes_have_columns_of_their_own():
-    assert [name_of("chords", takes) for takes in (1, 4)] == ["chords", "chords, best of 4"]
+    assert list(ways_of({"ways": ["chords"], "takes": [1, 4]})) == ["chords", "chords, best of 4"]
     by = {"chords": {"right": 3, "variety": 0.5}}
     by["chords, best of 4"] = {"right": 4, "variety": 0.25}
     about = {"model": "m", "diversity": 0.5, "variations": 4, "seconds": 10.0, "seed": 0,
@@ -80,13 +80,12 @@ def test_takes_have_columns_of_their_own():
     assert text.endswith("| jazz | 3 | 4 |\n")
 
 
-def test_each_way_is_played_once_more_guided():
-    asked = {"ways": ["free", "chords"], "takes": [1, 4], "guided": [2.0, 1.5]}
-    plain, more = {"takes": 1}, {"guidance_scale": 2.0, "guidance_s": 1.5}
+def test_what_is_held_is_played_once_more_as_the_model_begins_by_itself():
+    asked = {"ways": ["free", "chords"], "takes": [1, 4], "lead": True}
     found = ways_of(asked)
-    assert len(found) == 8
-    assert found["chords"] == ("chords", plain)
-    assert found["free, best of 4"] == ("free", {"takes": 4})
-    assert found["chords, guided 2 for 1.5 s"] == ("chords", plain | more)
-    assert found["free, best of 4, guided 2 for 1.5 s"] == ("free", {"takes": 4} | more)
-    assert list(ways_of(asked | {"guided": None})) == list(found)[:4]
+    assert len(found) == 6
+    assert found["free"] == ("free", {"takes": 1, "guidance_scale": 1.0})
+    assert found["chords, best of 4"] == ("chords", {"takes": 4, "guidance_scale": 1.0})
+    leading = ("chords", {"takes": 4, "guidance_scale": None})
+    assert found["chords, best of 4, words leading"] == leading
+    assert list(ways_of(asked | {"lead": False})) == list(found)[:4]

@@ -219,6 +219,8 @@ def test_chords_are_held_found_and_replayed(call, tiny_folder, tmp_path):
     call("generate", "x", "--returning", "2").refused("--returning 2 ", *none)
     call("generate", "x", "y", "--beats-per-bar", "3", "--key", "A minor").refused("-bar 3 ", *none)
     call("generate", "x", "--beats-per-bar", "3", "--chords", "none").refused("-bar 3 ", *none)
+    done = call("generate", "a waltz", "--beats-per-bar", "3", "--chords", "auto")
+    done.refused("words of music in threes or without a beat find none", "--tempo")
     done = call("generate", "x", "--chords", "Am", "--model", tiny_folder)
     done.refused("tiny cannot hold chords, so chords Am cannot be set", "use a model that can")
 

@@ -3,13 +3,17 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from app.service import JobRequest, Limits
+from app.service.request import admit
 from musicgen_rl.audio.clip import Clip
 from musicgen_rl.audio.loudness import LoudnessConfig
+from musicgen_rl.batch import Item, make_plan
 from musicgen_rl.checkpoint import read_info
 from musicgen_rl.checkpoint.holds import CHORD_SENSE, CHORDS, KEY_SENSE, load_chords, save_hold
 from musicgen_rl.data.chords import Progression, read_progression
@@ -437,3 +441,30 @@ def test_nothing_is_looked_for_where_nothing_is_to_be_found(quick, monkeypatch):
     assert looked == []
     names(quick, "bells", chords="auto", tempo_bpm=90.0)
     assert set(looked) == {"bells"}
+
+
+def test_held_clips_on_the_dial_begin_guided_alike_by_every_door(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "m")
+    card = json.loads((tmp_path / "m" / "musicgen_rl.json").read_text())
+    card["lead"] = {"quality_scale": 3.0, "diversity_scale": 2.0, "guidance_s": 0.1}
+    (tmp_path / "m" / "musicgen_rl.json").write_text(json.dumps(card))
+    pipeline = Pipeline.load(tmp_path / "m", device="cpu", dtype="int8")
+    how = {"duration_s": 0.4, "seed": 7, "diversity": 0.5}
+    (held,) = pipeline.generate("house", chords="auto", **how)
+    drawn = held.settings["sampling"]
+    assert (drawn["guidance_scale"], drawn["guidance_s"]) == (2.5, 0.1)
+    (free,) = pipeline.generate("house", **how)
+    assert free.settings["sampling"]["guidance_scale"] == 1.0
+    (plain,) = pipeline.generate("house", chords="auto", guidance_scale=1.0, **how)
+    assert not np.array_equal(held.codes, plain.codes)
+    *_, last = pipeline.stream("house", chords="auto", **how)
+    assert last.settings["codes_sha256"] == held.settings["codes_sha256"]
+    item = Item(prompt="house", chords="auto", tempo_bpm=None, model=str(tmp_path / "m"), **how)
+    plan = make_plan([item, replace(item, chords="none")], device="cpu", dtype="int8")
+    assert sorted(c.sampling.guidance_scale for c in plan.clips) == [1.0, 2.5]
+    admitted = admit(
+        JobRequest(prompt="house", chords="auto", diversity=0.5), Limits(), pipeline.info
+    )
+    assert admitted.sampling.guidance_scale == 2.5
+    recipe = read_recipe(held.settings)
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from musicgen_rl.checkpoint import load_state, read_info
+from musicgen_rl.config import LeadConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
@@ -125,6 +126,45 @@ def test_guidance_is_off_on_the_dial_unless_named(dial_folder):
         sampling_at(info, 0.5, guidance_s=1.0)
     with pytest.raises(ConfigError, match="negative_prompt"):
         sampling_at(info, 0.5, negative_prompt="drums")
+
+
+def test_held_clips_on_the_dial_begin_guided_where_the_model_says_so(dial_folder):
+    lead = LeadConfig(quality_scale=2.0, diversity_scale=1.0, guidance_s=0.5)
+    plain = read_info(dial_folder)
+    info = replace(plain, lead=lead)
+
+    def found(diversity, info=info, **named):
+        sampling = sampling_at(info, diversity, **({"holds": True} | named))
+        return sampling.guidance_scale, sampling.guidance_s
+
+    assert [found(at) for at in (0.0, 0.25, 0.5, 1.0)] == [
+        (2.0, 0.5),
+        (1.75, 0.5),
+        (1.5, 0.5),
+        (1.0, 0.0),
+    ]
+    assert found(0.25, holds=False) == found(0.25, info=plain) == (1.0, 0.0)
+    assert found(None) == (3.0, 0.0)
+    assert found(0.5, guidance_scale=1.0) == (1.0, 0.0)
+    assert found(0.5, guidance_scale=4.0) == (4.0, 0.0)
+    assert found(0.5, guidance_s=2.0) == (1.5, 2.0)
+    assert found(0.5, temperature=0.5) == (1.5, 0.5)
+    with pytest.raises(ConfigError, match="negative_prompt"):
+        found(0.5, negative_prompt="drums")
+    with pytest.raises(ConfigError, match="quality_scale must be between 1 and"):
+        LeadConfig(quality_scale=0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "holds"),
+    [
+        ({}, False), ({"tempo_bpm": 0.0, "key": "none", "chords": "none"}, False),
+        ({"tempo_bpm": 90.0}, True), ({"steady": True}, True), ({"key": "auto"}, True),
+        ({"key": "D minor"}, True), ({"chords": "Am F"}, True), ({"chords": "auto"}, True),
+    ],
+)  # fmt: skip
+def test_what_counts_as_held(asked, holds):
+    assert GenerationConfig(**asked).holds is holds
 
 
 def test_the_dial_is_off_unless_asked_for(pipeline):

@@ -248,3 +248,27 @@ def test_a_new_prompt_is_guided_anew_and_a_move_of_the_dial_is_not(pipeline):
         pipeline, jam.moves, 7, jam.frames, merge_method="lerp", policy="recompute"
     )  # fmt: skip
     assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [{"prompt": "slow flute"}, {"prompt": "drums"}],
+        [{"prompt": "slow flute"}, {"diversity": 0.9}, {"prompt": "drums"}],
+        [{"sampling": PLAIN}, {"sampling": replace(PLAIN, guidance_scale=3.0, guidance_s=0.2)}],
+        [{"prompt": "slow flute"}, {"prompt": "loud jazz"}],
+    ],
+)
+@pytest.mark.parametrize("played_before", [0, 4, 30])
+def test_what_was_taken_back_before_a_frame_was_made_guides_nothing(
+    pipeline, between, played_before
+):
+    jam = begin(pipeline, sampling=replace(PLAIN, guidance_scale=3.0, guidance_s=0.2))
+    jam.advance(played_before)
+    for change in between:
+        jam.change(**change)
+    jam.advance(30)
+    parts = play_again(
+        pipeline, jam.moves, 7, jam.frames, merge_method="lerp", policy="recompute"
+    )  # fmt: skip
+    assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())

@@ -380,10 +380,11 @@ def test_a_change_may_guide_anew(mono):
     assert jam.rows == n
     jam.change(condition=condition)
     assert jam.rows == n
-    jam.change(condition=condition, guided_frames=5)
+    jam.guided_until = jam.now + 5
+    jam.change(condition=condition)
     assert jam.rows == 2 * n
     jam.advance(6)
     assert jam.rows == n
-    jam.change(guided_frames=0)
+    jam.guided_until = None
     jam.advance(30)
     assert jam.rows == 2 * n
