@@ -16,8 +16,8 @@ GUIDANCE = (
     "grow alike. 1 is off and twice as fast."
 )
 GUIDED_S = (
-    "Of each clip, from its beginning; 0 guides all of it. One second is hardly any work and "
-    "brings about half of what guidance brings to ten; later it fades."
+    "Of each clip, from its beginning; 0 guides all of it. One second brings about half of "
+    "what guidance brings to ten, for a tenth of its work; later it fades."
 )
 LEAD = (
     "On the dial, what is held takes some say from the words. Guided for its first second, a clip "

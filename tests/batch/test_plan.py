@@ -29,7 +29,8 @@ def plan_of(*items, **options):
     "change",
     [
         {"prompt": "slow pianos"}, {"seed": 1}, {"index": 1}, {"duration_s": 0.31},
-        {"guidance_scale": 3.0}, {"takes": 2, "duration_s": 4.0, "prompt": "124 bpm", "tempo_bpm": None},
+        {"guidance_scale": 3.0},
+        {"takes": 2, "duration_s": 4.0, "prompt": "124 bpm", "tempo_bpm": None},
         {"temperature": 0.9}, {"top_k": 7}, {"top_p": 0.5},
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from musicgen_rl.checkpoint import load_state, read_info
-from musicgen_rl.config import LeadConfig
+from musicgen_rl.config import LeadConfig, SamplingConfig
 from musicgen_rl.errors import CheckpointError, ConfigError, InputError
 from musicgen_rl.merging.merge import merge_checkpoints
 from musicgen_rl.merging.recipe import MergeConfig
@@ -153,6 +153,15 @@ def test_held_clips_on_the_dial_begin_guided_where_the_model_says_so(dial_folder
         found(0.5, negative_prompt="drums")
     with pytest.raises(ConfigError, match="quality_scale must be between 1 and"):
         LeadConfig(quality_scale=0.5)
+
+
+def test_guidance_is_taken_off_with_what_goes_with_it():
+    guided = SamplingConfig(guidance_scale=2.0, guidance_s=1.0, negative_prompt="x", top_k=9)
+    assert guided.unguided() == SamplingConfig(top_k=9)
+    kinds = (guided, replace(guided, guidance_s=0.0), guided.unguided())
+    assert [kind.rows for kind in kinds] == [3, 2, 1]
+    assert [kind.guided_frames(25.0) for kind in kinds] == [25, 0, 0]
+    assert replace(guided, guidance_s=0.01).guided_frames(25.0) == 1
 
 
 @pytest.mark.parametrize(
