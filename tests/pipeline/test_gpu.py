@@ -73,6 +73,17 @@ def test_clips_are_made_with_and_without_guidance(pair):
     assert not np.array_equal(guided.codes, steered.codes)
 
 
+def test_guidance_ends_between_two_captured_steps_and_both_are_kept(pair):
+    how = {"duration_s": 0.3, "guidance_scale": 4.0}
+    early, whole = made_alike(pair, guidance_s=0.1, **how), made_alike(pair, **how)
+    assert np.array_equal(early.codes[0, :5], whole.codes[0, :5])
+    assert not np.array_equal(early.codes, whole.codes)
+    again = made_alike(pair, guidance_s=0.1, **how)
+    assert np.array_equal(again.codes, early.codes)
+    there, _ = pair
+    assert len(there._runners._kept) == 2
+
+
 def test_a_clip_goes_on_from_another_and_is_replayed(pair):
     first = made_alike(pair, guidance_scale=3.0)
     there, _ = pair
