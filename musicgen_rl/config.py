@@ -251,7 +251,7 @@ class LeadConfig:
     """Guidance where clips on the dial begin that are held to something.
 
     What is held takes some say from the words, and the first second says most of what kind of music
-    a clip is: guided there, it is heard as often as what was asked for as when it is left free.
+    a clip is. Guided there, clips are heard as what was asked for as often as when left free.
     """
 
     quality_scale: float = 1.0
