@@ -124,6 +124,23 @@ def test_what_was_played_is_kept_with_its_moves_and_replays(begin, dialled):
     assert compare(recipe, remake(dialled.twin(), recipe).codes, dialled).identical
 
 
+def test_guidance_that_ends_is_switched_on_and_off_in_a_jam_and_replays(begin, dialled):
+    now = [0.0]
+    jam = begin(clock=lambda: now[0]).live.open(REQUEST)
+    settle(jam)
+    for seconds, sampling in ((0.6, {"guidance_scale": 3.0, "guidance_s": 0.2}),
+                              (1.2, {"guidance_scale": 1.0})):  # fmt: skip
+        jam.change(sampling=sampling)
+        settle(jam, played_s=seconds)
+    now[0] += 2.0
+    settle(jam, played_s=2.9)
+    tags = read_tags(jam.keep("flac"))
+    drawn = [(m["sampling"]["guidance_scale"], m["sampling"]["guidance_s"]) for m in tags["moves"]]
+    assert drawn == [(1.0, 0.0), (3.0, 0.2), (1.0, 0.0)]
+    recipe = read_recipe(tags)
+    assert compare(recipe, remake(dialled.twin(), recipe).codes, dialled).identical
+
+
 def test_a_job_of_the_queue_plays_its_own_weights_while_a_jam_moves(begin, dialled):
     from app.service import JobRequest, State
     from tests.app.conftest import finish

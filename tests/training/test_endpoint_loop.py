@@ -22,6 +22,8 @@ def train(parts, config, folder, **options):
 
 def test_a_quality_run_leaves_metrics_state_and_a_model(tmp_path: Path) -> None:
     parts = small_parts(tmp_path / "base")
+    early = replace(parts.base.sampling, guidance_scale=2.0, guidance_s=1.0)
+    parts = replace(parts, base=replace(parts.base, sampling=early))
     figures = train(parts, small_config(), tmp_path / "run")
     assert (figures["steps"], figures["finished"], figures["stopped"]) == (3, True, None)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -32,7 +34,7 @@ def test_a_quality_run_leaves_metrics_state_and_a_model(tmp_path: Path) -> None:
     assert {"rollout", "teacher", "student", "loss", "update"} <= set(row["time"])
     info = read_info(tmp_path / "run" / "export")
     assert info.notes["base"]["sha256"] == model_hash(parts.base)
-    assert info.sampling.guidance_scale == 1.0
+    assert info.sampling == early.unguided()
     assert info.name == "tiny-quality"
     moved = load_state(info)["heads.weight"].float() - parts.base_state["heads.weight"]
     assert float(moved.abs().max()) > 0
