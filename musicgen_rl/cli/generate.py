@@ -193,8 +193,8 @@ def _generate(
         source = pipeline.read_source(continue_from)
         note(
             f"seed {request.seed}: {total} {'clip' if total == 1 else 'clips'} of "
-            f"{request.duration_s:g} s{holds}{_takes(request)}, {info.name}{_dialled(request)} in "
-            f"{pipeline.dtype} on {pipeline.device}"
+            f"{request.duration_s:g} s{holds}{_takes(request)}, {info.name}{_dialled(request)}"
+            f"{_begun(sampling)} in {pipeline.dtype} on {pipeline.device}"
         )
         stop.patient = True
         made = 0
@@ -236,6 +236,12 @@ def _takes(request: GenerationConfig) -> str:
 
 def _dialled(request: GenerationConfig) -> str:
     return "" if request.diversity is None else f" at diversity {request.diversity:g}"
+
+
+def _begun(sampling: SamplingConfig) -> str:
+    if not sampling.guidance_s:
+        return ""
+    return f", guided by {sampling.guidance_scale:g} for the first {sampling.guidance_s:g} s,"
 
 
 def _check_sampling(overrides: dict[str, Any]) -> None:

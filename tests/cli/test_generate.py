@@ -71,6 +71,12 @@ def test_every_option_reaches_the_tags(make, arguments, path, value):
     assert found == value
 
 
+def test_guidance_that_ends_is_said(make):
+    done = make("slow piano", "--guidance", "2", "--guidance-seconds", "0.1", "--seed", "7")
+    assert "tiny, guided by 2 for the first 0.1 s, in fp32 on cpu" in done.err
+    assert "guided" not in make("slow piano", "--guidance", "2").err
+
+
 def test_the_best_of_some_takes_is_kept(make, call, tiny_folder):
     done = make("house, 124 bpm", "--takes", "3", "--seed", "7", duration="4")
     settings = settings_of(done)
