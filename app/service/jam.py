@@ -15,6 +15,7 @@ from musicgen_rl.audio.files import file_name, prepare_folder
 from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.audio.spool import Spool
 from musicgen_rl.audio.stream_level import StreamLeveller
+from musicgen_rl.checkpoint import ModelInfo
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError
 from musicgen_rl.pipeline.core import Pipeline
@@ -175,7 +176,9 @@ class LiveJam:
             wanted["diversity"] = replace(self._first, diversity=diversity).diversity
         with self._lock:
             if sampling is not None:
-                named = self._named | {k: v for k, v in sampling.items() if v is not None}
+                given = {k: v for k, v in sampling.items() if v is not None}
+                ended = {"guidance_s"} if "guidance_scale" in given else set()  # the other's end
+                named = {k: v for k, v in self._named.items() if k not in ended} | given
                 stands = self._first.diversity if diversity is None else diversity
                 wanted["sampling"] = sampling_of(room, stands, named)
                 self._named = named
@@ -319,6 +322,20 @@ class LiveJam:
                 self.ended_at = self._room.clock()
             if self.jam is not None:
                 self.jam.close()
+
+
+def begun(info: ModelInfo, request: JamRequest) -> dict[str, Any]:
+    """Add to what a visitor named how the model's held music begins, where no guidance is named.
+
+    It stays for all of the jam, wherever its dial is moved: each new prompt begins so.
+    """
+    named = {k: v for k, v in request.sampling.items() if v is not None}
+    if "guidance_scale" in named or request.diversity is None:
+        return named
+    own = sampling_at(info, request.diversity, holds=request.held().holds, **named)
+    if own.guided:
+        named |= {"guidance_scale": own.guidance_scale, "guidance_s": own.guidance_s}
+    return named
 
 
 def sampling_of(room: Room, diversity: float | None, named: dict[str, Any]) -> SamplingConfig:

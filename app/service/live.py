@@ -11,10 +11,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.service.errors import QueueFullError, ServiceClosedError
-from app.service.jam import JamRequest, LiveJam, sampling_of
+from app.service.jam import JamRequest, LiveJam, begun, sampling_of
 from app.service.making import sentence
 from app.service.metrics import Metrics
 from app.service.request import Limits, checked_text
@@ -79,6 +80,7 @@ class LiveRoom:
         prompt = checked_text(request.prompt, "the prompt", self.limits.max_prompt_characters)
         require_endpoints(self.pipeline.info, request.diversity)
         require_holds(self.pipeline.info, request.held())
+        request = replace(request, sampling=begun(self.pipeline.info, request))
         sampling = sampling_of(self, request.diversity, dict(request.sampling))
         first = Move(frame=0, prompt=prompt, sampling=sampling, diversity=request.diversity)
         seed = draw_seed() if request.seed is None else request.seed

@@ -71,10 +71,12 @@ export const live = { jam: null, model: "", pending: null, timer: 0, history: []
 function liveSettings() {
   const value = (name) => find(name)?.value;
   const number = (name) => (value(name) === undefined ? null : Number(value(name)));
+  const guidance = number("live-guidance");
+  const own = Number(find("live-guidance")?.dataset.own);
   return {
     prompt: value("live-prompt"),
     diversity: number("live-dial"),
-    guidance_scale: number("live-guidance"),
+    guidance_scale: guidance === own ? null : guidance, // the model begins as it does by itself
   };
 }
 

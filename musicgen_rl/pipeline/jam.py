@@ -6,6 +6,10 @@ a jam is made again from its list of moves, frame by frame.
 After a change the text and the whole window are computed again with the new weights (`recompute`).
 The other policy keeps what was computed before (`keep`): cheaper, but keys and values of two models
 then stand side by side. benchmarks/live.py measures what each costs and how far they are apart.
+
+Once the prompt is another, hardly anything of what was played is heard on: what a model has just
+played says more to it than its words do, and it would go on as before
+(docs/experiments/2026-11-30-jams.md). Beat, key and chords go on where they are told.
 """
 
 from collections.abc import Iterator
@@ -32,6 +36,9 @@ from musicgen_rl.pipeline.work import Batch
 from musicgen_rl.sampling.decode import DecodeStream
 from musicgen_rl.sampling.randomness import clip_seed
 
+KEEPS_S = 0.08
+"""Seconds of what was played that are heard on once the prompt is another: no more than joins."""
+
 
 class Jam:
     """Makes sound without an end, a few frames at a time, one row (two under guidance).
@@ -46,6 +53,8 @@ class Jam:
         merge_method: way between the two ends, for the whole jam.
         policy: "recompute" or "keep", see above.
         begins: to what it is held; to what its prompt of the moment names where None.
+        keeps_s: seconds of what was played that are heard on once the prompt is another; None for
+            all of the window.
 
     Raises:
         ConfigError: a position of the dial, and the model has none.
@@ -60,12 +69,13 @@ class Jam:
         merge_method: str = "lerp",
         policy: str = "recompute",
         begins: Begins | None = None,
+        keeps_s: float | None = KEEPS_S,
     ) -> None:
         require(policy in POLICIES, f"unknown policy {policy!r}: use {', '.join(POLICIES)}")
         require(first.frame == 0, f"a jam starts at frame 0, got {first.frame}")
         require_endpoints(pipeline.info, first.diversity)
         self.pipeline, self.seed, self.policy = pipeline, seed, policy
-        self.merge_method = merge_method
+        self.merge_method, self.keeps_s = merge_method, keeps_s
         self.moves = [first]
         self.codes: list[NDArray[np.int64]] = []
         """Frames made so far, [K, t] each."""
@@ -90,6 +100,7 @@ class Jam:
             returning=begins.returning,
         )
         self._played_until = self._stream.guided_until
+        self._played_words = self._holds.words(first.prompt)
         self._decoder = StreamingDecoder(pipeline.codec)
 
     @property
@@ -147,10 +158,14 @@ class Jam:
             Samples [C, m] that are final by now; the codec holds back what later frames change.
         """
         self.pipeline.move(self.now.diversity, self.merge_method)
+        words = self._holds.words(self.now.prompt)  # another tempo alone is no other prompt
+        if self.frames and words != self._played_words and self.keeps_s is not None:
+            self._stream.forget(round(self.keeps_s * self.pipeline.info.frame_rate))
         codes = self._stream.advance(frames)  # [1, K, t]
         self.codes.append(codes[0].numpy().astype(np.int64))
         self.frames += frames
         self._played_until = self._stream.guided_until
+        self._played_words = words
         with torch.inference_mode():
             samples = self._decoder.push(codes.to(self.pipeline.device))
         return samples[0].float().cpu().numpy()
@@ -184,6 +199,7 @@ class Jam:
                 "frames": self.frames,
                 "moves": [move.described() for move in self.moves],
                 "policy": self.policy,
+                "keeps_s": self.keeps_s,
             }
         )
 
@@ -250,6 +266,7 @@ def play_again(
     merge_method: str,
     policy: str,
     begins: Begins | None = None,
+    keeps_s: float | None = KEEPS_S,
 ) -> Iterator[NDArray[np.int64]]:
     """Make a jam's codes again from its moves.
 
@@ -261,11 +278,20 @@ def play_again(
         merge_method: way between the two ends.
         policy: "recompute" or "keep".
         begins: to what it was held.
+        keeps_s: as of `Jam`.
 
     Returns:
         Codes [K, t] in parts, `frames` in all; what is left out of the last is never made.
     """
-    jam = Jam(pipeline, moves[0], seed, merge_method=merge_method, policy=policy, begins=begins)
+    jam = Jam(
+        pipeline,
+        moves[0],
+        seed,
+        merge_method=merge_method,
+        policy=policy,
+        begins=begins,
+        keeps_s=keeps_s,
+    )
     try:
         ahead = moves[1:]
         while jam.frames < frames:

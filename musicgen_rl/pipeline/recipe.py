@@ -78,6 +78,8 @@ class Recipe:
     """Of a jam: to what it was held."""
     policy: str = "recompute"
     """Of a jam: what became of the cache at a move."""
+    keeps_s: float | None = None
+    """Of a jam: seconds that were still heard once the prompt was another; None for all."""
 
     @property
     def most_frames(self) -> int:
@@ -151,6 +153,7 @@ def read_recipe(settings: Mapping[str, Any]) -> Recipe:
             moves=moves,
             frames=_whole(settings, "frames", 1, _MOST_FRAMES) if moves else 0,
             policy=str(settings.get("policy", "recompute")),
+            keeps_s=_keeps(settings) if moves else None,
             held=_held_in_jam(settings) if moves else held,
             begins=_begins(settings) if moves else Begins(),
         )
@@ -220,6 +223,16 @@ def _returning(told: Mapping[str, Any]) -> float:
     found = _number(told, "returning") if "returning" in told else 0.0
     if not 0.0 <= found <= MAX_RETURNING:
         raise _edited("returning", found)
+    return found
+
+
+def _keeps(settings: Mapping[str, Any]) -> float | None:
+    """Read how much was heard on after another prompt; older jams heard all of it."""
+    if settings.get("keeps_s") is None:
+        return None
+    found = _number(settings, "keeps_s")
+    if not 0.0 <= found <= MAX_DURATION_S:
+        raise _edited("keeps_s", found)
     return found
 
 

@@ -201,6 +201,7 @@ def _remake_jam(
         merge_method=recipe.request.merge_method,
         policy=recipe.policy,
         begins=recipe.begins,
+        keeps_s=recipe.keeps_s,
     ):
         parts.append(part)
         if progress is not None:
@@ -217,6 +218,7 @@ def _remake_jam(
         "moves": [move.described() for move in recipe.moves],
         "frames": recipe.frames,
         "policy": recipe.policy,
+        "keeps_s": recipe.keeps_s,
         "duration_s": sound.shape[1] / pipeline.sample_rate,
     }
     return Clip(

@@ -194,6 +194,18 @@ class DecodeStream:
         if self._runner is not None:
             self._runner.reset()
 
+    def forget(self, keep_frames: int) -> None:
+        """Hear nothing but the last frames from the next step on; nothing older comes back either.
+
+        Args:
+            keep_frames: of those that were handed out, at least 1.
+        """
+        gone = min(self._decided - self._late[-1], self._handed_out) - max(keep_frames, 1)
+        if gone > 0:
+            self._slide(gone)
+        if self._remembered is not None:
+            self._remembered.forget()
+
     def _step(self) -> None:
         """Decide one more column of the grid."""
         if self._runner is not None and self._runner.rows != self.rows:
@@ -263,13 +275,14 @@ class DecodeStream:
         """Give guidance its second row for every clip: prompts first, nulls behind."""
         return tokens if self.rows == self.num_clips else torch.cat([tokens, tokens])
 
-    def _slide(self) -> None:
+    def _slide(self, first: int | None = None) -> None:
         """Start a fresh window with the last frames of this one.
 
-        Column c of the old grid becomes column 0. The codes of frames before it that still stand
-        in the first columns become padding, as at the start of every sequence in training.
+        Column `first` of the old grid becomes column 0. The codes of frames before it that still
+        stand in the first columns become padding, as at the start of every sequence in training.
         """
-        first = self._decided - self._late[-1] - self.window.keep_frames
+        if first is None:
+            first = self._decided - self._late[-1] - self.window.keep_frames
         kept = self._grid[..., first : self._decided].clone()
         for k, late in enumerate(self._late):
             kept[:, k, :late] = self.config.pad_token

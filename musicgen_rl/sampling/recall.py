@@ -65,6 +65,11 @@ class Remembered:
         self._came_back.append(came_back)
         self._called = None
 
+    def forget(self) -> None:
+        """Let nothing that was heard until now come back."""
+        for column in self._past:
+            column.fill_(self._size)
+
     def follow(self, first_frame: int, steps: int) -> None:
         """Look up where the next window comes back to."""
         self._lags = self._recall.lags(first_frame, steps).tolist()

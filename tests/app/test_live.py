@@ -1,5 +1,7 @@
 """Jams: paced, steered, kept, and never in the way of others."""
 
+import json
+import shutil
 import time
 from contextlib import closing
 
@@ -122,6 +124,31 @@ def test_what_was_played_is_kept_with_its_moves_and_replays(begin, dialled):
     recipe = read_recipe(tags)
     check_endpoints(recipe, dialled.info)
     assert compare(recipe, remake(dialled.twin(), recipe).codes, dialled).identical
+
+
+def test_a_jam_that_is_held_begins_guided_where_the_model_says_so(hearing_folder, tmp_path):
+    folder = shutil.copytree(hearing_folder, tmp_path / "m")
+    card = json.loads((folder / "musicgen_rl.json").read_text())
+    card["lead"] = {"quality_scale": 2.0, "diversity_scale": 1.0, "guidance_s": 0.2}
+    (folder / "musicgen_rl.json").write_text(json.dumps(card))
+    held = {"prompt": "house", "diversity": 0.5, "chords": "auto", "seed": 7}
+    with closing(Service(Pipeline.load(folder, device="cpu"), warm_up=False)) as service:
+
+        def begins(**asked):
+            jam = service.live.open(JamRequest(**(held | asked)), "a")
+            settle(jam)
+            return jam, [(m.sampling.guidance_scale, m.sampling.guidance_s) for m in jam.jam.moves]
+
+        assert begins(chords="none")[1] == [(1.0, 0.0)]
+        assert begins(sampling={"guidance_scale": 1.0})[1] == [(1.0, 0.0)]
+        jam, drawn = begins()
+        assert drawn == [(1.5, 0.2)]
+        jam.change(diversity=1.0, prompt="folk")
+        settle(jam, played_s=0.5)
+        jam.change(sampling={"guidance_scale": 3.0})
+        settle(jam, played_s=1.0)
+        told = [(m.sampling.guidance_scale, m.sampling.guidance_s) for m in jam.jam.moves]
+        assert told == [(1.5, 0.2), (1.5, 0.2), (3.0, 0.0)]
 
 
 def test_guidance_that_ends_is_switched_on_and_off_in_a_jam_and_replays(begin, dialled):

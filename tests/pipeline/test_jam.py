@@ -11,7 +11,7 @@ from musicgen_rl.audio.loudness import LoudnessConfig
 from musicgen_rl.config import SamplingConfig
 from musicgen_rl.errors import ConfigError, InputError
 from musicgen_rl.pipeline import Pipeline
-from musicgen_rl.pipeline.jam import Jam, decode_codes, play_again
+from musicgen_rl.pipeline.jam import KEEPS_S, Jam, decode_codes, play_again
 from musicgen_rl.pipeline.moves import Move, read_moves
 from musicgen_rl.pipeline.provenance import describe_codes
 from musicgen_rl.pipeline.replay import check_holds, compare, read_recipe, remake
@@ -272,3 +272,38 @@ def test_what_was_taken_back_before_a_frame_was_made_guides_nothing(
         pipeline, jam.moves, 7, jam.frames, merge_method="lerp", policy="recompute"
     )  # fmt: skip
     assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())
+
+
+def test_another_prompt_is_played_as_if_hardly_anything_had_been_before(pipeline):
+    jams = [begin(pipeline, prompt=prompt) for prompt in ("drums", "slow sad piano")]
+    for jam in jams:
+        jam.advance(30)
+        jam.change(prompt="loud jazz")
+    assert not np.array_equal(jams[0].joined(), jams[1].joined())
+    kept = [np.array(jam.joined()[:, -4:]) for jam in jams]
+    jams[1]._stream._grid.copy_(jams[0]._stream._grid)  # the same last frames, whatever came before
+    jams[1]._stream._grid[..., :26] = 0
+    for jam in jams:
+        jam.advance(20)
+    assert np.array_equal(jams[0].joined()[:, 30:], jams[1].joined()[:, 30:])
+    assert not np.array_equal(kept[0], kept[1])
+
+
+def test_a_jam_from_before_anything_was_forgotten_hears_all_of_it(pipeline):
+    older = begin(pipeline)
+    older.keeps_s = None
+    now = begin(pipeline)
+    for jam in (older, now):
+        jam.advance(30)
+        jam.change(prompt="slow sad flute")
+        jam.advance(40)
+    assert np.array_equal(older.joined()[:, :30], now.joined()[:, :30])
+    assert not np.array_equal(older.joined(), now.joined())
+    for jam, keeps_s in ((older, None), (now, KEEPS_S)):
+        parts = play_again(
+            pipeline, jam.moves, 7, 70, merge_method="lerp", policy="recompute", keeps_s=keeps_s
+        )  # fmt: skip
+        assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())
+    told = now.settings(LoudnessConfig())
+    told |= describe_codes(now.joined(), 70) | {"batch": {"clips": 1, "position": 0}}
+    assert told["keeps_s"] == KEEPS_S

@@ -388,3 +388,23 @@ def test_a_change_may_guide_anew(mono):
     jam.guided_until = None
     jam.advance(30)
     assert jam.rows == 2 * n
+
+
+def test_what_is_forgotten_is_what_a_full_window_would_leave_behind(mono):
+    model, condition = mono
+    narrow = run(model, condition, frames=20, window=Window(frames=12, keep_frames=4))
+    wide = stream(model, condition, frames=20)
+    first = wide.advance(12)
+    wide.forget(4)
+    assert torch.equal(torch.cat([first, wide.advance(8)], dim=-1), narrow)
+    assert not torch.equal(run(model, condition, frames=20), narrow)
+
+
+def test_nothing_is_forgotten_where_there_is_no_more_than_is_kept(mono):
+    model, condition = mono
+    whole = run(model, condition, DRAW, frames=12)
+    short = stream(model, condition, DRAW, frames=12)
+    short.forget(4)
+    first = short.advance(3)
+    short.forget(4)
+    assert torch.equal(torch.cat([first, short.advance(9)], dim=-1), whole)
