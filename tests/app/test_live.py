@@ -132,7 +132,8 @@ def test_a_jam_that_is_held_begins_guided_where_the_model_says_so(hearing_folder
     card["lead"] = {"quality_scale": 2.0, "diversity_scale": 1.0, "guidance_s": 0.2}
     (folder / "musicgen_rl.json").write_text(json.dumps(card))
     held = {"prompt": "house", "diversity": 0.5, "chords": "auto", "seed": 7}
-    with closing(Service(Pipeline.load(folder, device="cpu"), warm_up=False)) as service:
+    now, pipeline = [0.0], Pipeline.load(folder, device="cpu")
+    with closing(Service(pipeline, warm_up=False, clock=lambda: now[0])) as service:
 
         def begins(**asked):
             jam = service.live.open(JamRequest(**(held | asked)), "a")
@@ -143,6 +144,7 @@ def test_a_jam_that_is_held_begins_guided_where_the_model_says_so(hearing_folder
         assert begins(sampling={"guidance_scale": 1.0})[1] == [(1.0, 0.0)]
         jam, drawn = begins()
         assert drawn == [(1.5, 0.2)]
+        now[0] += 2.0
         jam.change(diversity=1.0, prompt="folk")
         settle(jam, played_s=0.5)
         jam.change(sampling={"guidance_scale": 3.0})
