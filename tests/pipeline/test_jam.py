@@ -304,6 +304,10 @@ def test_a_jam_from_before_anything_was_forgotten_hears_all_of_it(pipeline):
             pipeline, jam.moves, 7, 70, merge_method="lerp", policy="recompute", keeps_s=keeps_s
         )  # fmt: skip
         assert np.array_equal(np.concatenate(list(parts), axis=1), jam.joined())
-    told = now.settings(LoudnessConfig())
-    told |= describe_codes(now.joined(), 70) | {"batch": {"clips": 1, "position": 0}}
-    assert told["keeps_s"] == KEEPS_S
+    told = older.settings(LoudnessConfig()) | describe_codes(older.joined(), 70)
+    assert told.pop("keeps_s") is None  # which files from before lack
+    recipe = read_recipe(json.loads(json.dumps(told)))
+    assert compare(recipe, remake(pipeline, recipe).codes, pipeline).identical
+    for wrong in (-1, "x", 1e9):
+        with pytest.raises(InputError):
+            read_recipe(told | {"keeps_s": wrong})
