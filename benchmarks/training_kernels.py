@@ -1,4 +1,4 @@
-"""Training's own attention and cross-entropy beside torch's: forward and backward, in turns.
+"""Training's own attention, cross-entropy and dropout beside torch's: there and back, in turns.
 
     python benchmarks/training_kernels.py [--rounds 10] [--cores 1] [--cpu-time] [--out FOLDER]
 
@@ -22,6 +22,7 @@ from bench.timing import Candidate, summary, take_turns
 from torch import Tensor
 
 from musicgen_rl.lm.attention import attention
+from musicgen_rl.lm.dropout import Dropout
 from musicgen_rl.storage import write_json
 from musicgen_rl.training.cross_entropy import cross_entropy
 
@@ -89,6 +90,13 @@ def cross_entropy_candidates(codes: int, dtype: torch.dtype) -> list[Candidate]:
     return [Candidate(OURS, both_ways(ours, logits)), Candidate(TORCH, both_ways(theirs, logits))]
 
 
+def dropout_candidates(rows: int, steps: int, dtype: torch.dtype) -> list[Candidate]:
+    """Both dropouts of a fifth of a stream."""
+    stream = torch.randn(rows, steps, HEADS * HEAD, dtype=dtype).requires_grad_()
+    ours, theirs = Dropout(0.2), torch.nn.Dropout(0.2)
+    return [Candidate(OURS, both_ways(ours, stream)), Candidate(TORCH, both_ways(theirs, stream))]
+
+
 def measure(candidates: list[Candidate], rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     """Time both; the ratio is of medians."""
     times = take_turns(candidates, rounds, clock=clock)
@@ -130,6 +138,8 @@ def main() -> None:
         name = f"cross-entropy, {args.codes} codes of {VOCABULARY}, {str(dtype).split('.')[1]}"
         candidates = cross_entropy_candidates(args.codes, dtype)
         rows[name] = measure(candidates, args.rounds, clock)
+        name = f"dropout, 4 crops of 507, {str(dtype).split('.')[1]}"
+        rows[name] = measure(dropout_candidates(4, 507, dtype), args.rounds, clock)
     result = {
         "command": " ".join(["python", "benchmarks/training_kernels.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(), "commit": commit(ROOT), "cores": cores,

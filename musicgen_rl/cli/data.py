@@ -98,13 +98,18 @@ def encode(
         Path | None, typer.Option(help="Folder of the codec; pocket's where not given.")
     ] = None,
     offsets: Annotated[int, typer.Option(help=OFFSETS, min=1, max=16)] = 1,
+    processes: Annotated[
+        int, typer.Option(help="Processes side by side, where there is no GPU.", min=1, max=64)
+    ] = 1,
 ) -> None:
     """Encode audio to tokens, to train on or to measure with; run it again to go on."""
     from musicgen_rl.checkpoint import checkpoints_folder
     from musicgen_rl.training.lm_run import encode_manifest  # slow to import
 
     folder = codec or checkpoints_folder() / "pocket" / "codec"
-    encode_manifest(manifest, folder, output, offsets=offsets, report=report_encoding)
+    encode_manifest(
+        manifest, folder, output, offsets=offsets, processes=processes, report=report_encoding
+    )
     typer.echo(str(output))
 
 

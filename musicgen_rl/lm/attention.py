@@ -37,9 +37,19 @@ def attention(
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    if causal:
+    scale = 1 / math.sqrt(q.shape[-1])
+    if causal:  # the mask goes in with the product, not in another pass over the scores
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
-    if mask is not None:
-        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -math.inf)
+        masked = _masked(mask, q.dtype).expand(q.shape[0] * q.shape[1], -1, -1)
+        scores = torch.baddbmm(masked, q.flatten(0, 1), k.flatten(0, 1).mT, alpha=scale)
+        scores = scores.view(*q.shape[:3], -1)
+    else:
+        scores = (q * scale) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores + _masked(mask, scores.dtype)
     return scores.softmax(-1).to(v.dtype) @ v
+
+
+def _masked(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zero where a step may look, minus infinity elsewhere; of the mask's shape."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)

@@ -18,6 +18,7 @@ from musicgen_rl.config import LMConfig
 from musicgen_rl.lm.attention import attention
 from musicgen_rl.lm.cache import CrossStates, DecodeCache, LayerCache
 from musicgen_rl.lm.condition import Condition
+from musicgen_rl.lm.dropout import Dropout
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes queries, keys, values [B, H, S, head] of the new steps, returns [B, H, S, head]."""
@@ -49,7 +50,7 @@ class Block(nn.Module):
         self.ffn_in = nn.Linear(D, config.ffn_size, bias=False)
         self.ffn_out = nn.Linear(config.ffn_size, D, bias=False)
         self.activation = F.gelu if config.activation == "gelu" else F.relu
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def cross_states(self, text: Tensor, mask: Tensor, dtype: torch.dtype) -> CrossStates:
         """Compute the text's keys and values: text [B, L, D], mask [B, 1, 1, L]."""
@@ -106,7 +107,7 @@ class MusicLM(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(D)
         self.heads = nn.Linear(D, K * V, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.apply(_init_weights)
 
     @staticmethod

@@ -34,6 +34,7 @@ from musicgen_rl.training.same_run import hash_part, require_kind
 from musicgen_rl.training.tokens import (
     INFO,
     TokenInfo,
+    encode_apart,
     encode_sources,
     hash_folder,
     hash_lines,
@@ -56,6 +57,7 @@ def encode_manifest(
     *,
     offsets: int = 1,
     splits: Sequence[str] = (),
+    processes: int = 1,
     report: Callable[[int, int], None] | None = None,
 ) -> TokenInfo:
     """Check a manifest and encode its audio; what is encoded already is left alone.
@@ -69,6 +71,7 @@ def encode_manifest(
         offsets: how often a piece to learn from is encoded, each time another part of a frame
             later.
         splits: those that the run to come needs; one that has no line is refused.
+        processes: that encode side by side on a processor; a GPU is used by one.
         report: called with (pieces done, pieces in all).
 
     Returns:
@@ -85,8 +88,14 @@ def encode_manifest(
         if is_encoded(sources, codec_hash, tokens_folder):
             return load_tokens(tokens_folder)[0]
     require_usable(path, CheckConfig(splits=tuple(splits)))
-    codec.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    codec.to(device)
     sources = with_offsets(sources_of(path), offsets)
+    if processes > 1 and device.type == "cpu":
+        encode_apart(
+            sources, codec_folder, codec_hash, tokens_folder, processes=processes, report=report
+        )
+        report = None  # all is told
     return encode_sources(sources, codec, codec_hash, tokens_folder, report=report)
 
 

@@ -10,8 +10,9 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musicgen_rl.codec.base import Codec
+from musicgen_rl.codec.load import load_codec
 from musicgen_rl.data.manifest import read_manifest
+from musicgen_rl.data.workers import end_with_parent
 from musicgen_rl.errors import InputError, StorageError
 from musicgen_rl.training.checkpointing import sync
 from musicgen_rl.training.dataset import TokenPiece, read_token_shard
@@ -163,25 +166,19 @@ def encode_sources(
         StorageError: the disk is full; shards before are kept.
     """
     folder = Path(folder)
-    count = -(-len(sources) // pieces_per_shard)
-    for shard in range(count):
-        members = sources[shard * pieces_per_shard : (shard + 1) * pieces_per_shard]
-        path = folder / SHARD.format(shard)
-        stamp = _stamp(members, codec_hash)
-        if not _holds(path, stamp):
-            read = _read_ahead(members, codec)
-            codes = {f"{i:05d}": encode_samples(samples, codec) for i, samples in enumerate(read)}
-            entries = json.dumps([_told(source) for source in members])
-            _write_atomically(path, codes, {"stamp": stamp, "entries": entries})
+    shards = _shards(sources, codec_hash, folder, pieces_per_shard)
+    for index, shard in enumerate(shards):
+        if not _holds(shard.path, shard.stamp):
+            _encode_shard(shard, codec)
         if report is not None:
-            report(min(len(sources), (shard + 1) * pieces_per_shard), len(sources))
+            report(min(len(sources), (index + 1) * pieces_per_shard), len(sources))
     info = TokenInfo(
         codec_hash=codec_hash,
         num_codebooks=codec.num_codebooks,
         codebook_size=codec.codebook_size,
         audio_channels=codec.audio_channels,
         frame_rate=codec.sample_rate / codec.hop_length,
-        num_shards=count,
+        num_shards=len(shards),
         licenses=tuple(sorted({source.license for source in sources})),
     )
     try:
@@ -191,6 +188,65 @@ def encode_sources(
     except OSError as error:
         raise StorageError(f"cannot write {folder / INFO}: {error}") from error
     return info
+
+
+def encode_apart(
+    sources: Sequence[Source],
+    codec_folder: str | Path,
+    codec_hash: str,
+    folder: str | Path,
+    *,
+    processes: int,
+    pieces_per_shard: int = 32,
+    report: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode the shards that are missing, one thread and one codec a process.
+
+    What the folder holds is for `encode_sources` to say, which finds nothing left to encode.
+
+    Args:
+        sources: as of `encode_sources`, and so are the next and the last.
+        codec_folder: loaded in every process.
+        codec_hash: its identity.
+        folder: gets the shards.
+        processes: at least 2.
+        pieces_per_shard: sources in one file.
+        report: called with (sources done, sources in all) after each shard.
+
+    Raises:
+        InputError: a file cannot be read, is silent or has nan samples; finished shards are kept.
+        StorageError: the disk is full; finished shards are kept.
+    """
+    shards = _shards(sources, codec_hash, Path(folder), pieces_per_shard)
+    missing = [shard for shard in shards if not _holds(shard.path, shard.stamp)]
+    done = len(sources) - sum(len(shard.members) for shard in missing)
+    context = get_context("spawn")
+    given = (str(codec_folder),)
+    with ProcessPoolExecutor(min(processes, len(missing) or 1), context, _begin, given) as pool:
+        running = {pool.submit(_encode_apart, shard): shard for shard in missing}
+        try:
+            for future in as_completed(running):
+                future.result()
+                done += len(running[future].members)
+                if report is not None:
+                    report(done, len(sources))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_CODECS: list[Codec] = []
+"""The codec of a process of `encode_apart`."""
+
+
+def _begin(codec_folder: str) -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
+    _CODECS[:] = [load_codec(codec_folder)]
+
+
+def _encode_apart(shard: "_Shard") -> None:
+    _encode_shard(shard, _CODECS[0])
 
 
 def is_encoded(
@@ -204,11 +260,8 @@ def is_encoded(
     folder = Path(folder)
     if not (folder / INFO).is_file():
         return False
-    for shard in range(-(-len(sources) // pieces_per_shard)):
-        members = sources[shard * pieces_per_shard : (shard + 1) * pieces_per_shard]
-        if not _holds(folder / SHARD.format(shard), _stamp(members, codec_hash)):
-            return False
-    return True
+    shards = _shards(sources, codec_hash, folder, pieces_per_shard)
+    return all(_holds(shard.path, shard.stamp) for shard in shards)
 
 
 def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
@@ -241,6 +294,37 @@ def load_tokens(folder: str | Path) -> tuple[TokenInfo, list[TokenPiece]]:
                 )
             )
     return info, pieces
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One file of tokens."""
+
+    path: Path
+    members: tuple[Source, ...]
+    stamp: str
+    """Tells it from the same file of other sources or another codec."""
+
+
+def _shards(
+    sources: Sequence[Source], codec_hash: str, folder: Path, pieces_per_shard: int
+) -> list[_Shard]:
+    """Divide sources among files; the arguments are those of `encode_sources`."""
+    groups = [
+        tuple(sources[first : first + pieces_per_shard])
+        for first in range(0, len(sources), pieces_per_shard)
+    ]
+    return [
+        _Shard(folder / SHARD.format(index), members, _stamp(members, codec_hash))
+        for index, members in enumerate(groups)
+    ]
+
+
+def _encode_shard(shard: _Shard, codec: Codec) -> None:
+    read = _read_ahead(shard.members, codec)
+    codes = {f"{i:05d}": encode_samples(samples, codec) for i, samples in enumerate(read)}
+    entries = json.dumps([_told(source) for source in shard.members])
+    _write_atomically(shard.path, codes, {"stamp": shard.stamp, "entries": entries})
 
 
 def _read_ahead(sources: Sequence[Source], codec: Codec, files: int = 4) -> Iterator[Tensor]:

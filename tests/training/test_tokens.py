@@ -9,14 +9,18 @@ import pytest
 import soundfile
 import torch
 
+from musicgen_rl.checkpoint import checkpoints_folder
+from musicgen_rl.codec.load import load_codec
 from musicgen_rl.errors import CheckpointError, InputError, StorageError
 from musicgen_rl.training import tokens
 from musicgen_rl.training.tokens import (
     Source,
+    encode_apart,
     encode_samples,
     encode_sources,
     hash_folder,
     hash_lines,
+    is_encoded,
     load_tokens,
     read_samples,
     sources_of,
@@ -67,6 +71,43 @@ def test_a_second_run_encodes_only_what_is_missing(sources: list[Source], tmp_pa
     codec = MeanCodec()
     encode_sources(sources, codec, "hash", folder, pieces_per_shard=2)
     assert codec.frames_seen == 2 * 120
+
+
+def test_several_processes_make_the_tokens_of_one(tmp_path: Path) -> None:
+    codec_folder = checkpoints_folder() / "pocket" / "codec"
+    generator = np.random.default_rng(0)
+    sources = []
+    for index in range(3):
+        path = tmp_path / f"{index}.wav"
+        soundfile.write(path, generator.uniform(-0.3, 0.3, 8000), 32_000)
+        sources.append(source(str(path)))
+    told: list[tuple[int, int]] = []
+    apart, one = tmp_path / "apart", tmp_path / "one"
+    for _ in range(2):  # the second time nothing is missing
+        encode_apart(
+            sources, codec_folder, "hash", apart, processes=2, pieces_per_shard=1,
+            report=lambda done, total: told.append((done, total)),
+        )  # fmt: skip
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert is_encoded(sources, "hash", one, pieces_per_shard=1) is False
+    codec = load_codec(codec_folder)
+    for folder in (apart, one):
+        encode_sources(sources, codec, "hash", folder, pieces_per_shard=1)
+    for ours, theirs in zip(load_tokens(apart)[1], load_tokens(one)[1], strict=True):
+        assert ours.piece == theirs.piece
+        assert (ours.codes == theirs.codes).float().mean() > 0.98  # threads round in their own way
+
+
+def test_a_process_names_the_file_that_it_cannot_read(tmp_path: Path) -> None:
+    good, silent = tmp_path / "good.wav", tmp_path / "silent.wav"
+    soundfile.write(good, np.full(8000, 0.1), 32_000)
+    soundfile.write(silent, np.zeros(8000), 32_000)
+    with pytest.raises(InputError, match="silent"):
+        encode_apart(
+            [source(str(good)), source(str(silent))],
+            checkpoints_folder() / "pocket" / "codec", "hash", tmp_path / "tokens",
+            processes=2, pieces_per_shard=1,
+        )  # fmt: skip
 
 
 def test_pieces_to_learn_from_are_encoded_again_a_part_of_a_frame_later(

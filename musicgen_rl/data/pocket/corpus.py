@@ -3,13 +3,11 @@
 import hashlib
 import io
 import json
-import os
 import random
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from musicgen_rl.data.pocket.rhythm import on_grid
 from musicgen_rl.data.pocket.score import LEAD_IN_S
 from musicgen_rl.data.pocket.styles import STYLES
 from musicgen_rl.data.pocket.voices import draw_voices
+from musicgen_rl.data.workers import end_with_parent
 from musicgen_rl.errors import InputError
 
 LICENSE = "CC0-1.0"
@@ -242,18 +241,6 @@ def require_same_options(config: CorpusConfig, path: Path) -> None:
         )
 
 
-def _end_with_parent() -> None:
-    """End a worker when its parent was killed: the pool alone would have it wait for ever."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
 def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Entry]]:
     """Make the missing pieces, yielding each as it is done."""
     if config.workers == 1:
@@ -262,7 +249,7 @@ def _finish(config: CorpusConfig, missing: list[int]) -> Iterator[tuple[int, Ent
         return
     todo: Iterator[int | None] = iter(missing)
     context = get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(config.workers, context, initializer=end_with_parent) as pool:
         running: dict[Future[Entry], int] = {}
         while True:
             while len(running) < 2 * config.workers:
