@@ -106,7 +106,7 @@ def _heat_missing(old: ModelInfo, new: ModelInfo) -> list[float]:
 def _moved(
     state: Mapping[str, Tensor], before: Mapping[str, Tensor], now: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Move weights as far as others have moved, in float64, so that no way at all changes no bit."""
+    """Move weights as far as others have moved; in float64, so that no way changes no bit."""
     return {
         n: (now[n].double() + t.double() - before[n].double()).float() for n, t in state.items()
     }
