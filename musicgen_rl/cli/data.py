@@ -8,6 +8,7 @@ import typer
 
 from musicgen_rl.cli.train_options import OFFSETS, report_encoding
 from musicgen_rl.config import field_help
+from musicgen_rl.data.apart import keep_apart
 from musicgen_rl.data.check import CheckConfig, check_manifest
 from musicgen_rl.data.describe import describe_manifest
 from musicgen_rl.data.pocket.corpus_config import CorpusConfig
@@ -110,6 +111,20 @@ def encode(
     encode_manifest(
         manifest, folder, output, offsets=offsets, processes=processes, report=report_encoding
     )
+    typer.echo(str(output))
+
+
+@app.command()
+def apart(
+    manifest: Annotated[Path, typer.Argument(help="The jsonl file that is to be learnt from.")],
+    held: Annotated[
+        list[Path], typer.Option(help="Manifest whose valid and test pieces stay unheard.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="jsonl file to write.")],
+) -> None:
+    """Leave out the training pieces that other corpora hold out, tunes in common above all."""
+    kept, left_out = keep_apart(manifest, held, output)
+    typer.echo(f"{kept} lines, {left_out} left out", err=True)
     typer.echo(str(output))
 
 
