@@ -32,10 +32,11 @@ from musicgen_rl.checkpoint import (
     read_info,
     save_model,
 )
-from musicgen_rl.errors import ConfigError, MusicgenRLError, StorageError
+from musicgen_rl.errors import ConfigError, MusicgenRLError
 from musicgen_rl.lm.low_rank import LowRankDelta, blend
 from musicgen_rl.storage import read_json, read_tensors, save_tensors, write_json
 from musicgen_rl.training.endpoint_config import ENDS
+from musicgen_rl.training.endpoint_export import whole_folder
 from musicgen_rl.training.temper import FOLDED, tempered
 
 PAGE = "README.md"
@@ -65,20 +66,18 @@ def carry(source: Path, base: Path, target: Path) -> Path:
     _require_fit(old, new, ends)
     warm, state = tempered(new, _heat_missing(old, new))
     before = load_state(old)
-    try:
-        shutil.copytree(source, target)
-        (target / PAGE).unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error}") from error
-    save_model(target, replace(old, notes=warm.notes), state)
-    now = load_state(read_info(target))
-    for end in sorted(ends, key=lambda end: (source / end / LOW_RANK).is_file()):
-        if (source / end / LOW_RANK).is_file():
-            _carry_low_rank(source / end, target / end)
-        else:
-            info = read_info(source / end)
-            save_model(target / end, info, _moved(load_state(info), before, now))
-        _tell(old, target, end)
+    with whole_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        (folder / PAGE).unlink(missing_ok=True)
+        save_model(folder, replace(old, notes=warm.notes), state)
+        now = load_state(read_info(folder))
+        for end in sorted(ends, key=lambda end: (source / end / LOW_RANK).is_file()):
+            if (source / end / LOW_RANK).is_file():
+                _carry_low_rank(source / end, folder / end)
+            else:
+                info = read_info(source / end)
+                save_model(folder / end, info, _moved(load_state(info), before, now))
+            _tell(old, folder, end)
     return target
 
 
