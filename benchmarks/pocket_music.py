@@ -2,7 +2,7 @@
 
     python benchmarks/pocket_music.py --manifest held_out/manifest.jsonl [--model pocket]
         [--diversity 0.5] [--held] [--chords] [--clips 20] [--long 6] [--real 40]
-        [--picture docs/images/pocket_chromagrams.png]
+        [--out STEM] [--picture FILE]
 
 Captions of held-out pieces, styles in turn and those that name a tempo first, are played once each,
 unpicked, 30 s long, `--long` of them 60 s; the same measures are taken of held-out pieces, because
@@ -62,6 +62,9 @@ from musicgen_rl.storage import write_json
 from musicgen_rl.training.reward_mels import read_mono
 
 RATE = ANALYSIS_RATE
+RESULT = Path("benchmarks/results/pocket_music")
+PICTURE = Path("docs/images/pocket_chromagrams.png")
+"""The committed sheet; clips of any other result are drawn beside it."""
 HELD = ("", "a tempo and a key", "a tempo, a key and chords")
 """To what clips may be held."""
 SHORT_S, LONG_S = 30.0, 60.0
@@ -339,9 +342,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--long", type=int, default=6, help="how many of them are 60 s long")
     parser.add_argument("--real", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/pocket_music"))
-    parser.add_argument("--picture", type=Path, default=Path("docs/images/pocket_chromagrams.png"))
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--picture", type=Path, help="beside OUT if that is given and this is not")
+    options = parser.parse_args()
+    if options.picture is None:
+        committed = options.out.resolve() == RESULT.resolve()
+        options.picture = PICTURE if committed else options.out.with_suffix(".png")
+    return options
 
 
 def main() -> None:

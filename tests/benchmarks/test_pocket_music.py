@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +238,19 @@ def test_held_clips_are_held_to_what_is_named_or_found(tiny_folder, tmp_path):
             assert np.array_equal(sound.codes, clip.codes)
             assert (clip.settings["tempo"] is not None) == bool(told)
             assert (clip.settings["chords"] is not None) == (told == HELD[2])
+
+
+@pytest.mark.parametrize(
+    ("given", "picture"),
+    [
+        ([], pocket_music.PICTURE),
+        (["--out", str(pocket_music.RESULT.resolve())], pocket_music.PICTURE),
+        (["--out", "tried/music"], Path("tried/music.png")),
+        (["--out", "tried/music", "--picture", "here.png"], Path("here.png")),
+    ],
+)
+def test_only_the_committed_result_draws_the_committed_sheet(
+    given: list[str], picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pocket_music.py", "--manifest", "m.jsonl", *given])
+    assert pocket_music.parse().picture == picture
